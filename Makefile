@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first command makes. The same in plain commands, for Windows: see CONTRIBUTING.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test slow check format bench results clean help
+
+help:
+	@echo "make demo    set up, then the whole main job on synthetic scans"
+	@echo "make test    set up, then the test suite"
+	@echo "make check   format, lint, types, import contracts"
+	@echo "make slow    proofs that train at full size"
+	@echo "make bench   benchmarks, as ratios measured in one run"
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	rm -rf demo
+	$(BIN)/braincam demo --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/network_sizes.py
+
+clean:
+	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,431 @@
+"""The command line: one verb, one short function; heavy imports inside the verb."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from braincam import __version__
+from braincam.errors import BraincamError, ImageError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from braincam.predict import Prediction
+
+OK, SOME_FAILED, WRONG_CALL = 0, 1, 2
+NOTICE = "Research use only. Not a medical device; not for diagnosis."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Mistakes of the user are one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.verb(options)
+        return code
+    except BraincamError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("braincam"):
+            raise
+        extra = "cam" if missing.name == "torchcam" else "train"
+        return _fail(
+            f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'"
+        )
+    except KeyboardInterrupt:
+        return _fail("stopped; what was finished is kept", code=130)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")
+
+
+def _fail(message: str, code: int = WRONG_CALL) -> int:
+    print(f"braincam: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+# -- the verbs ---------------------------------------------------------------------------------------------------------
+
+
+def demo(options: argparse.Namespace) -> int:
+    """The whole main job on synthetic scans."""
+    from braincam.pipeline.demo import run_demo
+
+    return run_demo(options.out)
+
+
+def phantom(options: argparse.Namespace) -> int:
+    """Labelled synthetic scans."""
+    from braincam.dataset.phantom import write_phantom
+
+    count = write_phantom(options.out, patients=options.patients, seed=options.seed)
+    print(f"{count} slices of {options.patients} synthetic patients in {options.out}")
+    print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
+    return OK
+
+
+def split(options: argparse.Namespace) -> int:
+    """Folds that no patient and no twin group straddles."""
+    from braincam.pipeline.prepare import split as make_split
+
+    facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
+    print(
+        f"{facts['slices']} slices in {facts['groups']} groups ({facts['patients']} known patients; the largest group "
+        f"has {facts['largest_group']} slices); no patient and no twin group straddles a fold"
+    )
+    for fold, count in facts["folds"].items():
+        shares = ", ".join(f"{share:.1%} {label}" for label, share in facts["class_shares"][fold].items())
+        print(f"fold {fold}: {count} slices: {shares}")
+    print(f"written: {options.out}")
+    return OK
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train, judge and export a classifier."""
+    from braincam.pipeline.train import train as run
+
+    trained = run(
+        options.data,
+        options.out,
+        patients=options.patients,
+        split=options.split,
+        fold=options.fold,
+        config=options.config,
+        overrides=options.set,
+        resume=options.resume,
+        allow_leak=options.allow_leak,
+        masks=options.masks,
+        name=options.name,
+    )
+    _print_scores(trained.metrics)
+    print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
+    print(f"model: {trained.folder / 'model.onnx'}; next: braincam predict PICTURE --model {trained.folder / 'model.onnx'}")
+    return OK
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Score a model on labelled slices."""
+    from braincam.pipeline.evaluate import evaluate as run
+
+    result = run(
+        options.data,
+        options.model,
+        patients=options.patients,
+        split=options.split,
+        fold=options.fold,
+        masks=options.masks,
+        against=options.against,
+        out=options.out,
+    )
+    _print_scores(result.metrics)
+    if options.out:
+        print(f"report: {options.out / 'report.html'}")
+    return OK
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Answer for files, folders and patterns."""
+    from braincam.predict import Predictor
+    from braincam.progress import track
+
+    if options.cam and options.no_cam:
+        return _fail("--cam and --no-cam exclude each other")
+    predictor = Predictor(options.model, threads=options.threads)
+    maps = bool(options.out) or not options.no_cam
+    answers: Iterable[Prediction] = predictor.stream(options.paths, cam=maps and not options.no_cam)
+    if options.cam:
+        from braincam.explain.cam import with_torchcam
+
+        answers = with_torchcam(answers, predictor, options.cam)
+    if options.out:
+        from braincam.explain.save import with_overlays
+
+        answers = with_overlays(answers, options.out, write=not options.no_cam)
+    answers = track(answers, "predicting", unit="slices")
+    failed = _print_predictions(answers, options.format, options.out)
+    return SOME_FAILED if failed else OK
+
+
+def models(options: argparse.Namespace) -> int:
+    """The models at hand."""
+    from braincam.model_file.zoo import is_default
+    from braincam.model_file.zoo import models as at_hand
+
+    found = [(model, model.card()) for model in at_hand()]
+    if options.format == "json":
+        rows = [
+            {
+                "name": model.path.stem,
+                "path": str(model.path),
+                "sha256": model.sha256,
+                "default": is_default(model),
+                "card": card.summary(),
+            }
+            for model, card in found
+        ]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return OK
+    for model, card in found:
+        mark = " (default)" if is_default(model) else ""
+        scores = card.scores
+        print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
+        if scores.get("accuracy") is not None:
+            print(f"  accuracy {_with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+        print(f"  {model.path}  sha256 {model.sha256[:16]}")
+    print(NOTICE)
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the ONNX file of a trained model."""
+    from braincam.pipeline.export import export as run
+
+    facts = run(options.model, options.out)
+    print(
+        f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; differs from PyTorch by at most "
+        f"{facts['largest_probability_difference']:.1e} in probability"
+    )
+    return OK
+
+
+def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
+    """What is installed, what would be used, and what is missing for each verb."""
+    from braincam.doctor import report
+
+    print(report())
+    return OK
+
+
+# -- printing ----------------------------------------------------------------------------------------------------------
+
+
+def _print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
+    """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines."""
+    from braincam.files import replacing
+
+    kept: list[str] = []
+    failed = 0
+    show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
+    for answer in answers:
+        failed += answer.status == "error"
+        if answer.status == "error":
+            print(f"braincam: {answer.reason}", file=sys.stderr)
+        print(show(answer), flush=style == "json")
+        if out:
+            kept.append(_as_json(answer))
+    if style == "table":
+        print(NOTICE)
+    if out:
+        with replacing(out / "predictions.jsonl") as temporary:
+            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return failed
+
+
+def _as_json(answer: Prediction) -> str:
+    return json.dumps(answer.to_json(), ensure_ascii=False)
+
+
+def _csv_writer() -> Callable[[Prediction], str]:
+    header: list[str] = []
+
+    def line(answer: Prediction) -> str:
+        row = answer.to_json()
+        probabilities = row.pop("probabilities") or {}
+        row["prediction_set"] = " ".join(row["prediction_set"] or [])
+        row["model"] = row["model"]["name"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not header:
+            header.extend(row)
+            writer.writerow([*header, "probabilities"])
+        spread = " ".join(f"{name}={value}" for name, value in probabilities.items())
+        writer.writerow(["" if row[key] is None else row[key] for key in header] + [spread])
+        return text.getvalue().rstrip("\n")
+
+    return line
+
+
+def _table_writer() -> Callable[[Prediction], str]:
+    started: list[bool] = []
+
+    def line(answer: Prediction) -> str:
+        head = "" if started else f"{'status':<9} {'label':<11} {'sure':>5}  {'outlier':>7}  picture\n"
+        started.append(True)
+        sure = "" if answer.confidence is None else f"{answer.confidence:.0%}"
+        outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
+        where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
+        reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
+        return f"{head}{answer.status:<9} {answer.label or '-':<11} {sure:>5}  {outlier:>7}  {where}{reason}"
+
+    return line
+
+
+def _with_interval(scores: dict[str, Any], key: str) -> str:
+    interval = (scores.get("ci95") or {}).get(key)
+    value = scores.get(key)
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def _print_scores(metrics: dict[str, Any]) -> None:
+    """The headline with its interval, and beside it what the model had seen."""
+    print(f"{'':<26}{'95 % interval over patients or groups':>40}")
+    blocks = [("not seen in training", metrics.get("unseen", metrics)), ("everything asked for", metrics.get("all"))]
+    if "all" not in metrics:
+        blocks = [("held out", metrics)]
+    for title, block in blocks:
+        if not block:
+            continue
+        if not block["n"]:
+            print(f"{title}: no slice")
+            continue
+        print(f"{title}: {block['n']} slices, {block['n_groups']} patients or groups")
+        for key in ("accuracy", "balanced_accuracy", "macro_f1", "ece"):
+            print(f"  {key:<24}{_with_interval(block, key)}")
+        three = block.get("three_tumour_classes")
+        if three:
+            print(f"  {'three tumour classes':<24}{_with_interval(three, 'accuracy')}")
+    if metrics.get("localisation"):
+        game = metrics["localisation"]
+        print(f"  {'points at the lesion':<24}{game['hit_rate']:.3f} of {game['n']} (a random pixel: {game['mean_area']:.3f})")
+    if metrics.get("split"):
+        print(f"split: {metrics['split']['verdict']}")
+    if metrics.get("against"):
+        difference = metrics["against"]
+        print(f"against {difference['model']}: {json.dumps({k: v for k, v in difference.items() if k != 'sha256'})}")
+    print(NOTICE)
+
+
+# -- the parser --------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line: what is wrong, and where help is."""
+
+    def error(self, message: str) -> Any:
+        self.exit(WRONG_CALL, f"braincam: {message}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="braincam",
+        description="What a brain MRI slice resembles, how sure that is, and which pixels the score came from.",
+        epilog=NOTICE + " Start with: braincam demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"braincam {__version__}")
+    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    verb = _verb(verbs, "demo", demo, "the whole main job on synthetic scans, in about two minutes", "braincam demo --out demo")
+    verb.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)")
+
+    verb = _verb(
+        verbs, "phantom", phantom, "make labelled synthetic scans",
+        "braincam phantom --out phantom --patients 160 --seed 0",
+    )  # fmt: skip
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    verb.add_argument("--patients", type=int, default=160, metavar="N", help="over all classes (default: 160)")
+    verb.add_argument("--seed", type=int, default=0, metavar="S")
+
+    verb = _verb(
+        verbs, "split", split, "folds that no patient and no twin straddles",
+        "braincam split DATA --out folds.csv", "braincam split DATA --patients patients.csv --folds 5 --out folds.csv",
+    )  # fmt: skip
+    _data(verb)
+    verb.add_argument("--folds", type=int, default=5, metavar="K")
+    verb.add_argument("--seed", type=int, default=0, metavar="S")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+
+    verb = _verb(
+        verbs, "train", train, "train on a labelled folder, judge and export",
+        "braincam train DATA --out runs/first",
+        "braincam train DATA --set epochs=10 --set attention=none --out runs/quick",
+        "braincam train DATA --split folds.csv --fold 0 --out runs/fold0",
+        "braincam train DATA --set split=official --config specification --out runs/spec",
+    )  # fmt: skip
+    _data(verb)
+    _split(verb, fold=0)
+    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    verb.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
+    verb.add_argument("--allow-leak", action="store_true", help="train on a --split that leaks; the report says so")
+    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps after training only")
+    verb.add_argument("--name", help="the model's name in its card (default: the name of RUN)")
+    verb.add_argument("--out", type=Path, required=True, metavar="RUN")
+
+    verb = _verb(
+        verbs, "evaluate", evaluate, "score a model on labelled slices, with intervals",
+        "braincam evaluate DATA --model runs/first --out out/first",
+        "braincam evaluate DATA --split folds.csv --fold 0 --against runs/other/model.onnx",
+    )  # fmt: skip
+    _data(verb)
+    _split(verb, fold=None)
+    verb.add_argument("--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)")
+    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
+    verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
+
+    verb = _verb(
+        verbs, "predict", predict, "answer for pictures, DICOM, NIfTI, folders, patterns",
+        "braincam predict scan.png", "braincam predict study/ --format json --out answers",
+        "braincam predict study/ --cam layercam --out answers",
+    )  # fmt: skip
+    verb.add_argument("paths", nargs="+", metavar="PATH")
+    verb.add_argument("--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)")
+    verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl")
+    verb.add_argument("--no-cam", action="store_true", help="leave the maps out: a little faster")
+    verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
+    verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
+
+    verb = _verb(verbs, "models", models, "the models at hand and what their cards say", "braincam models --format json")
+    verb.add_argument("--format", choices=("table", "json"), default="table")
+
+    verb = _verb(verbs, "export", export, "write the ONNX file of a trained model", "braincam export runs/first --out model.onnx")
+    verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+
+    _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
+    return top
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str, *examples: str) -> Any:
+    """Add one verb whose help ends with examples."""
+    lines = "\n".join(f"  {line}" for line in examples)
+    verb = verbs.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"examples:\n{lines}\n\n{NOTICE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.set_defaults(verb=run)
+    return verb
+
+
+def _data(verb: Any) -> None:
+    verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
+    verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
+
+
+def _split(verb: Any, fold: int | None) -> None:
+    verb.add_argument("--split", type=Path, metavar="FILE.csv", help="folds made by `braincam split`")
+    held_out = "held out as the test (default: 0)" if fold is not None else "to score"
+    verb.add_argument("--fold", type=int, default=fold, metavar="F", help=f"the fold {held_out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""A labelled folder → a table of slices; nothing is decoded here.
+
+Two layouts are read: ``DATA/<class>/*`` and ``DATA/{Training,Testing}/<class>/*``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from braincam.errors import DataError
+from braincam.images.reader import looks_readable
+
+PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
+
+# The four classes go by other names in other copies of the data set.
+SAME_CLASS = {
+    "gliomatumor": "glioma",
+    "meningiomatumor": "meningioma",
+    "pituitarytumor": "pituitary",
+    "notumor": "notumor",
+    "nontumor": "notumor",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Slice:
+    """One labelled picture."""
+
+    path: str  # relative to the folder, with forward slashes
+    label: str
+    part: str | None = None  # "Training" or "Testing" where the folder has them
+    patient: str | None = None  # None: unknown
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The slices of a folder, sorted by path, and what was passed over."""
+
+    root: Path
+    classes: tuple[str, ...]  # sorted
+    slices: tuple[Slice, ...]
+    ignored: tuple[str, ...] = ()  # hidden files and folders, and files that are no pictures
+
+    @property
+    def labels(self) -> list[int]:
+        """Class number of each slice."""
+        number = {name: k for k, name in enumerate(self.classes)}
+        return [number[item.label] for item in self.slices]
+
+    @property
+    def has_official_split(self) -> bool:
+        """Whether the folder comes with the popular Training/ and Testing/ parts, both filled."""
+        return {item.part for item in self.slices} >= {"Training", "Testing"}
+
+    def keep(self, rows: Iterable[int]) -> Manifest:
+        """The same folder with only these rows; the classes stay as they are."""
+        return replace(self, slices=tuple(self.slices[row] for row in rows))
+
+    def file(self, row: int) -> Path:
+        """Where the picture of a row lies."""
+        return self.root / self.slices[row].path
+
+    def digest(self) -> str:
+        """A hash of the sorted paths, labels and file sizes: tells whether a folder is the one a run saw."""
+        text = "\n".join(
+            f"{item.path}\t{item.label}\t{(self.root / item.path).stat().st_size}" for item in self.slices
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def class_name(folder: str) -> str:
+    """The class that a folder's name means: ``no_tumor`` and ``No Tumour`` are "notumor"; others stay as they are."""
+    key = folder.lower().replace("tumour", "tumor")
+    for separator in "_- ":
+        key = key.replace(separator, "")
+    return SAME_CLASS.get(key, key if key in SAME_CLASS.values() else folder)
+
+
+def read_folder(root: Path, patients: Path | None = None) -> Manifest:
+    """List a labelled folder, with patients from a CSV of columns ``path,patient`` where given.
+
+    Raises:
+        DataError: the folder is missing, has no pictures or fewer than two classes, or the CSV does not fit it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder with one sub-folder per class, got {_what_is(root)}")
+    found: list[Slice] = []
+    ignored: list[str] = []
+    parts = {entry.name: PARTS[entry.name.lower()] for entry in _folders(root) if entry.name.lower() in PARTS}
+    for top, part in parts.items() or {"": None}.items():
+        for folder in _folders(root / top):
+            if not top and folder.name in parts:
+                continue
+            _collect(root, folder, part, found, ignored)
+    ignored += [
+        entry.name for entry in root.iterdir() if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
+    ]
+    if parts:
+        ignored += [
+            f"{folder.name}/" for folder in _folders(root) if folder.name not in parts
+        ]
+    if not found:
+        raise DataError(
+            f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
+            f"{root.name}/{{Training,Testing}}/<class>/*.png (also jpg, tif, dcm, ...)"
+        )
+    classes = tuple(sorted({item.label for item in found}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{root}: expected at least two classes, got one ({classes[0]}); put each class in a folder of its own"
+        )
+    manifest = Manifest(root, classes, tuple(sorted(found)), tuple(sorted(ignored)))
+    return with_patients(manifest, patients) if patients else manifest
+
+
+def with_patients(manifest: Manifest, table: Path) -> Manifest:
+    """The manifest with patients filled in from a CSV; an empty cell or a missing row is an unknown patient."""
+    known = {row["path"]: row["patient"].strip() or None for row in read_table(table, ("path", "patient"))}
+    slices = tuple(replace(item, patient=known.get(item.path)) for item in manifest.slices)
+    if not any(item.path in known for item in slices):
+        example = next(iter(known), "(no rows)")
+        raise DataError(
+            f"{table}: none of its {len(known)} paths is in {manifest.root}; expected paths such as "
+            f"{manifest.slices[0].path}, got {example}"
+        )
+    return replace(manifest, slices=slices)
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a UTF-8 CSV that has at least these columns; paths get forward slashes.
+
+    Raises:
+        DataError: the file is missing or unreadable, a column is missing, or a path stands there twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a UTF-8 CSV, got: {error}") from error
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(f"{path}: expected a CSV, got: {error}") from error
+    header = reader.fieldnames or []
+    if missing := [name for name in columns if name not in header]:
+        raise DataError(
+            f"{path}: expected columns {','.join(columns)}; {', '.join(missing)} missing, got {','.join(header) or 'an empty file'}"
+        )
+    for row in rows:
+        row["path"] = row["path"].replace("\\", "/").removeprefix("./")
+    if twice := [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]:
+        raise DataError(f"{path}: {twice[0]} stands there more than once; expected one row per slice")
+    return rows
+
+
+def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str]) -> None:
+    """Add every picture below one class folder; hidden files and folders are only counted."""
+    label = class_name(folder.name)
+    for where, folders, names in os.walk(folder):
+        for name in folders:
+            if name.startswith("."):
+                ignored.append((Path(where) / name).relative_to(root).as_posix() + "/")
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            path = Path(where) / name
+            relative = path.relative_to(root).as_posix()
+            if name.startswith(".") or not looks_readable(path):
+                ignored.append(relative)
+            else:
+                found.append(Slice(relative, label, part))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Visible sub-folders in order; ``__MACOSX`` is what some zip programs leave behind."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
+    )
+
+
+def _what_is(path: Path) -> str:
+    return "a file" if path.exists() else "nothing at that path"

@@ -1,0 +1,157 @@
+"""Folds and parts that no patient and no group of twins straddles, and the check that proves it.
+
+`split` rows have the columns ``path,label,patient,group,fold``; parts are "train", "validation" and "test".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from braincam.dataset.manifest import Manifest, class_name, read_table
+from braincam.errors import SplitError
+from braincam.files import write_text
+
+COLUMNS = ("path", "label", "patient", "group", "fold")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How much of a test part the training part has already seen."""
+
+    test_slices: int
+    with_known_patient: int
+    with_patient_in_training: int
+    with_group_in_training: int  # same patient or a twin, the wider net
+
+    @property
+    def leaks(self) -> bool:
+        """Whether any patient or group straddles the border."""
+        return bool(self.with_patient_in_training or self.with_group_in_training)
+
+    def __str__(self) -> str:
+        if not self.leaks:
+            return f"no patient and no twin group of the {self.test_slices} test slices is in training"
+        patients = (
+            f"{self.with_patient_in_training} of the {self.with_known_patient} test slices with a known "
+            "patient have that patient in training; "
+            if self.with_known_patient
+            else "patients are unknown; "
+        )
+        return (
+            f"{patients}{self.with_group_in_training} of {self.test_slices} test slices share a patient or a "
+            "twin group with training"
+        )
+
+
+def make_folds(labels: Sequence[int], groups: Sequence[str], folds: int, seed: int) -> list[int]:
+    """Fold number of each slice: stratified by class, whole groups only, the same for the same seed.
+
+    Raises:
+        SplitError: a class has fewer groups than there are folds.
+    """
+    groups_of: dict[int, set[str]] = defaultdict(set)
+    for label, name in zip(labels, groups, strict=True):
+        groups_of[label].add(name)
+    if folds < 2:
+        raise SplitError(f"folds: expected at least 2, got {folds}")
+    for label, names in sorted(groups_of.items()):
+        if len(names) < folds:
+            raise SplitError(
+                f"class number {label} is too small to split: expected at least {folds} patients or groups of twins, "
+                f"got {len(names)}; add patients or use fewer folds"
+            )
+    fold = np.full(len(labels), -1)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        fold[held_out] = number
+    return [int(number) for number in fold]
+
+
+def cut_validation(
+    labels: Sequence[int], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
+    folds = max(2, round(1 / share))
+    picked_labels, picked_groups = [labels[row] for row in rows], [groups[row] for row in rows]
+    numbers = make_folds(picked_labels, picked_groups, folds, seed)
+    train = [row for row, number in zip(rows, numbers, strict=True) if number != 0]
+    validation = [row for row, number in zip(rows, numbers, strict=True) if number == 0]
+    return train, validation
+
+
+def find_leak(
+    train: Sequence[int], test: Sequence[int], patients: Sequence[str | None], groups: Sequence[str]
+) -> Leak:
+    """Count the test rows whose patient or group also stands among the training rows (validation counts as training)."""
+    patients_in = {patients[row] for row in train} - {None}
+    groups_in = {groups[row] for row in train}
+    return Leak(
+        test_slices=len(test),
+        with_known_patient=sum(patients[row] is not None for row in test),
+        with_patient_in_training=sum(patients[row] in patients_in for row in test),
+        with_group_in_training=sum(groups[row] in groups_in for row in test),
+    )
+
+
+def write_split(path: Path, manifest: Manifest, groups: Sequence[str], folds: Sequence[int]) -> None:
+    """Write the portable CSV: relative paths, one row per slice."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for item, name, fold in zip(manifest.slices, groups, folds, strict=True):
+        writer.writerow((item.path, item.label, item.patient or "", name, fold))
+    write_text(path, text.getvalue())
+
+
+def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], list[int]]:
+    """Read a split for a folder: the manifest's rows that the split names, with their groups and folds.
+
+    Patients named in the split fill in those the manifest does not know. Slices that the split leaves out are left out.
+
+    Raises:
+        SplitError: a path of the split is not in the folder, a label differs, or a fold is no whole number.
+    """
+    rows = {row["path"]: row for row in read_table(path, COLUMNS)}
+    position = {item.path: number for number, item in enumerate(manifest.slices)}
+    if absent := [name for name in rows if name not in position]:
+        raise SplitError(
+            f"{path}: {len(absent)} of its {len(rows)} slices are not in {manifest.root}, such as {absent[0]}; "
+            "expected a split made for this folder"
+        )
+    kept, groups, folds = [], [], []
+    patients: list[str | None] = []
+    for item in manifest.slices:
+        row = rows.get(item.path)
+        if row is None:
+            continue
+        if class_name(row["label"]) != item.label:
+            raise SplitError(f"{path}: {item.path} is labelled {row['label']}, but its folder says {item.label}")
+        if not row["fold"].isdecimal():
+            raise SplitError(f"{path}: {item.path}: expected a fold number from 0, got {row['fold']!r}")
+        kept.append(position[item.path])
+        groups.append(row["group"] or item.path)
+        folds.append(int(row["fold"]))
+        patients.append(row["patient"] or item.patient)
+    chosen = manifest.keep(kept)
+    slices = tuple(
+        type(item)(item.path, item.label, item.part, patient)
+        for item, patient in zip(chosen.slices, patients, strict=True)
+    )
+    return Manifest(chosen.root, chosen.classes, slices, chosen.ignored), groups, folds
+
+
+def class_shares(labels: Sequence[str], folds: Sequence[int]) -> dict[int, dict[str, float]]:
+    """Share of each class within each fold."""
+    shares = {}
+    for fold in sorted(set(folds)):
+        counts = Counter(label for label, number in zip(labels, folds, strict=True) if number == fold)
+        shares[fold] = {label: counts[label] / sum(counts.values()) for label in sorted(set(labels))}
+    return shares

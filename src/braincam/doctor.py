@@ -1,0 +1,64 @@
+"""What is installed, which device and threads would be used, and what is missing for each verb."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from importlib.util import find_spec
+
+from braincam import __version__
+from braincam.errors import BraincamError
+from braincam.model_file.zoo import find_model, usable_cores
+
+RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "tqdm")
+TRAIN = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "jinja2", "safetensors", "onnx", "onnxscript")
+DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn"}
+NEEDS = {
+    "predict": (),
+    "models": (),
+    "phantom": ("scipy",),
+    "split": ("scipy", "sklearn"),
+    "train, evaluate, export, demo": TRAIN,
+    "predict --cam NAME": (*TRAIN, "torchcam"),
+}
+
+
+def report() -> str:
+    """A page of plain text for people and for bug reports; nothing in it names a user or a scan."""
+    lines = [f"braincam {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}", ""]
+    lines.append("libraries")
+    lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam")]
+    lines += ["", "would be used"]
+    lines.append(f"  {'predict':<14}cpu, {usable_cores()} threads, model {_default_model()}")
+    lines.append(f"  {'train':<14}{_training_device()}")
+    lines += ["", "verbs"]
+    for verb, needed in NEEDS.items():
+        missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
+        extra = "cam" if "torchcam" in needed else "train"
+        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
+        lines.append(f"  {verb:<32}{state}")
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTION.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _default_model() -> str:
+    try:
+        model = find_model()
+        return f"{model.card().name} ({len(model.content) / 1e6:.1f} MB)"
+    except BraincamError as error:
+        return f"none: {error}"
+
+
+def _training_device() -> str:
+    if find_spec("torch") is None:
+        return "torch is not installed: pip install 'braincam[train]'"
+    from braincam.training.device import describe_device, pick_device, pick_precision
+
+    device = pick_device("auto")
+    return f"{describe_device(device)}, {str(pick_precision('auto', device)).removeprefix('torch.')}"

@@ -1,0 +1,47 @@
+"""Every error braincam raises on purpose.
+
+    BraincamError
+    ├── ImageError            a file or array that cannot be read as grey slices
+    ├── DataError             a labelled folder or a table that cannot be used as it is
+    │   └── SplitError        a split that leaks, or that cannot be made
+    ├── ConfigError           an unknown key or a value out of range
+    ├── TrainingError         a training that cannot go on (a loss that is not a number, ...)
+    ├── ModelFileError        a model file that is missing, foreign, damaged or fails its parity check
+    └── MissingDependencyError   an optional library that is not installed; names the extra that brings it
+
+Messages say what is wrong, where, what was expected, what was got and what to do next, in one line.
+"""
+
+from __future__ import annotations
+
+
+class BraincamError(Exception):
+    """Base of all errors that braincam raises on purpose."""
+
+
+class ImageError(BraincamError, ValueError):
+    """A file, bytes or an array that cannot be read as grey slices."""
+
+
+class DataError(BraincamError, ValueError):
+    """A labelled folder or a table that cannot be used as it is."""
+
+
+class SplitError(DataError):
+    """A split that leaks, or that cannot be made from the groups at hand."""
+
+
+class ConfigError(BraincamError, ValueError):
+    """An unknown configuration key, or a value out of range."""
+
+
+class TrainingError(BraincamError, RuntimeError):
+    """A training that cannot go on."""
+
+
+class ModelFileError(BraincamError, ValueError):
+    """A model file that is missing, foreign, damaged, or fails its parity check."""
+
+
+class MissingDependencyError(BraincamError, ImportError):
+    """An optional library that is not installed; the message names the extra that brings it."""

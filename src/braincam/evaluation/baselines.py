@@ -1,0 +1,124 @@
+"""What needs no network: the floors that every reported number stands beside.
+
+| name | sees | why |
+|---|---|---|
+| `majority` | nothing | the share of the largest class |
+| `intensity histogram` | 16 bins of grey values | the floor that counts: how far grey values alone go |
+| `nearest neighbour` | 32 x 32 thumbnails | how far look-up goes; high where twins straddle the split |
+| `border only` | the outer 12 % of the thumbnail | what the background and the crop give away |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from braincam.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Thumbnails = npt.NDArray[np.float32]
+Pixels = Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]
+
+THUMBNAIL = 32  # pixels a side
+BORDER = 0.12  # share of the side that counts as border, on each edge
+_SHARPNESS = 0.02  # correlation that makes a neighbour e times as probable
+
+
+def baseline_probabilities(
+    train_pixels: Pixels,
+    train_labels: npt.ArrayLike,
+    test_pixels: Pixels,
+    n_classes: int,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Class probabilities of four learners that see no lesion: uint8 slices (N, S, S) -> name -> (N_test, K).
+
+    A class without training slices gets probability 0. Give it the training part of the split that the
+    network was trained on, never the test part.
+    """
+    labels = np.asarray(train_labels)
+    if len(labels) == 0 or len(labels) != len(train_pixels):
+        raise DataError(
+            "baselines: need as many training labels as slices, at least one, "
+            f"got {len(labels)} and {len(train_pixels)}"
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise DataError(
+            f"baselines: need labels from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}"
+        )
+    train, test = thumbnails(train_pixels), thumbnails(test_pixels)
+    ring = border_mask()
+    frequency = np.bincount(labels, minlength=n_classes) / len(labels)
+    return {
+        "majority": np.tile(frequency, (len(test_pixels), 1)),
+        "intensity histogram": _boosted(
+            intensity_histograms(train_pixels), labels, intensity_histograms(test_pixels), n_classes, seed
+        ),
+        "nearest neighbour": _nearest_neighbour(train, labels, test, n_classes),
+        "border only": _boosted(train[:, ring], labels, test[:, ring], n_classes, seed),
+    }
+
+
+def intensity_histograms(pixels: Pixels, bins: int = 16) -> Floats:
+    """Share of the pixels in each of `bins` equal ranges of grey: (N, S, S) uint8 -> (N, bins)."""
+    width = 256 // bins
+    counts = [np.bincount((p // width).ravel(), minlength=bins) / p.size for p in map(_grey, pixels)]
+    return np.array(counts, np.float64).reshape(-1, bins)
+
+
+def thumbnails(pixels: Pixels, size: int = THUMBNAIL) -> Thumbnails:
+    """Area-averaged, each of mean 0 and spread 1: (N, S, S) uint8 -> (N, size, size); a flat one is 0."""
+    small = [Image.fromarray(_grey(p)).resize((size, size), Image.Resampling.BOX) for p in pixels]
+    stack = np.array([np.asarray(picture) for picture in small], np.float32).reshape(-1, size, size)
+    stack -= stack.mean(axis=(1, 2), keepdims=True)
+    spread = stack.std(axis=(1, 2), keepdims=True)
+    np.divide(stack, spread, out=stack, where=spread > 0)
+    return stack
+
+
+def border_mask(size: int = THUMBNAIL, share: float = BORDER) -> npt.NDArray[np.bool_]:
+    """The outer ring of a thumbnail: bool (size, size)."""
+    width = max(round(size * share), 1)
+    mask = np.ones((size, size), bool)
+    mask[width:-width, width:-width] = False
+    return mask
+
+
+def _nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbnails, k: int) -> Floats:
+    """Correlation with the most similar slice of each class, as probabilities; the argmax is plain 1-NN."""
+    pixels = train.shape[1] * train.shape[2]
+    likeness = (
+        test.reshape(len(test), pixels) @ train.reshape(len(train), pixels).T / pixels
+    )  # (N_test, N_train)
+    best = np.full((len(test), k), -np.inf)
+    for c in np.unique(labels):
+        best[:, c] = likeness[:, labels == c].max(axis=1)
+    odds = np.exp((best - best.max(axis=1, keepdims=True, initial=-2.0)) / _SHARPNESS)
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
+
+
+def _boosted(
+    train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int
+) -> Floats:
+    """Gradient-boosted trees on feature rows (N, F) -> probabilities (N_test, K)."""
+    found = np.zeros((len(test), k))
+    known = np.unique(labels)
+    if len(known) == 1 or len(test) == 0:
+        found[:, known[0]] = 1.0
+        return found
+    trees = HistGradientBoostingClassifier(
+        max_iter=100, learning_rate=0.1, max_leaf_nodes=15, early_stopping=False, random_state=seed
+    )
+    found[:, known] = trees.fit(train, labels).predict_proba(test)
+    return found
+
+
+def _grey(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if picture.ndim != 2 or picture.dtype != np.uint8:
+        raise DataError(f"baselines: need grey uint8 slices (S, S), got {picture.dtype} {picture.shape}")
+    return picture

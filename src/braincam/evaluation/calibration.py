@@ -1,0 +1,159 @@
+"""Probabilities that mean what they say: temperature, prediction sets with a promised coverage, reliability.
+
+Everything here is a pure function of arrays: logits and probabilities are (N, K), labels (N,) integers below
+K.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from braincam.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+TEMPERATURE_BOUNDS = (0.25, 10.0)
+ECE_BINS = 15
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """The T that minimises the negative log-likelihood of softmax(logits / T): (N, K), (N,) -> T in [0.25,
+    10].
+
+    Guo et al. 2017, arXiv:1706.04599. The loss is convex in 1 / T, so the bounded search over log T finds the
+    one minimum; where the logits separate the classes perfectly the minimum is at T = 0 and the bound holds
+    it.
+    """
+    scores, truth = labelled_rows(logits, labels, "logits")
+    if len(truth) == 0:
+        raise DataError(
+            "fit_temperature: need at least one labelled slice, got 0; calibrate on a validation part"
+        )
+    scores = scores - scores.max(axis=1, keepdims=True)
+    chosen = scores[np.arange(len(truth)), truth]
+
+    def loss(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        return float(np.mean(logsumexp(scores * inverse, axis=1) - chosen * inverse))
+
+    low, high = np.log(TEMPERATURE_BOUNDS)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    best = min((float(found.x), float(low), float(high)), key=loss)
+    return float(np.exp(best))
+
+
+def conformal_thresholds(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95
+) -> Floats:
+    """Smallest p(class) at which each class enters a prediction set: (N, K), (N,) -> (K,).
+
+    Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
+    these, the set holds the true class with probability >= `coverage` *within each class*. The rank is
+    corrected for the finite sample: the floor((n + 1)(1 - coverage))-th smallest p(true class). A class with
+    too few slices for the promise (n < coverage / (1 - coverage), 19 slices at 0.95) gets 0.0: it is in
+    every set.
+    """
+    if not 0 < coverage < 1:
+        raise DataError(f"conformal_thresholds: coverage must lie between 0 and 1, got {coverage}")
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    thresholds = np.zeros(values.shape[1])
+    for k in range(values.shape[1]):
+        scores = np.sort(values[truth == k, k])
+        rank = int((len(scores) + 1) * (1 - coverage) + 1e-9)
+        if rank >= 1:
+            thresholds[k] = scores[rank - 1]
+    return thresholds
+
+
+def prediction_sets(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> Bools:
+    """Which classes cannot be ruled out: (N, K), (K,) -> bool (N, K); an empty row is like no class seen."""
+    values = np.asarray(probabilities, np.float64)
+    limits = np.asarray(thresholds, np.float64)
+    if values.ndim != 2 or limits.shape != values.shape[1:]:
+        raise DataError(
+            "prediction_sets: need probabilities (N, K) and thresholds (K,), "
+            f"got {values.shape} and {limits.shape}"
+        )
+    return values >= limits
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Mean confidence, accuracy and number of slices of each bin, from unsure to sure: three (B,) arrays."""
+
+    confidence: Floats
+    accuracy: Floats
+    count: Ints
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, mean |accuracy - confidence| over slices; nan without slices."""
+        total = self.count.sum()
+        if total == 0:
+            return float("nan")
+        return float(np.sum(self.count * np.abs(self.accuracy - self.confidence)) / total)
+
+
+def reliability_bins(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_bins: int = ECE_BINS
+) -> ReliabilityBins:
+    """Equal-mass bins of the highest probability against how often it is right: (N,), (N, K) -> <= n_bins
+    bins.
+
+    Equal mass, because nearly all slices of a good network crowd into the last of ten equal widths
+    (Nixon et al. 2019, arXiv:1904.01685).
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    confidence = values.max(axis=1)
+    right = values.argmax(axis=1) == truth
+    bins = equal_mass_bins(confidence, n_bins)
+    count = np.bincount(bins, minlength=n_bins).astype(np.int64)
+    filled = count > 0
+    count = count[filled]
+    return ReliabilityBins(
+        confidence=np.bincount(bins, confidence, n_bins)[filled] / count,
+        accuracy=np.bincount(bins, right.astype(np.float64), n_bins)[filled] / count,
+        count=count,
+    )
+
+
+def equal_mass_bins(confidence: Floats, n_bins: int = ECE_BINS) -> Ints:
+    """Bin number of each value, about N / n_bins values a bin: (N,) -> (N,). Equal values share a bin."""
+    if n_bins < 1:
+        raise DataError(f"equal_mass_bins: need at least one bin, got {n_bins}")
+    if len(confidence) == 0:
+        return np.zeros(0, np.int64)
+    starts = np.arange(1, n_bins) * len(confidence) // n_bins
+    edges = np.sort(confidence)[starts]
+    return np.searchsorted(edges, confidence, side="right").astype(np.int64)
+
+
+def labelled_rows(values: npt.ArrayLike, labels: npt.ArrayLike, what: str) -> tuple[Floats, Ints]:
+    """Check that finite `values` (N, K) and integer `labels` (N,) belong together; return them as arrays."""
+    rows: npt.NDArray[Any] = np.asarray(values)
+    truth: npt.NDArray[Any] = np.asarray(labels)
+    if rows.ndim != 2 or rows.shape[1] < 1 or not np.issubdtype(rows.dtype, np.number):
+        raise DataError(f"{what}: need numbers of shape (N, K), got {rows.dtype} {rows.shape}")
+    if truth.shape != rows.shape[:1]:
+        raise DataError(f"labels: need one per row of {what} ({len(rows)}), got shape {truth.shape}")
+    if truth.size and not np.issubdtype(truth.dtype, np.integer):
+        raise DataError(
+            f"labels: need integer class numbers, got {truth.dtype}; map names to positions in `classes`"
+        )
+    rows = rows.astype(np.float64)
+    if not np.isfinite(rows).all():
+        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise DataError(f"{what}: need finite numbers, got {rows[bad].tolist()} in row {bad}")
+    if truth.size and not (truth.min() >= 0 and truth.max() < rows.shape[1]):
+        raise DataError(
+            f"labels: need class numbers from 0 to {rows.shape[1] - 1}, got {truth.min()} to {truth.max()}"
+        )
+    return rows, truth.astype(np.int64)

@@ -1,0 +1,206 @@
+"""Judge a model file on labelled slices: the numbers a user of that file will meet.
+
+Predictions come from the ONNX graph, as they do for users. Slices that the model has seen, and slices of patients or twin
+groups it has seen, are counted, kept out of the headline and shown apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from braincam.dataset.manifest import Manifest
+from braincam.dataset.twins import read_one_slice
+from braincam.errors import DataError
+from braincam.evaluation.metrics import score
+from braincam.explain.localisation import hits, pointing_game, read_mask
+from braincam.model_file.card import Card, short_hash
+from braincam.predict import Prediction, Predictor
+from braincam.progress import track
+
+GALLERY = 8  # pictures kept for the report, of mistakes and of right answers
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model's answers on labelled slices, one row per slice, and what was summed up from them."""
+
+    manifest: Manifest
+    groups: list[str]
+    seen: NDArray[np.bool_]  # (N,) the model has met this slice, its patient or its twin
+    probabilities: NDArray[np.float64]  # (N, K)
+    table: pd.DataFrame  # predictions.csv
+    metrics: dict[str, Any]  # metrics.json
+    mistakes: list[tuple[Prediction, str]]  # most confident first, with the true class
+    successes: list[tuple[Prediction, str]]
+
+
+def seen_before(manifest: Manifest, digests: Sequence[str], groups: Sequence[str], card: Card) -> NDArray[np.bool_]:
+    """Which slices the model has met: by their bytes, their patient, or a group that holds one of those. (N,)
+
+    `digests` are SHA-256 in hexadecimal; the card keeps their first digits.
+    """
+    slices, patients = set(card.seen_slices), set(card.seen_groups)
+    direct = np.array(
+        [
+            digest[: len(short_hash(""))] in slices
+            or (item.patient is not None and short_hash(item.patient) in patients)
+            for digest, item in zip(digests, manifest.slices, strict=True)
+        ],
+        dtype=bool,
+    )
+    met = {name for name, hit in zip(groups, direct, strict=True) if hit}
+    return direct | np.array([name in met for name in groups], dtype=bool)
+
+
+def class_numbers(manifest: Manifest, card: Card, where: str) -> list[int]:
+    """Each slice's class as the model numbers it.
+
+    Raises:
+        DataError: the folder has a class that the model does not know.
+    """
+    if strange := sorted(set(manifest.classes) - set(card.classes)):
+        raise DataError(
+            f"{manifest.root}: {where} does not know the class {', '.join(strange)}; it knows {', '.join(card.classes)}"
+        )
+    return [card.classes.index(item.label) for item in manifest.slices]
+
+
+def judge(
+    predictor: Predictor,
+    manifest: Manifest,
+    groups: Sequence[str],
+    seen: NDArray[np.bool_],
+    *,
+    masks: Path | None = None,
+    headline_includes_seen: bool = False,
+) -> Judged:
+    """Predict every slice and score the answers.
+
+    The headline leaves out what the model has seen, unless `headline_includes_seen`: the popular split, where a leaky
+    number is what was asked for. Both are always in the metrics, under "unseen" and "all".
+    """
+    card = predictor.card
+    labels = np.array(class_numbers(manifest, card, card.name))
+    predictions = list(_answers(predictor, manifest))
+    probabilities = np.array([[p.probabilities[name] for name in card.classes] for p in predictions if p.probabilities])
+    predicted = probabilities.argmax(1)
+    everything = np.ones(len(labels), dtype=bool)
+    group_names = np.asarray(groups)
+
+    def scored(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        return score(labels[rows], probabilities[rows], card.classes, group_names[rows])
+
+    headline = everything if headline_includes_seen else ~seen
+    metrics = scored(headline)
+    metrics["headline"] = "all" if headline_includes_seen else "unseen"
+    metrics["n_seen_in_training"] = int(seen.sum())
+    if seen.any():
+        metrics["all"] = scored(everything)
+        metrics["unseen"] = scored(~seen)
+        metrics["seen"] = scored(seen)
+    status = np.array([p.status for p in predictions])
+    metrics["status"] = _status_counts(status[headline], predicted[headline] == labels[headline])
+    hit, area = _pointing(predictions, manifest, predicted == labels, masks) if masks else ([], [])
+    if masks:
+        rows = [row for row, value in enumerate(hit) if value is not None and headline[row]]
+        game = pointing_game(
+            [bool(hit[row]) for row in rows], [float(area[row] or 0) for row in rows], [groups[row] for row in rows]
+        )
+        metrics["localisation"] = asdict(game) if game else None
+    table = pd.DataFrame(
+        {
+            "path": [item.path for item in manifest.slices],
+            "label": [item.label for item in manifest.slices],
+            "patient": [item.patient or "" for item in manifest.slices],
+            "group": list(groups),
+            "predicted": [card.classes[k] for k in predicted],
+            "status": status,
+            "seen_in_training": seen,
+            "outlier_score": [p.outlier_score for p in predictions],
+            **{f"p_{name}": probabilities[:, k] for k, name in enumerate(card.classes)},
+        }
+    )
+    if masks:
+        table["points_at_lesion"] = [None if value is None else bool(value) for value in hit]
+    mistakes, successes = _gallery(predictions, manifest, headline, predicted == labels)
+    return Judged(manifest, list(groups), seen, probabilities, table, metrics, mistakes, successes)
+
+
+def _answers(predictor: Predictor, manifest: Manifest) -> list[Prediction]:
+    """Predictions in the manifest's order, maps included; every slice was readable when it was listed."""
+    paths = [manifest.file(row) for row in range(len(manifest.slices))]
+    answers = list(track(predictor.stream(paths), "evaluating", len(paths), "slices"))
+    for answer in answers:
+        if answer.status == "error":
+            raise DataError(f"{answer.reason}; it was readable a moment ago: check the disk and start again")
+    return answers
+
+
+def _pointing(
+    predictions: Sequence[Prediction], manifest: Manifest, correct: NDArray[np.bool_], folder: Path
+) -> tuple[list[bool | None], list[float | None]]:
+    """For each slice whether its map's hottest pixel is in its mask, and the mask's share of the picture.
+
+    None where there is no mask, the mask is empty, or the answer is wrong.
+    """
+    hit: list[bool | None] = []
+    area: list[float | None] = []
+    for prediction, item, right in zip(predictions, manifest.slices, correct, strict=True):
+        mask = read_mask(folder, item.path) if right else None
+        if mask is None or not mask.any() or prediction.cam is None:
+            hit.append(None)
+            area.append(None)
+        else:
+            hit.append(hits(prediction.cam, mask))
+            area.append(float(mask.mean()))
+    return hit, area
+
+
+def _status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """How often the model answered, referred and refused, and how often its plain answers were right."""
+    answered = status == "ok"
+    return {
+        "ok": int(answered.sum()),
+        "refer": int((status == "refer").sum()),
+        "rejected": int((status == "rejected").sum()),
+        "accuracy_when_ok": float(correct[answered].mean()) if answered.any() else None,
+    }
+
+
+def _gallery(
+    predictions: Sequence[Prediction], manifest: Manifest, rows: NDArray[np.bool_], correct: NDArray[np.bool_]
+) -> tuple[list[tuple[Prediction, str]], list[tuple[Prediction, str]]]:
+    """The most confident mistakes, and for each class its most typical right answers, tumours first."""
+
+    def confidence(row: int) -> float:
+        return predictions[row].confidence or 0.0
+
+    wrong = sorted(np.flatnonzero(rows & ~correct).tolist(), key=confidence, reverse=True)[:GALLERY]
+    right: list[int] = []
+    by_class = {
+        name: [row for row in np.flatnonzero(rows & correct).tolist() if manifest.slices[row].label == name]
+        for name in manifest.classes
+    }
+    each = max(1, GALLERY // len(manifest.classes))
+    for members in by_class.values():
+        # the middle of the confidence range: neither cherries nor accidents
+        ranked = sorted(members, key=confidence)
+        start = max(0, len(ranked) // 2 - each // 2)
+        right += ranked[start : start + each]
+
+    def chosen(picked: list[int]) -> list[tuple[Prediction, str]]:
+        return [(predictions[row], manifest.slices[row].label) for row in picked]
+
+    return chosen(wrong), chosen(right)
+
+
+def pixels_of(manifest: Manifest, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Decode some rows of a manifest, in order."""
+    return [read_one_slice(manifest.file(row)) for row in rows]

@@ -1,0 +1,28 @@
+"""How unlike the training scans a slice is: the parameters of the distance in feature space."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+
+
+def fit_outliers(
+    features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Class means (K, D) and a whitening matrix (D, D) of features (N, D): Mahalanobis distances become Euclidean.
+
+    The covariance is shared by the classes and shrunk (Ledoit and Wolf, 2004), so that it can be inverted however few
+    slices there are.
+    """
+    wide = features.astype(np.float64)
+    centres = np.stack([wide[labels == k].mean(0) for k in range(classes)])
+    covariance, _ = ledoit_wolf(wide - centres[labels], assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = vectors / np.sqrt(np.maximum(values, values.max() * 1e-6))
+    return centres.astype(np.float32), whitening.astype(np.float32)
+
+
+def rejection_threshold(scores: NDArray[np.float32], false_refusals: float) -> float:
+    """The outlier score that this share of real slices exceeds."""
+    return float(np.quantile(scores, 1 - false_refusals))

@@ -1,0 +1,84 @@
+"""Other heat maps by name, through torchcam (extra ``cam``); the exact map needs none of this (torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from braincam.errors import ConfigError, MissingDependencyError, ModelFileError
+from braincam.model_file.export import load_model
+from braincam.network.exportable import Deployed
+from braincam.predict import Prediction, Predictor
+
+METHODS = {
+    "gradcam": "GradCAM",
+    "gradcampp": "GradCAMpp",
+    "layercam": "LayerCAM",
+    "smoothgradcampp": "SmoothGradCAMpp",
+    "xgradcam": "XGradCAM",
+    "scorecam": "ScoreCAM",
+    "sscam": "SSCAM",
+    "iscam": "ISCAM",
+}
+
+
+class _Logits(nn.Module):
+    """The network alone, standardised input → logits, with the last stage as a named layer to hook."""
+
+    def __init__(self, model: Deployed):
+        super().__init__()
+        self.network = model.network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits
+
+
+def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method: str) -> NDArray[np.float32]:
+    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1], on the grid of the last stage.
+
+    Raises:
+        ConfigError: torchcam has no such method.
+        MissingDependencyError: torchcam is not installed.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"--cam: expected one of {', '.join(METHODS)}, got {method!r}")
+    try:
+        from torchcam import methods
+    except ModuleNotFoundError as missing:
+        raise MissingDependencyError(
+            f"--cam {method} needs {missing.name}; run: pip install 'braincam[cam]'"
+        ) from missing
+    network = _Logits(model).eval()
+    inputs = model.preprocess(torch.from_numpy(pixels)[None]).detach().requires_grad_()
+    extractor: Any = getattr(methods, METHODS[method])
+    with extractor(network, target_layer=network.network.stages[-1]) as cam:
+        logits = network(inputs)
+        (heat,) = cam(target, logits)
+    return np.asarray(heat.detach().squeeze().float().numpy(), np.float32)
+
+
+def with_torchcam(answers: Iterable[Prediction], predictor: Predictor, method: str) -> Iterator[Prediction]:
+    """Pass answers on with their maps replaced; the trainable twin must lie beside the ONNX file.
+
+    Raises:
+        ModelFileError: there is no twin.
+    """
+    twin = predictor.file.path.with_suffix(".safetensors")
+    if not twin.is_file():
+        raise ModelFileError(f"--cam {method}: needs the trainable twin {twin}, which is not there; use the exact map")
+    if method not in METHODS:
+        raise ConfigError(f"--cam: expected one of {', '.join(METHODS)}, got {method!r}")
+    model, card = load_model(twin)
+    for answer in answers:
+        if answer.pixels is None or answer.label is None:
+            yield answer
+        else:
+            heat = torchcam_map(model, answer.pixels, card.classes.index(answer.label), method)
+            yield replace(answer, cam=heat)

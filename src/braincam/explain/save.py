@@ -1,0 +1,45 @@
+"""Overlay pictures on disk, one per answered slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from braincam.explain.overlay import overlay
+from braincam.files import replacing
+from braincam.predict import Prediction
+
+
+def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = True) -> Iterator[Prediction]:
+    """Write a picture for each answer that has a label and a map, and pass the answers on with its path filled in."""
+    out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for answer in answers:
+        if not write or answer.label is None or answer.cam is None or answer.pixels is None:
+            yield answer
+            continue
+        path = out / f"{_free_name(answer, taken)}.png"
+        picture = overlay(
+            answer.pixels,
+            answer.cam,
+            label=answer.label,
+            probability=answer.confidence or 0.0,
+            note=answer.reason,
+        )
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG", compress_level=1)
+        yield replace(answer, overlay=str(path))
+
+
+def _free_name(answer: Prediction, taken: set[str]) -> str:
+    """The picture's name, made from the slice's; numbered where two slices share one."""
+    stem = Path(answer.path).name.removesuffix(".gz")
+    stem = Path(stem).stem if not answer.path.startswith("<") else answer.path.strip("<>")
+    if answer.slice is not None:
+        stem = f"{stem}-{answer.slice:03d}"
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}_{number}", number + 1
+    taken.add(name)
+    return name

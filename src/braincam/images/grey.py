@@ -1,0 +1,156 @@
+"""What every reader hands over: grey uint8 slices, one scaling rule, and the limits on what is read.
+
+The scaling rule, for files and arrays alike:
+
+* 8-bit grey passes unchanged, 1-bit becomes 0 and 255;
+* 8-bit colour becomes luma (ITU-R 601), so that three equal channels are kept exactly; alpha is laid over
+  black;
+* anything wider (16- or 32-bit integers, signed data, floats) goes linearly from its own minimum..maximum
+  to 0..255; NaN and infinity count as the minimum, and a constant picture becomes all 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from braincam.errors import ImageError
+
+MIN_SIDE = 16  # pixels: below it there is no anatomy to see
+MAX_PIXELS = 64_000_000  # in one slice; below Pillow's own limit, so that its global state can stay as it is
+MAX_VOXELS = 512_000_000  # in one volume, all slices together
+MAX_FRAMES = 4096  # pages or frames in one file
+MAX_BYTES = 2**30  # of a file or of a decoded volume held in memory
+
+CHROMA = 24  # levels between a pixel's strongest and weakest channel before an eye sees colour ...
+CHROMA_SHARE = (
+    0.05  # ... in this share of the pixels: photographs are above it, scans with coloured marks below
+)
+
+GreyPixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class GreySlice:
+    """One grey picture, with its place in the volume it came from."""
+
+    pixels: GreyPixels  # (H, W), writable, owned by this slice
+    index: int | None  # slice, page or frame number in its volume; None for a single picture
+    colourful: bool = False  # a colour raster with visible chroma before it was made grey
+
+
+def check_size(height: int, width: int, count: int = 1) -> None:
+    """Refuse slices too small to show a brain, or too large to be an MRI slice. Raises ImageError."""
+    size = f"got {width:,} x {height:,}"
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(
+            f"expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {size}; give a whole brain slice"
+        )
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"expected at most {MAX_PIXELS:,} pixels, {size}; export the slice at the scanner's resolution"
+        )
+    if count > MAX_FRAMES or height * width * count > MAX_VOXELS:
+        raise ImageError(
+            f"expected at most {MAX_FRAMES:,} slices and {MAX_VOXELS:,} pixels in all, {size} x {count:,}; "
+            "split the file"
+        )
+
+
+def stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
+    """Map low..high linearly to 0..255, clip what lies outside; NaN and infinity become 0. Any shape -> same.
+
+    Where high <= low, values above low become 255: the limit of an ever narrower window.
+    """
+    numbers = values.astype(np.float64)
+    numbers[~np.isfinite(numbers)] = -np.inf
+    span = high / 2 - low / 2  # halves, since the difference of two large floats can overflow
+    if span <= 0:
+        return np.where(numbers > low, np.uint8(255), np.uint8(0))
+    with np.errstate(over="ignore"):
+        numbers /= 2
+        numbers -= low / 2
+        numbers /= span
+        numbers *= 255
+        np.rint(numbers, out=numbers)
+        np.clip(numbers, 0, 255, out=numbers)
+    return numbers.astype(np.uint8)
+
+
+def stretch_from_min_to_max(values: npt.NDArray[Any]) -> GreyPixels:
+    """Map the least..largest finite value to 0..255, a constant picture to all 0. Any shape -> same."""
+    with np.errstate(over="ignore"):  # a long double may not fit; it then counts as infinite
+        numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size or finite.min() == finite.max():
+        return np.zeros(values.shape, np.uint8)
+    return stretch(numbers, float(finite.min()), float(finite.max()))
+
+
+def grey_of_picture(picture: Image.Image) -> tuple[GreyPixels, bool]:
+    """A decoded Pillow picture of any mode -> its grey pixels (H, W), and whether it had visible chroma."""
+    if picture.mode == "L" and "transparency" not in picture.info:
+        return np.array(picture), False
+    if picture.mode.startswith(("I", "F")):
+        return to_grey(np.array(picture)), False  # convert("L") would clip these to white
+    if picture.mode == "1":
+        return np.array(picture.convert("L")), False
+    if picture.has_transparency_data or picture.mode in {"La", "RGBa"}:
+        picture = _over_black(picture)
+    elif picture.mode != "RGB":
+        picture = picture.convert("RGB")  # palette, CMYK, YCbCr, HSV, RGBX
+    return np.array(picture.convert("L")), _is_colourful(np.asarray(picture))
+
+
+def to_grey(array: np.ndarray) -> GreyPixels:
+    """Any numeric (H, W) or (H, W, 3 or 4) array -> (H, W) uint8, by the rule at the head of this module.
+
+    A fourth channel is alpha, full at the largest integer of its type, or at 1.0 for floats. Raises
+    ImageError.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        raise ImageError(
+            f"expected an array of integers or floats, got dtype {array.dtype}; convert it to float32"
+        )
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
+        raise ImageError(
+            f"expected an array of shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}; pass one slice"
+        )
+    check_size(*array.shape[:2])
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint8:
+        return grey_of_picture(Image.fromarray(np.ascontiguousarray(array)))[0]
+    if array.ndim == 3:
+        array = _wide_luma(array)
+    return stretch_from_min_to_max(array)
+
+
+def _over_black(picture: Image.Image) -> Image.Image:
+    """Lay a picture with alpha over black: multiply each channel by it. Any mode with transparency -> RGB."""
+    if picture.mode == "La":
+        return picture.getchannel("L").convert("RGB")
+    premultiplied = picture if picture.mode == "RGBa" else picture.convert("RGBA").convert("RGBa")
+    return Image.merge("RGB", premultiplied.split()[:3])
+
+
+def _wide_luma(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Luma of a colour array wider than 8 bits, over black where it has alpha. (H, W, 3 or 4) -> (H, W)."""
+    full = float(np.iinfo(array.dtype).max) if array.dtype.kind in "ui" else 1.0
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are dealt with by the stretch
+        channels = array.astype(np.float64)
+        luma = channels[..., 0] * 0.299 + channels[..., 1] * 0.587 + channels[..., 2] * 0.114
+        if array.shape[2] == 4:
+            luma *= np.clip(channels[..., 3] / full, 0, 1)
+    return np.asarray(luma)
+
+
+def _is_colourful(rgb: npt.NDArray[np.uint8]) -> bool:
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return bool(np.count_nonzero(chroma > CHROMA) > CHROMA_SHARE * chroma.size)

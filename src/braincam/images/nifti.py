@@ -1,0 +1,184 @@
+"""NIfTI-1 and NIfTI-2 in one file (.nii, .nii.gz) -> grey slices, with nibabel, imported when the first one
+comes.
+
+nibabel reads the header and the affine; the voxels are read here, so that bytes work like a file, only the
+first volume of a series is unpacked, and nothing is unpacked before its size is known.
+
+Slices lie in the acquisition plane: across the axis whose voxels are clearly (10 %) thicker than along the
+others. A volume of nearly equal spacings is cut axially, one of a single slice across its axis of length 1.
+Slices are shown as a radiologist sees them: axial with anterior up, coronal and sagittal with superior up,
+the patient's left on the right, and in sagittal slices anterior on the left. Their order and numbers are
+those of the closest canonical (RAS+) volume: from left to right, from posterior to anterior, or from
+inferior to superior.
+
+The volume is scaled once, linearly from the 0.5 and 99.5 percentiles of its finite voxels. The tails beyond
+them are clipped on purpose, since a few hot voxels (vessels, ghosts) would else darken the rest. Where the
+two percentiles are equal (a mask), it is scaled from minimum..maximum.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from braincam.errors import ImageError
+from braincam.images.grey import MAX_BYTES, MAX_VOXELS, GreyPixels, GreySlice, check_size, stretch
+
+TAILS = (0.5, 99.5)  # percentiles that become black and white
+SAMPLE = 2**24  # voxels that the percentiles are taken from: all, or evenly spaced ones in a larger volume
+THICKER = 1.1  # times the other spacings, before an axis counts as the one the slices were stacked along
+MAX_OFFSET = 2**26  # bytes of header and extensions before the voxels
+HEADER = 540  # bytes, the longer of the two versions
+GZIP = b"\x1f\x8b"
+
+
+def is_nifti(head: bytes) -> bool:
+    """Whether these bytes (348 are enough, unpacked) begin a NIfTI header, alone or with its voxels."""
+    return head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] in {b"n+2\0", b"ni2\0"}
+
+
+def unpacked_head(stream: BinaryIO) -> bytes:
+    """The first bytes inside a gzip stream, or none where it is damaged; the stream is rewound."""
+    try:
+        return gzip.GzipFile(fileobj=stream).read(HEADER)
+    except (OSError, EOFError, zlib.error):
+        return b""
+    finally:
+        stream.seek(0)
+
+
+def read_nifti(stream: BinaryIO, packed: bool) -> list[GreySlice]:
+    """Decode the first volume, `packed` when the stream is gzipped."""
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    source: Any = gzip.GzipFile(fileobj=stream) if packed else stream
+    header = _header(source.read(HEADER))
+    shape = _shape(header)
+    affine = header.get_best_affine()
+    orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
+    if not np.isfinite(orientation).all():
+        raise ImageError(
+            "expected a NIfTI affine with three directions, got a flat one; set its sform or qform"
+        )
+    spacing = np.empty(3)
+    spacing[orientation[:, 0].astype(int)] = np.sqrt((affine[:3, :3] ** 2).sum(0))  # canonical order, mm
+    voxels = _voxels(source, header, shape)
+    low, high = _range(voxels)
+    # (x, y, z), RAS+
+    canonical = apply_orientation(voxels.reshape(shape, order="F"), orientation)  # type: ignore[no-untyped-call]
+    axis = _slice_axis(canonical.shape, spacing)
+    planes = np.moveaxis(canonical, axis, 0)
+    check_size(planes.shape[2], planes.shape[1], len(planes))
+    return [
+        GreySlice(_upright(plane, low, high, _slope(header) < 0), index) for index, plane in enumerate(planes)
+    ]
+
+
+def _header(head: bytes) -> Any:
+    """The header of either version and byte order."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    if b"ni" in {head[344:346], head[4:6]}:
+        raise ImageError(
+            "expected NIfTI in one file, got the header of a pair (.hdr and .img); convert it to .nii.gz"
+        )
+    kind: Any = Nifti2Header if head[4:6] == b"n+" else Nifti1Header
+    size = kind.template_dtype.itemsize
+    if len(head) < size:
+        raise ImageError(f"expected a NIfTI header of {size} bytes, got {len(head)}; copy the file again")
+    header = kind(head[:size], check=False)  # its own checks would log to stderr
+    if header["sizeof_hdr"] != size:
+        raise ImageError(
+            f"expected a NIfTI header of {size} bytes, got {header['sizeof_hdr']}; convert it anew"
+        )
+    return header
+
+
+def _shape(header: Any) -> tuple[int, int, int]:
+    """Size of the first volume, checked before any voxel is read."""
+    count = int(header["dim"][0])
+    if not 2 <= count <= 7:
+        raise ImageError(f"expected a NIfTI volume of 2 to 7 dimensions, got {count}; convert it to 3-D")
+    x, y, z = (int(header["dim"][k]) if k <= count else 1 for k in (1, 2, 3))
+    if min(x, y, z) < 1:
+        raise ImageError(f"expected NIfTI sizes of at least 1, got {x} x {y} x {z}; convert the volume anew")
+    dtype = _dtype(header)
+    if x * y * z > MAX_VOXELS or x * y * z * dtype.itemsize > MAX_BYTES:
+        raise ImageError(
+            f"expected at most {MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes, got {x:,} x {y:,} x {z:,} "
+            f"of {dtype}; crop or resample it"
+        )
+    return x, y, z
+
+
+def _dtype(header: Any) -> np.dtype[Any]:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise ImageError(
+            f"expected NIfTI voxels of a known type, got code {int(header['datatype'])}; convert to float32"
+        ) from error
+    if dtype.kind not in "iuf":
+        raise ImageError(f"expected grey NIfTI voxels, got {dtype}; convert the volume to integers or floats")
+    return dtype
+
+
+def _voxels(source: Any, header: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """The stored values of the first volume, flat, first axis fastest."""
+    dtype = _dtype(header)
+    start = float(header["vox_offset"])
+    start = header.template_dtype.itemsize + 4 if start == 0 else start
+    if not HEADER // 2 <= start <= MAX_OFFSET:
+        raise ImageError(
+            f"expected NIfTI voxels to begin within {MAX_OFFSET:,} bytes, got {start:g}; convert it anew"
+        )
+    expected = math.prod(shape) * dtype.itemsize
+    source.seek(int(start))
+    blob = source.read(expected)
+    if len(blob) < expected:
+        raise ImageError(
+            f"expected {expected:,} bytes of NIfTI voxels, got {len(blob):,}; it is cut off, copy it again"
+        )
+    return np.frombuffer(blob, dtype)
+
+
+def _range(voxels: npt.NDArray[Any]) -> tuple[float, float]:
+    """The stored values that become the ends of the grey scale."""
+    sample = voxels[:: max(1, math.ceil(voxels.size / SAMPLE))].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 0.0
+    low, high = np.percentile(sample, TAILS)
+    if low == high:
+        low, high = sample.min(), sample.max()
+    return float(low), float(high)
+
+
+def _slope(header: Any) -> float:
+    """Slope and intercept cancel in the scaling, all but the slope's sign."""
+    slope = float(header["scl_slope"])
+    return slope if math.isfinite(slope) and slope != 0 else 1.0
+
+
+def _slice_axis(shape: tuple[int, ...], spacing: npt.NDArray[np.float64]) -> int:
+    """The canonical axis that the slices were stacked along."""
+    if shape.count(1) == 1:
+        return shape.index(1)
+    axis = int(spacing.argmax())
+    return axis if spacing[axis] > THICKER * np.delete(spacing, axis).max() else 2
+
+
+def _upright(plane: npt.NDArray[Any], low: float, high: float, negative: bool) -> GreyPixels:
+    """One plane of the canonical volume, transposed and turned so that row 0 is anterior or superior."""
+    picture = plane[::-1, ::-1].T
+    if not negative:
+        return stretch(picture, low, high)
+    return stretch(-picture.astype(np.float64), -high, -low)

@@ -1,0 +1,1 @@
+"""The artefact: card + weights + graph."""

@@ -1,0 +1,1 @@
+"""The attention CNN and the preprocessing in front of it (torch)."""

@@ -1,0 +1,178 @@
+"""Judge a model file on a labelled folder and write the numbers, the table and the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braincam.errors import DataError
+from braincam.evaluation.evaluate import Judged, judge, seen_before
+from braincam.evaluation.metrics import paired_difference
+from braincam.files import replacing, write_json
+from braincam.model_file.card import Card
+from braincam.pipeline.prepare import Grouped, grouped
+from braincam.predict import Predictor
+from braincam.report.assemble import write_pictures_and_report
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found; `out` is None where nothing was written."""
+
+    metrics: dict[str, Any]
+    judged: Judged
+    out: Path | None
+
+
+def evaluate(
+    data: Path,
+    model: Path | str | None = None,
+    *,
+    patients: Path | None = None,
+    split: Path | None = None,
+    fold: int | None = None,
+    masks: Path | None = None,
+    against: Path | str | None = None,
+    out: Path | None = None,
+) -> Evaluation:
+    """Score a model on fold `fold` of `split`; without a split on Testing/ if there is one, else on everything.
+
+    `against` is a second model: the paired difference on the same slices is added.
+
+    Raises:
+        BraincamError: any of its kinds; the message says what to do.
+    """
+    if (split is None) != (fold is None):
+        raise DataError("evaluate: --split and --fold belong together; give both or neither")
+    predictor = Predictor(model)
+    found = grouped(data, patients, split)
+    rows = rows_to_judge(found, fold)
+    judged = judge_rows(predictor, found, rows, masks=masks)
+    metrics = dict(judged.metrics)
+    metrics["split"] = {
+        "kind": "evaluation",
+        "part": part_name(found, fold),
+        "test_slices": len(rows),
+        "seen_in_training": metrics["n_seen_in_training"],
+        "verdict": verdict(metrics),
+    }
+    if against is not None:
+        metrics["against"] = compare(judged, predictor, Predictor(against), found, rows)
+    if out is not None:
+        write_results(out, judged, metrics, predictor.card, title=f"Evaluation of {predictor.card.name}")
+    return Evaluation(metrics, judged, out)
+
+
+def rows_to_judge(found: Grouped, fold: int | None) -> list[int]:
+    """The rows asked for."""
+    slices = found.manifest.slices
+    if found.folds is not None:
+        rows = [row for row, number in enumerate(found.folds) if number == fold]
+        if not rows:
+            raise DataError(f"fold {fold}: expected one of {', '.join(map(str, sorted(set(found.folds))))}")
+        return rows
+    if found.manifest.has_official_split:
+        return [row for row, item in enumerate(slices) if item.part == "Testing"]
+    return list(range(len(slices)))
+
+
+def part_name(found: Grouped, fold: int | None) -> str:
+    """What was judged, in words."""
+    if fold is not None:
+        return f"fold {fold}"
+    return "Testing/" if found.manifest.has_official_split else "the whole folder"
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """Whether the model had seen what it was judged on, in a sentence."""
+    seen = metrics["n_seen_in_training"]
+    if not seen:
+        return "none of these slices, their patients or twins was met in training, as far as bytes and patients tell"
+    return (
+        f"{seen} of these slices, or their patients or twins, were met in training: "
+        "they are kept out of the headline and shown apart"
+    )
+
+
+def judge_rows(
+    model: Predictor | Path,
+    found: Grouped,
+    rows: Sequence[int],
+    *,
+    masks: Path | None = None,
+    headline_includes_seen: bool = False,
+) -> Judged:
+    """Judge some rows; what the model has met is found over the whole folder, so that twins of training slices count."""
+    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    seen = seen_before(found.manifest, found.digests, found.groups, predictor.card)
+    return judge(
+        predictor,
+        found.manifest.keep(rows),
+        [found.groups[row] for row in rows],
+        seen[list(rows)],
+        masks=masks,
+        headline_includes_seen=headline_includes_seen,
+    )
+
+
+def compare(
+    judged: Judged, first: Predictor, second: Predictor, found: Grouped, rows: Sequence[int]
+) -> dict[str, Any]:
+    """The first model minus the second on the slices that neither has seen."""
+    if second.card.classes != first.card.classes:
+        raise DataError(
+            f"{second.card.name}: expected the classes {', '.join(first.card.classes)}, got {', '.join(second.card.classes)}"
+        )
+    other = judge_rows(second, found, rows)
+    fresh = ~(judged.seen | other.seen)
+    if not fresh.any():
+        raise DataError("against: every slice was seen in training by one of the two models; nothing can be compared")
+    labels = np.array([first.card.classes.index(item.label) for item in judged.manifest.slices])
+    difference = paired_difference(
+        labels[fresh],
+        judged.probabilities[fresh],
+        other.probabilities[fresh],
+        np.asarray(judged.groups)[fresh],
+    )
+    return {"model": second.card.name, "sha256": second.file.sha256, **difference}
+
+
+def write_results(
+    out: Path,
+    judged: Judged,
+    metrics: dict[str, Any],
+    card: Card,
+    *,
+    title: str,
+    history: pd.DataFrame | None = None,
+    best_epoch: int | None = None,
+    run: dict[str, Any] | None = None,
+) -> None:
+    """Write `metrics.json`, `predictions.csv`, `report.html` and its pictures, `curves.png` where there is a history."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", metrics)
+    with replacing(out / "predictions.csv") as temporary:
+        judged.table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    write_pictures_and_report(
+        out,
+        judged,
+        metrics,
+        card,
+        title=title,
+        command=command_line(),
+        history=history,
+        best_epoch=best_epoch,
+        run=run,
+    )
+
+
+def command_line() -> str:
+    """The command as it was typed, for people who want to repeat it."""
+    return shlex.join(["braincam", *sys.argv[1:]])

@@ -1,0 +1,185 @@
+"""A labelled folder → slices with groups, divided into parts that are checked for leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from braincam.dataset import split as splitting
+from braincam.dataset.manifest import Manifest, read_folder
+from braincam.dataset.split import Leak, cut_validation, find_leak, make_folds, read_split, write_split
+from braincam.dataset.twins import Unreadable, fingerprint, group
+from braincam.errors import DataError, SplitError
+from braincam.progress import say
+
+FOLDS = 5  # without --split, the test part is fold 0 of five
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """Readable slices, their bytes' hashes and the groups that must stay together."""
+
+    manifest: Manifest
+    digests: tuple[str, ...]
+    groups: list[str]
+    folds: list[int] | None  # where a split file gave them
+    unreadable: list[Unreadable]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Rows of the manifest for each part, and how they came about."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+    kind: str  # grouped, official, file
+    leak: Leak
+    fold: int | None
+
+    def describe(self) -> dict[str, Any]:
+        """What cards, reports and `run.json` say of the split."""
+        return {
+            "kind": self.kind,
+            "fold": self.fold,
+            "train_slices": len(self.train),
+            "validation_slices": len(self.validation),
+            **asdict(self.leak),
+            "leaks": self.leak.leaks,
+            "verdict": str(self.leak),
+        }
+
+
+def grouped(data: Path, patients: Path | None = None, split_file: Path | None = None) -> Grouped:
+    """Read a folder once and find its groups; a split file brings its own groups and leaves out what it does not name.
+
+    Byte-identical files are always in one group, also where a split file says otherwise: that is how a leak shows.
+    """
+    manifest = read_folder(data, patients)
+    folds = None
+    groups: list[str] | None = None
+    if split_file:
+        manifest, groups, folds = read_split(split_file, manifest)
+    readable, prints, unreadable = fingerprint(manifest)
+    for item in unreadable:
+        say(f"left out: {item.reason}")
+    if groups is not None and folds is not None:
+        lost = {item.path for item in unreadable}
+        keep = [row for row, item in enumerate(manifest.slices) if item.path not in lost]
+        groups, folds = [groups[row] for row in keep], [folds[row] for row in keep]
+        groups = merge_identical(groups, prints.digests)
+    else:
+        groups = group([item.patient for item in readable.slices], prints)
+    return Grouped(readable, prints.digests, groups, folds, unreadable)
+
+
+def merge_identical(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """Give byte-identical slices, and with them their whole groups, one name."""
+    leader: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while leader.get(name, name) != name:
+            name = leader[name]
+        return name
+
+    first: dict[str, str] = {}
+    for name, digest in zip(groups, digests, strict=True):
+        a, b = find(name), find(first.setdefault(digest, name))
+        if a != b:
+            leader[max(a, b)] = min(a, b)
+    return [find(name) for name in groups]
+
+
+def split(
+    data: Path, out: Path, patients: Path | None = None, folds: int = FOLDS, seed: int = 0
+) -> dict[str, Any]:
+    """Write patient- and twin-safe folds of a labelled folder to a CSV, checked by an independent count.
+
+    Raises:
+        SplitError: a class has too few groups, or (a defect) the folds leak.
+    """
+    found = grouped(data, patients)
+    numbers = make_folds(found.manifest.labels, found.groups, folds, seed)
+    for fold in range(folds):
+        leak = leak_of_fold(found, numbers, fold)
+        if leak.leaks:
+            raise SplitError(f"fold {fold} leaks: {leak}; this is a defect of braincam, please report it")
+    write_split(out, found.manifest, found.groups, numbers)
+    labels = [item.label for item in found.manifest.slices]
+    return {
+        "slices": len(labels),
+        "groups": len(set(found.groups)),
+        "patients": len({item.patient for item in found.manifest.slices} - {None}),
+        "largest_group": max(Counter(found.groups).values()),
+        "folds": {str(fold): numbers.count(fold) for fold in range(folds)},
+        "class_shares": {str(fold): shares for fold, shares in splitting.class_shares(labels, numbers).items()},
+        "unreadable": len(found.unreadable),
+        "out": str(out),
+    }
+
+
+def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
+    """What fold `fold` shares with the others."""
+    test = [row for row, number in enumerate(folds) if number == fold]
+    rest = [row for row, number in enumerate(folds) if number != fold]
+    return find_leak(rest, test, [item.patient for item in found.manifest.slices], found.groups)
+
+
+def divide(
+    found: Grouped, kind: str, fold: int, validation_share: float, seed: int, *, allow_leak: bool = False
+) -> Parts:
+    """Cut the slices into training, validation and test rows.
+
+    `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of the
+    split file). Validation is cut by group from what is left.
+
+    Raises:
+        SplitError: the folder has no official split, the fold does not exist, or a split file leaks and that was not allowed.
+    """
+    manifest = found.manifest
+    labels, patients = manifest.labels, [item.patient for item in manifest.slices]
+    rows = range(len(labels))
+    if kind == "official":
+        if not manifest.has_official_split:
+            raise SplitError(
+                f"{manifest.root}: split=official expects Training/ and Testing/ folders, got neither or only one; "
+                "leave split at grouped"
+            )
+        test = [row for row in rows if manifest.slices[row].part == "Testing"]
+    else:
+        folds = found.folds if kind == "file" else make_folds(labels, found.groups, FOLDS, seed)
+        if folds is None:
+            raise SplitError("a split by file needs --split FILE.csv")
+        if fold not in folds:
+            raise SplitError(f"fold {fold}: expected one of {', '.join(map(str, sorted(set(folds))))}")
+        test = [row for row in rows if folds[row] == fold]
+    held_out = set(test)
+    rest = [row for row in rows if row not in held_out]
+    leak = find_leak(rest, test, patients, found.groups)
+    if kind == "file" and leak.leaks and not allow_leak:
+        raise SplitError(
+            f"the split leaks: {leak}; make a safe one with `braincam split`, or say --allow-leak to train anyway "
+            "and have the leak printed beside the score"
+        )
+    train, validation = cut_validation(labels, found.groups, rest, validation_share, seed)
+    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold)
+    check_filled(manifest, parts)
+    return parts
+
+
+def check_filled(manifest: Manifest, parts: Parts) -> None:
+    """Every class must stand in every part, or nothing can be learned or said about it."""
+    labels = manifest.labels
+    for part, rows in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        present = {labels[row] for row in rows}
+        for number, name in enumerate(manifest.classes):
+            if number not in present:
+                raise DataError(
+                    f"{manifest.root}: the {part} part has no slice of class {name}; expected at least one; "
+                    "add patients of that class or choose other folds"
+                )
+
+

@@ -1,0 +1,133 @@
+"""From what was judged to the pictures and the page of a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braincam.evaluation.evaluate import Judged
+from braincam.explain.overlay import overlay
+from braincam.files import write_bytes
+from braincam.model_file.card import Card
+from braincam.predict import Prediction
+from braincam.report import figures
+from braincam.report.run import RunFacts, write_run_report
+
+
+def write_pictures_and_report(
+    out: Path,
+    judged: Judged,
+    metrics: Mapping[str, Any],
+    card: Card,
+    *,
+    title: str,
+    command: str,
+    history: pd.DataFrame | None = None,
+    best_epoch: int | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `report.html` and the PNG files beside it: `confusion.png`, `roc.png`, `reliability.png`, `curves.png`.
+
+    A picture that cannot be drawn, for want of slices or of a history, is left out.
+    """
+    rows = np.ones(len(judged.seen), bool) if metrics["headline"] == "all" else ~judged.seen
+    labels = np.array([card.classes.index(item.label) for item in judged.manifest.slices])[rows]
+    probabilities = judged.probabilities[rows]
+    drawings = {}
+    if rows.any():
+        drawings["confusion"] = figures.confusion(metrics["confusion_matrix"], card.classes)
+        drawings["roc"] = figures.roc(labels, probabilities, card.classes)
+        drawings["reliability"] = figures.reliability(labels, probabilities)
+    if history is not None:
+        drawings["curves"] = figures.curves(history, best_epoch)
+    for name, drawing in drawings.items():
+        write_bytes(out / f"{name}.png", figures.to_png(drawing))
+    split = dict(metrics.get("split") or {})
+    write_run_report(
+        out / "report.html",
+        RunFacts(
+            title=title,
+            metrics=metrics,
+            command=command,
+            created=card.created if run is None else str(run["created"]),
+            split=split,
+            card=card_facts(card),
+            config=card.recipe,
+            environment=environment_facts(card, run),
+            baselines=metrics.get("baselines") or {},
+            shown_apart={
+                name: metrics[key]
+                for key, name in (("unseen", "not seen in training"), ("seen", "seen in training"), ("all", "everything asked for"))
+                if metrics.get(key) and metrics["headline"] != key
+            },
+            comparison=metrics.get("against"),
+            labels=labels,
+            probabilities=probabilities,
+            history=history,
+            best_epoch=best_epoch,
+            mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
+            examples=[picture(answer, truth) for answer, truth in judged.successes],
+            decisions={
+                "answered": metrics["status"]["ok"],
+                "referred": metrics["status"]["refer"],
+                "rejected": metrics["status"]["rejected"],
+            },
+            localisation=localisation_facts(metrics),
+        ),
+    )
+
+
+def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:
+    """An overlay as PNG bytes, and its caption."""
+    if answer.cam is None or answer.pixels is None or answer.probabilities is None:
+        raise ValueError("a picture needs the slice and its map")
+    label = max(answer.probabilities, key=answer.probabilities.__getitem__)
+    drawn = overlay(answer.pixels, answer.cam, label=label, probability=answer.confidence or 0.0)
+    file = io.BytesIO()
+    drawn.save(file, format="PNG")
+    outcome = "right" if label == truth else f"the reference says {truth}"
+    return file.getvalue(), f"{Path(answer.path).name}: {label} {answer.confidence:.0%}, {outcome} ({answer.status})"
+
+
+def card_facts(card: Card) -> dict[str, Any]:
+    """What the page says of the model."""
+    return {
+        "name": card.name,
+        "classes": list(card.classes),
+        "network": f"AttentionCNN {card.network['size']}, attention: {card.network['attention']}",
+        "parameters": f"{card.parameters:,}",
+        "input": f"{card.preprocess['image_size']} x {card.preprocess['image_size']} pixels, "
+        f"{len(card.preprocess['mean'])} channel(s)",
+        "temperature": round(card.temperature, 3),
+        "outlier_threshold": round(card.outlier_threshold, 3),
+        "conformal_coverage": card.conformal_coverage,
+        "license": card.license,
+        "created": card.created,
+    }
+
+
+def environment_facts(card: Card, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Where, when and with what the model was made."""
+    facts: dict[str, Any] = {key: card.training[key] for key in ("device", "precision", "seconds") if key in card.training}
+    if run is not None:
+        facts |= {key: run[key] for key in ("machine", "threads", "seconds", "training_seconds", "data_sha256")}
+    return {**facts, "versions": card.versions}
+
+
+def localisation_facts(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The pointing game in the page's words."""
+    game = metrics.get("localisation")
+    if not game:
+        return None
+    return {
+        "pointing": game["hit_rate"],
+        "n": game["n"],
+        "ci95": game["ci95"],
+        "patients_or_groups": game["n_groups"],
+        "a_random_pixel_reaches": round(game["mean_area"], 4),
+    }

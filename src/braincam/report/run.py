@@ -1,0 +1,236 @@
+"""One run, one page: numbers with intervals, the leak beside the score, curves, mistakes, provenance."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from braincam.files import write_text
+from braincam.report import figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+NOTICE = "Research use only. Not a medical device; not for diagnosis."
+CAUTION = "A map shows where the score comes from, not where a tumour is."
+
+Picture = tuple[bytes, str]  # PNG, caption
+
+HEADLINE = (
+    ("accuracy", "Accuracy", "share of slices answered right"),
+    ("balanced_accuracy", "Balanced accuracy", "mean sensitivity of the classes"),
+    ("macro_f1", "Macro F1", "mean F1 of the classes"),
+    ("auroc_macro", "AUROC", "one class against the rest, mean"),
+)
+FURTHER = (
+    ("patient_averaged_accuracy", "Accuracy, each patient or group weighing the same"),
+    ("mcc", "Matthews correlation, multi-class"),
+    ("nll", "Negative log-likelihood, nats (lower is better)"),
+    ("brier", "Brier score, summed over classes, 0 to 2 (lower is better)"),
+    ("ece", "Expected calibration error, equal-mass bins (lower is better)"),
+)
+LEAK_COUNTS = (  # key of `split`, words
+    ("with_patient_in_training", "have their patient in training"),
+    ("with_twin_in_training", "have a twin (near copy) in training"),
+    ("with_group_in_training", "have their group in training"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a report is made from; only `title` and `metrics` must be there, the rest is left out where it is
+    not.
+
+    title: one line. command: the command line that made the run. created: ISO date and time.
+    metrics: what `metrics.score` returns, as in metrics.json. labels (N,), probabilities (N, K): for the ROC
+    and reliability drawings. shown_apart: name -> metrics of slices kept out of the headline (say, seen in
+    training). baselines: name -> metrics on the same slices. comparison: what `metrics.paired_difference`
+    returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
+    `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
+    further facts. history: one row per epoch. mistakes, examples: (PNG bytes, caption). decisions: outcome
+    -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, and further
+    facts. card, config, environment: facts to print as they are.
+    """
+
+    title: str
+    metrics: Mapping[str, Any]
+    command: str = ""
+    created: str = ""
+    split: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shown_apart: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    comparison: Mapping[str, Any] | None = None
+    labels: npt.ArrayLike | None = None
+    probabilities: npt.ArrayLike | None = None
+    history: pd.DataFrame | None = None
+    best_epoch: int | None = None
+    mistakes: Sequence[Picture] = ()
+    examples: Sequence[Picture] = ()
+    decisions: Mapping[str, int] | None = None
+    localisation: Mapping[str, Any] | None = None
+
+
+def write_run_report(out: Path, facts: RunFacts) -> None:
+    """Write one HTML file that needs nothing else: no script, no network, no picture beside it."""
+    write_page(
+        out,
+        "run.html",
+        facts=facts,
+        metrics=facts.metrics,
+        headline=HEADLINE,
+        further=FURTHER,
+        leak=leak_box(facts.split),
+        drawings=_drawings(facts),
+        comparison_rows=_comparison_rows(facts),
+        where_else={
+            k: v for k, v in (facts.localisation or {}).items() if k not in {"pointing", "ci95", "n"}
+        },
+    )
+
+
+def write_page(out: Path, template: str, **context: Any) -> None:
+    """Fill a template of this folder and put the whole page in place at once."""
+    page = environment().get_template(template).render(notice=NOTICE, caution=CAUTION, **context)
+    write_text(out, page)
+
+
+def environment() -> Environment:
+    """Templates of this folder: everything is escaped, and a name that is not given is an error."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": number,
+        "interval": interval,
+        "ci95": ci95,
+        "fact": fact,
+        "words": words,
+        "png": data_url,
+    }
+    return made
+
+
+def number(value: float | None, digits: int = 3) -> Markup:
+    """A score as text, with the exact value in the page for whoever wants to check it: <data value="...">."""
+    if value is None:
+        return Markup('<span class="none" title="undefined here">–</span>')
+    return Markup('<data value="{}">{}</data>').format(repr(float(value)), f"{value:.{digits}f}")
+
+
+def interval(ci: Sequence[float] | None, digits: int = 3, name: str = "") -> str:
+    """[low, high] as text that does not break across lines, after `name`."""
+    if ci is None:
+        return "no interval"
+    return f"{name} {ci[0]:.{digits}f} to {ci[1]:.{digits}f}".strip().replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def ci95(ci: Sequence[float] | None) -> str:
+    """95 % interval low to high."""
+    return interval(ci, name="95 % interval")
+
+
+def fact(value: Any) -> str:
+    """A fact of a card or configuration in one line."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {fact(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ", ".join(fact(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def words(key: Any) -> str:
+    """A key as it is read: with_known_patient -> with known patient."""
+    return str(key).replace("_", " ")
+
+
+def data_url(png: bytes) -> str:
+    """PNG bytes as an address that carries the picture itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What stands right beside the score: how many test slices the training has met before. None: nothing
+    known.
+
+    `colour` is "warn" when any slice leaks or `warning` is given, "good" when leaks were counted and there
+    are none, "plain" when nothing was counted.
+    """
+    if not split:
+        return None
+    counted = [(key, words) for key, words in LEAK_COUNTS if split.get(key) is not None]
+    total = split.get("test_slices")
+    lines = []
+    for key, words in counted:
+        of = split.get("with_known_patient") if key == "with_patient_in_training" else total
+        whose = "test slices whose patient is known" if of is not total else "test slices"
+        lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
+    leaking = any(line["count"] for line in lines)
+    colour = "warn" if leaking or split.get("warning") else "good" if lines else "plain"
+    titles = {
+        "warn": "These scores are flattered by leakage" if leaking else "Read these scores with care",
+        "good": "No patient or twin group straddles the split",
+        "plain": "Leakage was not counted",
+    }
+    return {
+        "colour": colour,
+        "title": titles[colour],
+        "kind": split.get("kind"),
+        "lines": lines,
+        "warning": split.get("warning"),
+        "verdict": split.get("verdict"),
+    }
+
+
+def _comparison_rows(facts: RunFacts) -> list[dict[str, Any]]:
+    """This model first, then the baselines from best to worst; bar positions in per cent."""
+    ranked = sorted(facts.baselines.items(), key=lambda item: -(item[1].get("accuracy") or 0.0))
+    rows = []
+    for name, metrics in [("This model", facts.metrics), *ranked]:
+        value, ci = metrics.get("accuracy"), (metrics.get("ci95") or {}).get("accuracy")
+        rows.append(
+            {
+                "name": name,
+                "metrics": metrics,
+                "own": metrics is facts.metrics,
+                "at": None if value is None else round(100 * value, 2),
+                "low": None if ci is None else round(100 * ci[0], 2),
+                "width": None if ci is None else round(100 * (ci[1] - ci[0]), 2),
+            }
+        )
+    return rows
+
+
+def _drawings(facts: RunFacts) -> dict[str, str]:
+    """Name -> data address of each drawing that can be made from what is there."""
+    made: dict[str, Figure] = {}
+    classes = list(facts.metrics["classes"])
+    if facts.metrics.get("n"):
+        made["confusion"] = figures.confusion(facts.metrics["confusion_matrix"], classes)
+        if facts.labels is not None and facts.probabilities is not None:
+            made["roc"] = figures.roc(facts.labels, facts.probabilities, classes)
+            made["reliability"] = figures.reliability(facts.labels, facts.probabilities)
+    if facts.history is not None and len(facts.history):
+        made["curves"] = figures.curves(facts.history, facts.best_epoch)
+    return {name: data_url(figures.to_png(figure)) for name, figure in made.items()}

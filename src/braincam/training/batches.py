@@ -1,0 +1,106 @@
+"""Batches as whole tensors: shuffled, augmented on the device, never touching a file.
+
+The slices are decoded and resized once; an epoch then costs no decoding. Augmentation works on the batch, not
+picture by picture, and draws from a generator that is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Labelled slices in memory, at the network's input size."""
+
+    pixels: Tensor  # (N, S, S) uint8
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Pool:
+        """The same slices on another device."""
+        return Pool(self.pixels.to(device), self.labels.to(device))
+
+
+def shuffled(pool: Pool, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (N, S, S) uint8 and (N,) int64, each slice once; the order depends on seed and epoch alone.
+
+    The last batch is not dropped, unless it is a single slice: batch normalisation cannot train on one.
+    """
+    order = torch.randperm(len(pool), generator=generator(seed, epoch)).to(pool.pixels.device)
+    for rows in order.split(batch_size):
+        if len(rows) > 1:
+            yield pool.pixels[rows], pool.labels[rows]
+
+
+def generator(seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh source of randomness for one epoch, so that a resumed run needs no stored random state."""
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+
+
+def augment(x: Tensor, random: torch.Generator) -> Tensor:
+    """Vary what differs between heads and scanners: float32 (N, 1, S, S) in [0, 1] → same.
+
+    Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift (± 8 %),
+    gamma and contrast, smooth brightness field, blur or noise. Labels survive all of them; an up-down mirror is left out
+    because heads do not come that way.
+    """
+    x = _move(x, random)
+    x = _recolour(x, random)
+    return _degrade(x, random)
+
+
+def _uniform(n: int, low: float, high: float, like: Tensor, random: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=random, device=like.device) * (high - low) + low
+
+
+def _move(x: Tensor, random: torch.Generator) -> Tensor:
+    n = len(x)
+    angle = _uniform(n, -15, 15, x, random) * (math.pi / 180)
+    zoom = _uniform(n, 0.85, 1.15, x, random)
+    stretch = _uniform(n, 0.95, 1.05, x, random)
+    mirror = torch.where(_uniform(n, -1, 1, x, random) < 0, -1.0, 1.0)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shift_x, shift_y = _uniform(n, -0.16, 0.16, x, random), _uniform(n, -0.16, 0.16, x, random)
+    rows = torch.stack(
+        (
+            torch.stack((cos * zoom * stretch * mirror, -sin * zoom, shift_x), 1),
+            torch.stack((sin * zoom * mirror, cos * zoom / stretch, shift_y), 1),
+        ),
+        1,
+    )  # (N, 2, 3)
+    grid = F.affine_grid(rows, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _recolour(x: Tensor, random: torch.Generator) -> Tensor:
+    n = len(x)
+
+    def per_slice(low: float, high: float) -> Tensor:
+        return _uniform(n, low, high, x, random)[:, None, None, None]
+
+    gamma = torch.exp(per_slice(-0.4, 0.4))
+    gain = per_slice(0.8, 1.2)
+    x = (x.clamp_min(1e-4) ** gamma) * gain
+    # a smooth field over the slice, as coils leave it: four random corners, blended
+    corners = torch.rand((n, 1, 2, 2), generator=random, device=x.device) * 0.4 + 0.8
+    field = F.interpolate(corners, x.shape[-2:], mode="bilinear", align_corners=True)
+    return (x * field).clamp(0, 1)
+
+
+def _degrade(x: Tensor, random: torch.Generator) -> Tensor:
+    n = len(x)
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    share = _uniform(n, -1, 0.8, x, random).clamp_min(0)[:, None, None, None]  # half of the slices stay sharp
+    x = torch.lerp(x, blurred, share)
+    strength = _uniform(n, -0.03, 0.05, x, random).clamp_min(0)[:, None, None, None]
+    noise = torch.randn(x.shape, generator=random, device=x.device)
+    return (x + strength * noise).clamp(0, 1)

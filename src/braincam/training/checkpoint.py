@@ -1,0 +1,38 @@
+"""The state of a training on disk: tensors and plain values only, replaced in one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from braincam.errors import TrainingError
+from braincam.files import replacing
+
+FORMAT = "braincam-checkpoint-1"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, lists and dicts of them); a kill leaves the old file or the new."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, **state}, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, without unpickling code.
+
+    Raises:
+        TrainingError: there is no such file, or it is damaged or foreign.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: no checkpoint to resume from; train once without --resume") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise TrainingError(
+            f"{path}: expected a braincam checkpoint, got a damaged file ({type(error).__name__}); train anew"
+        ) from error
+    if state.get("format") != FORMAT:
+        raise TrainingError(f"{path}: expected format {FORMAT}, got {state.get('format')!r}; train anew")
+    return state

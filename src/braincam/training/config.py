@@ -1,0 +1,161 @@
+"""The recipe as frozen data: every key is typed and checked, and an unknown one is an error that lists the known.
+
+Two recipes ship beside this module: ``default.toml`` and ``specification.toml`` (the original specification to the
+letter). ``--set key=value`` overrides single keys.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from braincam.errors import ConfigError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "network": ("tiny", "small", "base"),
+    "attention": ("none", "channel", "spatial", "both"),
+    "split": ("grouped", "official"),
+    "augment": ("none", "standard"),
+    "schedule": ("constant", "cosine"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+AT_LEAST: dict[str, float] = {
+    "image_size": 32,
+    "epochs": 1,
+    "batch_size": 2,
+    "patience": 0,
+    "threads": 0,
+    "seed": 0,
+    "weight_decay": 0,
+}
+BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training, from pixels to the last epoch. Defaults are the default recipe."""
+
+    # the network and what it sees
+    network: str = "small"  # named size: tiny, small, base
+    attention: str = "both"  # none, channel, spatial, both
+    dropout: float = 0.1  # on the pooled features
+    image_size: int = 128  # pixels; a multiple of 16
+    mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
+    std: tuple[float, ...] = (0.19,)
+
+    # the data
+    split: str = "grouped"  # grouped: patients and twins kept apart; official: Training/ against Testing/
+    validation_share: float = 0.1  # of the training slices, cut by group
+    class_weights: bool = False  # weigh the loss by inverse class frequency
+    augment: str = "standard"
+
+    # the optimisation
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
+    schedule: str = "cosine"
+    label_smoothing: float = 0.05
+    ema_decay: float = 0.995  # averaged weights are validated and kept; 0 switches averaging off
+    patience: int = 12  # epochs without a lower validation loss before stopping; 0 never stops early
+
+    # the machine
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: str = "auto"  # bfloat16 where the device computes in it, else float32
+    threads: int = 0  # CPU threads; 0 leaves it to torch
+
+    def __post_init__(self) -> None:
+        for key, allowed in CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise ConfigError(
+                    f"{key}: expected one of {', '.join(allowed)}, got {getattr(self, key)!r}"
+                )
+        for key, lowest in AT_LEAST.items():
+            if getattr(self, key) < lowest:
+                raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")
+        for key in BELOW_ONE:
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(f"{key}: expected 0 or more and below 1, got {getattr(self, key)}")
+        if self.validation_share == 0:
+            raise ConfigError("validation_share: expected more than 0, got 0; the best epoch is chosen on it")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate: expected more than 0, got {self.learning_rate}")
+        if self.image_size % 16:
+            raise ConfigError(f"image_size: expected a multiple of 16, got {self.image_size}")
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise ConfigError(
+                f"mean, std: expected one positive std per mean, got {list(self.mean)} and {list(self.std)}"
+            )
+
+    def to_toml(self) -> str:
+        """The config as TOML that `read_config` reads back to an equal config."""
+        # JSON's scalars and flat lists are valid TOML
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
+
+
+def shipped(name: str) -> Path:
+    """Path of a recipe inside the package: "default" or "specification"."""
+    return Path(str(files("braincam.training") / "configs" / f"{name}.toml"))
+
+
+def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a recipe from a TOML file (None: the default recipe), then apply ``key=value`` overrides.
+
+    A `source` that does not exist but is the name of a shipped recipe, with or without ``.toml``, is that recipe.
+
+    Raises:
+        ConfigError: a missing or malformed file, an unknown key, a value of the wrong type or out of range.
+    """
+    raw: dict[str, Any] = {}
+    if source is not None:
+        path = source if source.exists() else shipped(source.stem)
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{source}: no such config; give a TOML file, or one of the shipped: default, specification"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{source}: expected a TOML file, got: {error}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: expected key=value, such as epochs=10")
+        raw[key.strip()] = _parse(text.strip())
+    return from_mapping(raw)
+
+
+def from_mapping(raw: Mapping[str, Any]) -> TrainConfig:
+    """Build a config from plain values, checking names and types."""
+    hints = get_type_hints(TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    if unknown := sorted(raw.keys() - set(known)):
+        raise ConfigError(f"unknown config key {', '.join(unknown)}; known are {', '.join(known)}")
+    return TrainConfig(**{key: _typed(key, value, hints[key]) for key, value in raw.items()})
+
+
+def _parse(text: str) -> Any:
+    """Read a command-line value as TOML would; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """Return `value` as `kind`, or raise; a whole number may stand for a float, a list for a tuple."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind == tuple[float, ...]:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_typed(key, item, float) for item in items)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+        raise ConfigError(f"{key}: expected {expected[kind.__name__]}, got {value!r}")
+    return value

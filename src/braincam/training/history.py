@@ -1,0 +1,42 @@
+"""What each epoch measured, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from braincam.files import replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One row of ``history.csv``. Losses are cross-entropies in nats, accuracies shares of 1."""
+
+    epoch: int  # from 1
+    train_loss: float
+    train_accuracy: float  # on augmented slices, while the weights move
+    val_loss: float  # plain cross-entropy, without label smoothing
+    val_accuracy: float
+    val_balanced_accuracy: float
+    learning_rate: float
+    images_per_second: float  # training slices
+    seconds: float  # training and validation
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """The epoch whose weights are kept: lowest validation loss, the first of equals."""
+    return min(history, key=lambda row: (row.val_loss, row.epoch)).epoch
+
+
+def to_frame(history: Sequence[Epoch]) -> pd.DataFrame:
+    """The history as a table, one row per epoch."""
+    return pd.DataFrame([asdict(row) for row in history])
+
+
+def write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """Write ``history.csv`` in one step."""
+    with replacing(path) as temporary:
+        to_frame(history).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,250 @@
+"""The training loop, in plain sight."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from braincam.errors import TrainingError
+from braincam.network.attention_cnn import AttentionCNN
+from braincam.network.preprocess import Preprocess
+from braincam.progress import say
+from braincam.training.batches import Pool, augment, generator, shuffled
+from braincam.training.checkpoint import load_checkpoint, save_checkpoint
+from braincam.training.config import TrainConfig
+from braincam.training.history import Epoch, best_epoch, write_history
+from braincam.training.schedule import learning_rate_at
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The outcome: `model` carries the weights of the best epoch, in float32, in evaluation mode."""
+
+    model: AttentionCNN
+    history: list[Epoch]
+    best: int
+    stopped_early: bool
+
+
+def fit(
+    model: AttentionCNN,
+    preprocess: Preprocess,
+    train: Pool,
+    validation: Pool,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    folder: Path,
+    resume: bool = False,
+) -> Fit:
+    """Train `model`, validate after every epoch, and return it with the weights of the best epoch.
+
+    After every epoch ``folder/last.ckpt`` and ``folder/history.csv`` are replaced; with `resume` the training goes on
+    from there, and on the CPU ends in the same weights as one that was never stopped.
+
+    Raises:
+        TrainingError: the loss is not a number, or there is nothing fitting to resume from.
+    """
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train, validation = train.to(device), validation.to(device)
+    averaged = copy.deepcopy(model).eval() if config.ema_decay else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    weights = class_weights(train.labels, model.config.classes) if config.class_weights else None
+    history: list[Epoch] = []
+    best: dict[str, Tensor] = {}
+    if resume:
+        state = load_checkpoint(folder / "last.ckpt")
+        check_same_recipe(state["config"], config, folder)
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        history = [Epoch(**row) for row in state["history"]]
+        best = state["best"]
+
+    steps = math.ceil(len(train) / config.batch_size)
+    while not finished(history, config):
+        epoch, start = len(history) + 1, time.perf_counter()
+        torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout
+        random = generator(config.seed, epoch, device)
+        loss_sum = torch.zeros((), device=device)
+        correct = torch.zeros((), device=device)
+        seen = 0
+
+        model.train()
+        with epoch_bar(epoch, config.epochs, len(train)) as report:
+            for step, (slices, labels) in enumerate(shuffled(train, config.batch_size, config.seed, epoch)):
+                rate = learning_rate_at((epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                scaled = preprocess.resize(slices)  # (N, 1, S, S) in [0, 1]
+                if config.augment == "standard":
+                    scaled = augment(scaled, random)
+                inputs = preprocess.standardise(scaled).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    logits = model(inputs)
+                loss = F.cross_entropy(
+                    logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if averaged is not model:
+                    follow(averaged, model, min(config.ema_decay, ramp(optimizer_steps(optimizer))))
+                loss_sum += loss.detach() * len(labels)
+                correct += (logits.argmax(1) == labels).sum()
+                seen += len(labels)
+                report(len(labels), loss_sum / seen, correct / seen)
+
+        if not torch.isfinite(loss_sum):
+            raise TrainingError(
+                f"epoch {epoch}: the training loss is not a number; the weights of epoch {epoch - 1} are kept in "
+                f"{folder / 'last.ckpt'}; lower learning_rate (now {config.learning_rate:g}), "
+                "or try --set precision=float32"
+            )
+        rate_per_second = seen / (time.perf_counter() - start)
+        val_logits = logits_of(averaged, preprocess, validation.pixels, precision)
+        row = Epoch(
+            epoch=epoch,
+            train_loss=(loss_sum / seen).item(),
+            train_accuracy=(correct / seen).item(),
+            **validate(val_logits, validation.labels),
+            learning_rate=rate,
+            images_per_second=rate_per_second,
+            seconds=time.perf_counter() - start,
+        )
+        history.append(row)
+        if best_epoch(history) == epoch:
+            best = {name: value.detach().clone() for name, value in averaged.state_dict().items()}
+        save_checkpoint(
+            folder / "last.ckpt",
+            {
+                "config": {**asdict(config), "mean": list(config.mean), "std": list(config.std)},
+                "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
+                "best": best,
+                "optimizer": optimizer.state_dict(),
+                "history": [asdict(past) for past in history],
+            },
+        )
+        write_history(folder / "history.csv", history)
+        say(describe(row, config.epochs, best_epoch(history)))
+
+    averaged.load_state_dict(best)
+    return Fit(averaged.float().eval(), history, best_epoch(history), len(history) < config.epochs)
+
+
+def finished(history: list[Epoch], config: TrainConfig) -> bool:
+    """All epochs done, or `patience` epochs without a lower validation loss."""
+    if not history:
+        return False
+    stale = history[-1].epoch - best_epoch(history)
+    return len(history) >= config.epochs or (config.patience > 0 and stale >= config.patience)
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Inverse class frequencies with mean 1 over the slices: (N,) → (K,)."""
+    counts = torch.bincount(labels, minlength=classes).float()
+    return counts.sum() / (classes * counts.clamp_min(1))
+
+
+@torch.no_grad()
+def follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights a little towards the trained ones; whole-number buffers are copied."""
+    for slow, fast in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if slow.dtype.is_floating_point:
+            slow.lerp_(fast, 1 - decay)
+        else:
+            slow.copy_(fast)
+
+
+def ramp(step: int) -> float:
+    """Decay that lets the average forget the untrained start quickly."""
+    return (1 + step) / (10 + step)
+
+
+def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
+    """How many steps the optimiser has made; kept by Adam itself, so a resumed run knows too."""
+    first = next(iter(optimizer.state.values()))
+    return int(first["step"])
+
+
+@torch.inference_mode()
+def logits_of(model: AttentionCNN, preprocess: Preprocess, pixels: Tensor, precision: torch.dtype) -> Tensor:
+    """Logits of uint8 slices (N, H, W) in evaluation mode: float32 (N, K)."""
+    model.eval()
+    parts = []
+    for slices in pixels.split(EVALUATION_BATCH):
+        inputs = preprocess(slices).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+            parts.append(model(inputs).float())
+    return torch.cat(parts)
+
+
+def validate(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Validation figures of one epoch; classes absent from validation do not enter the balanced accuracy."""
+    predicted = logits.argmax(1)
+    recalls = [(predicted[labels == k] == k).float().mean() for k in labels.unique()]
+    return {
+        "val_loss": F.cross_entropy(logits, labels).item(),
+        "val_accuracy": (predicted == labels).float().mean().item(),
+        "val_balanced_accuracy": torch.stack(recalls).mean().item(),
+    }
+
+
+def check_same_recipe(stored: dict[str, Any], config: TrainConfig, folder: Path) -> None:
+    """Resuming with another recipe would give a run that no config describes. More epochs are no exception: they
+    bend the schedule."""
+    machine = {"device": config.device, "threads": config.threads, "precision": config.precision}
+    asked = asdict(config)
+    changed = [
+        key for key, value in asked.items() if key not in machine and list_if_tuple(value) != stored.get(key)
+    ]
+    if changed:
+        detail = ", ".join(f"{key} was {stored.get(key)!r}, is {asked[key]!r}" for key in changed)
+        raise TrainingError(f"{folder}: cannot resume with another recipe ({detail}); use a new --out folder")
+
+
+def list_if_tuple(value: object) -> object:
+    """Checkpoints hold lists where configs hold tuples."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def describe(row: Epoch, epochs: int, best: int) -> str:
+    """One line per epoch for people."""
+    mark = " *" if row.epoch == best else ""
+    left = (epochs - row.epoch) * row.seconds
+    return (
+        f"epoch {row.epoch:>3}/{epochs}  loss {row.train_loss:.3f} | {row.val_loss:.3f} val   "
+        f"accuracy {row.train_accuracy:.3f} | {row.val_accuracy:.3f} val   "
+        f"{row.images_per_second:.0f} images/s   {row.seconds:.1f} s, about {left / 60:.1f} min left{mark}"
+    )
+
+
+@contextmanager
+def epoch_bar(epoch: int, epochs: int, slices: int) -> Iterator[Callable[[int, Tensor, Tensor], None]]:
+    """A bar for one epoch in a terminal; silent elsewhere, where each epoch's line says enough."""
+    with tqdm(
+        total=slices, desc=f"epoch {epoch}/{epochs}", unit="image", leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def report(done: int, loss: Tensor, accuracy: Tensor) -> None:
+            if not bar.disable:
+                bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+                bar.update(done)
+
+        yield report

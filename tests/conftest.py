@@ -1,0 +1,50 @@
+"""Shared material: synthetic scans and one quick training, made once per test session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from braincam.dataset.phantom import write_phantom
+
+QUICK = ("epochs=4", "image_size=64", "network=tiny", "batch_size=16", "threads=1", "ema_decay=0.5", "patience=0")
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/, masks/ and patients.csv: 40 patients, two slices each."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_phantom(folder, patients=40, slices_per_patient=2, seed=3, size=96)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quick training on the scans. Its scores mean nothing; its files are complete."""
+    from braincam.pipeline.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "quick"
+    train(
+        scans / "data",
+        out,
+        patients=scans / "patients.csv",
+        config=Path("demo"),
+        overrides=QUICK,
+        masks=scans / "masks",
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The Brain Tumor MRI Dataset, where this machine has it."""
+    candidates = [
+        os.environ.get("BRAINCAM_DATA"),
+        Path(__file__).parents[2] / "shared" / "data" / "brain-tumor-mri",
+    ]
+    for candidate in candidates:
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate)
+    pytest.skip("the Brain Tumor MRI Dataset is not here: set BRAINCAM_DATA to its folder")

@@ -1,0 +1,145 @@
+"""Temperature, prediction sets and reliability mean what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from braincam.errors import DataError
+from braincam.evaluation.calibration import (
+    TEMPERATURE_BOUNDS,
+    conformal_thresholds,
+    equal_mass_bins,
+    fit_temperature,
+    prediction_sets,
+    reliability_bins,
+)
+
+
+def calibrated(seed=0, n=4000, k=4):
+    """Logits whose softmax is the very probability that the labels are drawn from."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, k)) * 2
+    p = softmax(logits, axis=1)
+    labels = (rng.random(n)[:, None] > p.cumsum(axis=1)).sum(axis=1).clip(0, k - 1)
+    return logits, labels
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found_again(temperature):
+    logits, labels = calibrated()
+    assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.06)
+
+
+def test_temperature_keeps_to_its_bounds():
+    labels = np.arange(40) % 4
+    perfect = np.eye(4)[labels] * 20
+    assert fit_temperature(perfect, labels) == pytest.approx(TEMPERATURE_BOUNDS[0])
+    assert fit_temperature(-perfect, labels) == pytest.approx(TEMPERATURE_BOUNDS[1])
+    assert fit_temperature(np.zeros((4, 4)), [0, 1, 2, 3]) > 0  # says nothing: any temperature will do
+    assert np.isfinite(fit_temperature(perfect * 1e6, labels))
+
+
+def test_temperature_never_makes_the_fit_worse():
+    rng = np.random.default_rng(1)
+    logits, labels = calibrated(2, n=200)
+    logits = logits * 5 + rng.normal(size=logits.shape)
+
+    def nll(t):
+        return -np.log(softmax(logits / t, axis=1)[np.arange(200), labels]).mean()
+
+    assert nll(fit_temperature(logits, labels)) <= min(nll(t) for t in np.linspace(0.25, 10, 200)) + 1e-6
+
+
+def test_ece_of_a_calibrated_predictor_is_small_and_of_a_boastful_one_large():
+    logits, labels = calibrated()
+    assert reliability_bins(labels, softmax(logits, axis=1)).ece < 0.03
+    assert reliability_bins(labels, softmax(logits * 5, axis=1)).ece > 0.1
+
+
+def test_reliability_worked_out_by_hand():
+    p = [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]]
+    bins = reliability_bins([0, 1, 0, 0], p, n_bins=2)
+    assert bins.confidence.tolist() == pytest.approx([0.6, 0.9])
+    assert bins.accuracy.tolist() == [1.0, 0.5]
+    assert bins.count.tolist() == [2, 2]
+    assert bins.ece == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=80), st.integers(1, 20))
+def test_bins_are_ordered_and_equal_values_share_one(values, n_bins):
+    confidence = np.array(values)
+    bins = equal_mass_bins(confidence, n_bins)
+    assert bins.min() >= 0 and bins.max() < n_bins
+    order = np.argsort(confidence, kind="stable")
+    assert (np.diff(bins[order]) >= 0).all()
+    for value in np.unique(confidence):
+        assert len(set(bins[confidence == value])) == 1
+
+
+def test_bins_hold_equally_many():
+    bins = equal_mass_bins(np.random.default_rng(0).random(1500), 15)
+    assert np.bincount(bins).tolist() == [100] * 15
+
+
+def test_no_slices_no_reliability():
+    bins = reliability_bins([], np.zeros((0, 3)))
+    assert len(bins.count) == 0 and np.isnan(bins.ece)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.95])
+def test_prediction_sets_hold_the_true_class_as_often_as_promised(coverage):
+    """In each class, averaged over many calibration samples of a badly calibrated, imbalanced predictor."""
+    rng = np.random.default_rng(0)
+    held = np.zeros((150, 3))
+    for trial in range(150):
+        labels = rng.choice(3, 400, p=[0.6, 0.25, 0.15])
+        logits = rng.normal(size=(400, 3)) * 4
+        logits[np.arange(400), labels] += 3
+        p = softmax(logits, axis=1)
+        thresholds = conformal_thresholds(p[:200], labels[:200], coverage)
+        sets = prediction_sets(p[200:], thresholds)
+        for k in range(3):
+            held[trial, k] = sets[labels[200:] == k, k].mean()
+    assert (held.mean(axis=0) >= coverage - 0.012).all()
+    assert (held.mean(axis=0) <= coverage + 0.04).all()  # not by always saying everything
+
+
+def test_conformal_ranks_worked_out_by_hand():
+    scores = np.arange(1, 20) / 20  # 19 slices of class 0: rank (19 + 1) x 0.05 = 1, the lowest
+    p = np.stack([scores, 1 - scores], axis=1)
+    assert conformal_thresholds(p, np.zeros(19, int), 0.95)[0] == pytest.approx(1 / 20)
+    assert conformal_thresholds(p, np.zeros(19, int), 0.90)[0] == pytest.approx(2 / 20)
+
+
+def test_a_class_with_too_few_slices_is_never_ruled_out():
+    p = np.full((18, 2), 0.5)
+    thresholds = conformal_thresholds(p, np.zeros(18, int), 0.95)
+    assert thresholds.tolist() == [0.0, 0.0]
+    assert prediction_sets([[1.0, 0.0]], thresholds).all()
+
+
+def test_a_set_may_be_empty():
+    assert prediction_sets([[0.5, 0.5], [0.9, 0.1]], [0.8, 0.8]).tolist() == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fit_temperature(np.zeros((0, 4)), []),
+        lambda: fit_temperature(np.zeros(4), [0]),
+        lambda: fit_temperature([[np.inf, 0.0]], [0]),
+        lambda: fit_temperature([["a", "b"]], [0]),
+        lambda: conformal_thresholds([[0.5, 0.5]], [0], 1.0),
+        lambda: conformal_thresholds([[0.5, 0.5]], [7]),
+        lambda: prediction_sets([[0.5, 0.5]], [0.1]),
+        lambda: equal_mass_bins(np.zeros(3), 0),
+    ],
+)
+def test_wrong_input_is_refused(call):
+    with pytest.raises(DataError):
+        call()

@@ -1,0 +1,334 @@
+"""DICOM: shown as the scanner's own viewer would, and never a patient's name in a message."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    MRImageStorage,
+)
+
+from braincam.errors import ImageError
+from braincam.images import read_slices, to_grey
+
+NAME = "Doe^Jane"
+FAST = settings(max_examples=30, deadline=None, derandomize=True)
+SHAPE = (20, 24)
+
+
+def dataset_of(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes: object) -> Dataset:
+    """An MR image around stored values (H, W), (frames, H, W) or (H, W, 3)."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
+    dataset.PatientName = NAME
+    dataset.PatientID = "4711"
+    colour = stored.ndim == 3 and stored.shape[-1] == 3
+    dataset.Rows, dataset.Columns = stored.shape[:2] if colour else stored.shape[-2:]
+    if stored.ndim == 3 and not colour:
+        dataset.NumberOfFrames = len(stored)
+    dataset.SamplesPerPixel = 3 if colour else 1
+    if colour:
+        dataset.PlanarConfiguration = 0
+    dataset.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = stored.dtype.itemsize * 8
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    dataset.PixelData = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
+    dataset["PixelData"].VR = "OW" if stored.dtype.itemsize > 1 else "OB"
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def written(dataset: Dataset) -> bytes:
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def shown(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes: object) -> np.ndarray:
+    (item,) = read_slices(written(dataset_of(stored, syntax, **attributes)))
+    assert item.index is None
+    assert not item.colourful
+    assert item.pixels.flags.writeable
+    return item.pixels
+
+
+def values(seed: int, dtype: type = np.uint16, low: int = 0, high: int = 4000) -> np.ndarray:
+    return np.random.default_rng(seed).integers(low, high, SHAPE, dtype)
+
+
+@FAST
+@given(hnp.arrays(np.int16, SHAPE))
+def test_signed_values_go_from_minimum_to_maximum(stored: np.ndarray) -> None:
+    np.testing.assert_array_equal(shown(stored), to_grey(stored))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_the_transfer_syntax_does_not_show(syntax: str) -> None:
+    stored = values(1)
+    np.testing.assert_array_equal(shown(stored, syntax), to_grey(stored))
+
+
+def test_eight_bits_pass_and_a_one_bit_mask_is_black_and_white() -> None:
+    stored = values(2, np.uint8, 40, 200)
+    np.testing.assert_array_equal(shown(stored), stored)
+    mask = values(2, np.uint8, 0, 2)
+    np.testing.assert_array_equal(shown(mask, BitsStored=1, HighBit=0), mask * 255)
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 1500, "WindowWidth": 900}])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_monochrome1_is_the_inverse_of_monochrome2(dtype: type, window: dict[str, int]) -> None:
+    stored = values(3, dtype, 0, 127)
+    plain, inverse = (
+        shown(stored, PhotometricInterpretation=p, **window) for p in ("MONOCHROME2", "MONOCHROME1")
+    )
+    np.testing.assert_array_equal(inverse, 255 - plain)
+
+
+@FAST
+@given(st.integers(-2000, 2000), st.integers(2, 3000), st.sampled_from([(1, 0), (2.5, -1024), (-1, 100)]))
+def test_a_window_acts_on_rescaled_values(centre: int, width: int, rescale: tuple[float, float]) -> None:
+    stored = values(4, np.int16, -2000, 2000)
+    slope, intercept = rescale
+    attributes = {
+        "RescaleSlope": slope,
+        "RescaleIntercept": intercept,
+        "WindowCenter": centre,
+        "WindowWidth": width,
+    }
+    picture = shown(stored, **attributes)
+    real = stored * slope + intercept
+    # PS3.3 C.11.2.1.2.1
+    below, above = real <= centre - 0.5 - (width - 1) / 2, real > centre - 0.5 + (width - 1) / 2
+    inside = np.clip(((real - (centre - 0.5)) / (width - 1) + 0.5) * 255, 0, 255)
+    assert not picture[below].any()
+    assert (picture[above] == 255).all()
+    assert np.abs(picture - inside)[~(below | above)].max(initial=0) <= 0.5 + 1e-6
+
+
+def test_rescale_without_a_window_leaves_the_picture_alone_but_for_the_sign() -> None:
+    stored = values(5)
+    np.testing.assert_array_equal(shown(stored, RescaleSlope=0.5, RescaleIntercept=-7), to_grey(stored))
+    np.testing.assert_array_equal(
+        shown(stored, RescaleSlope=-2, RescaleIntercept=9), to_grey(-stored.astype(int))
+    )
+
+
+def test_the_first_of_several_windows_counts_and_an_empty_one_does_not() -> None:
+    stored = values(6)
+    one = shown(stored, WindowCenter=1000, WindowWidth=500)
+    np.testing.assert_array_equal(shown(stored, WindowCenter=[1000, 40], WindowWidth=[500, 80]), one)
+    for nothing in (
+        {"WindowCenter": 1000, "WindowWidth": 0},
+        {"WindowCenter": None, "WindowWidth": None},
+        {"WindowCenter": 9},
+    ):
+        np.testing.assert_array_equal(shown(stored, **nothing), to_grey(stored))
+
+
+def test_a_sigmoid_window_is_half_grey_at_its_centre_and_never_flat() -> None:
+    stored = np.tile(np.arange(0, 2400, 100, dtype=np.uint16), (20, 1))
+    row = shown(stored, WindowCenter=1200, WindowWidth=2000, VOILUTFunction="SIGMOID")[0].astype(int)
+    assert row[12] == pytest.approx(127.5, abs=0.5)
+    assert (np.diff(row) > 0).all()
+    exact = shown(stored, WindowCenter=1200, WindowWidth=2000, VOILUTFunction="LINEAR_EXACT")[0]
+    assert (exact[2], exact[22]) == (0, 255)
+
+
+def test_padding_is_black_and_does_not_flatten_the_scan() -> None:
+    stored = values(7, np.int16, 100, 1000)
+    padded = stored.copy()
+    padded[:3] = -32768
+    picture = shown(padded, PixelPaddingValue=-32768)
+    assert not picture[:3].any()
+    np.testing.assert_array_equal(picture[3:], to_grey(stored[3:]))
+
+
+def test_frames_are_numbered_and_scaled_together() -> None:
+    stored = np.stack([values(8) // 4, values(9)])
+    slices = read_slices(written(dataset_of(stored)))
+    assert [item.index for item in slices] == [0, 1]
+    joined = to_grey(stored.reshape(-1, SHAPE[1])).reshape(stored.shape)
+    for item, frame in zip(slices, joined, strict=True):
+        np.testing.assert_array_equal(item.pixels, frame)
+
+
+def test_colour_becomes_grey_and_says_so() -> None:
+    stored = np.random.default_rng(10).integers(0, 256, (*SHAPE, 3), np.uint8)
+    (item,) = read_slices(written(dataset_of(stored)))
+    np.testing.assert_array_equal(item.pixels, to_grey(stored))
+    assert item.colourful
+    same = np.dstack([stored[..., 0]] * 3)
+    (item,) = read_slices(written(dataset_of(same)))
+    np.testing.assert_array_equal(item.pixels, stored[..., 0])
+    assert not item.colourful
+
+
+# --- faults ----------------------------------------------------------------------------------------------
+
+
+def refused(dataset_or_blob: Dataset | bytes, *words: str) -> None:
+    blob = dataset_or_blob if isinstance(dataset_or_blob, bytes) else written(dataset_or_blob)
+    with pytest.raises(ImageError) as caught:
+        read_slices(blob)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Doe" not in message
+    assert "4711" not in message
+    for word in ("bytes: expected", "got", ";", *words):
+        assert word in message
+
+
+def without(name: str) -> Dataset:
+    dataset = dataset_of(values(11))
+    delattr(dataset, name)
+    return dataset
+
+
+def test_objects_that_hold_no_picture() -> None:
+    refused(without("PixelData"), "without pixel data", "MR Image Storage")
+    refused(without("Rows"), "without Rows")
+    refused(dataset_of(np.zeros((8, 400), np.uint16)), "at least 16 x 16")
+    refused(bytes(128) + b"DICM")
+    refused(bytes(128) + b"DICM" + b"Doe^Jane" * 40)
+
+
+def test_a_false_size_is_refused_before_decoding() -> None:
+    refused(dataset_of(values(12), Rows=60_000, Columns=60_000), "64,000,000 pixels")
+    refused(dataset_of(values(12), NumberOfFrames=2_000_000), "slices")
+    refused(dataset_of(values(12), Rows=200), "cannot be decoded")
+
+
+def test_cut_off_pixel_data() -> None:
+    refused(written(dataset_of(values(13)))[:-100], "cannot be decoded")
+
+
+def test_a_bad_value_is_not_quoted() -> None:
+    blob = written(dataset_of(values(14), RescaleSlope="1.00000001"))
+    refused(blob.replace(b"1.00000001", b"Doe^Jane^X"))
+
+
+def test_compressed_without_a_decoder_names_the_syntax_and_the_cure() -> None:
+    dataset = dataset_of(values(15))
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(96)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    refused(dataset, "JPEG-LS Lossless", "pylibjpeg", "uncompressed")
+
+
+def test_deflated_is_refused_unopened() -> None:
+    refused(
+        dataset_of(np.zeros((2000, 2000), np.uint16), DeflatedExplicitVRLittleEndian), "Deflated", "re-export"
+    )
+
+
+def test_nothing_of_pydicom_is_printed(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = dataset_of(values(16))
+    dataset.add_new("ContentDate", "LO", "no date of Doe^Jane")
+    dataset.SOPInstanceUID = "1.2.3.99"
+    blob = written(dataset).replace(b"1.2.3.99", NAME.encode())  # pydicom warns of it, quoting it
+    caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    assert read_slices(blob)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+    assert not logging.getLogger("pydicom").disabled
+
+
+def test_a_name_in_the_place_of_a_class_is_not_quoted() -> None:
+    dataset = without("PixelData")
+    dataset.SOPClassUID = "1.2.3.99"
+    refused(written(dataset).replace(b"1.2.3.99", NAME.encode()), "an invalid UID")
+
+
+SEED = written(dataset_of(values(17)))
+NESTED = dataset_of(values(17), ReferencedStudySequence=Sequence([Dataset()]))
+NESTED.ReferencedStudySequence[0].ReferencedSOPInstanceUID = "1.2.3"
+SEEDS = [SEED, written(NESTED), written(dataset_of(values(17), ImplicitVRLittleEndian))]
+
+
+@settings(FAST, max_examples=150)
+@given(st.data(), st.sampled_from(SEEDS))
+def test_mutated_files_only_raise_image_errors(data: st.DataObject, seed: bytes) -> None:
+    blob = bytearray(seed)
+    for _ in range(data.draw(st.integers(1, 8))):
+        blob[data.draw(st.integers(128, len(blob) - 2 * SHAPE[0] * SHAPE[1]))] = data.draw(
+            st.integers(0, 255)
+        )
+    try:
+        slices = read_slices(bytes(blob))
+    except ImageError as error:
+        assert "\n" not in str(error)
+        assert "Doe" not in str(error)
+    else:
+        assert all(item.pixels.dtype == np.uint8 and item.pixels.ndim == 2 for item in slices)
+
+
+# --- pydicom's own test files ----------------------------------------------------------------------------
+
+FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def sample(name: str) -> Path:
+    """A file inside the installed package; `get_testdata_file` might go to the network."""
+    if not (FILES / name).is_file():
+        pytest.skip(f"{name} is not in this pydicom package")
+    return FILES / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small_bigendian.dcm",
+        "MR_small_implicit.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_padded.dcm",
+        "MR_small_expb.dcm",
+    ],
+)
+def test_one_scan_in_several_encodings_is_one_picture(name: str) -> None:
+    (plain,), (other,) = read_slices(sample("MR_small.dcm")), read_slices(sample(name))
+    assert plain.pixels.std() > 20
+    np.testing.assert_array_equal(other.pixels, plain.pixels)
+
+
+def test_palette_and_ybr_are_shown_in_grey() -> None:
+    assert read_slices(sample("examples_palette.dcm"))[0].pixels.max() == 255
+    (ybr,), (rgb,) = (
+        read_slices(sample("SC_ybr_full_422_uncompressed.dcm")),
+        read_slices(sample("SC_rgb_dcmtk_+eb+cr.dcm")),
+    )
+    assert np.abs(ybr.pixels.astype(int) - rgb.pixels).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "name", ["rtplan.dcm", "test-SR.dcm", "waveform_ecg.dcm", "rtstruct.dcm", "no_meta.dcm", "badVR.dcm"]
+)
+def test_foreign_objects_are_refused(name: str) -> None:
+    refused(sample(name).read_bytes())

@@ -1,0 +1,93 @@
+"""A labelled folder is read as its owner means it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam.dataset.manifest import class_name, read_folder, read_table
+from braincam.errors import DataError
+
+
+def picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_flat_folder_has_its_folder_names_as_classes(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        picture(tmp_path / name / "1.png")
+    manifest = read_folder(tmp_path)
+    assert manifest.classes == ("a", "b", "c")
+    assert [item.path for item in manifest.slices] == ["a/1.png", "b/1.png", "c/1.png"]
+    assert not manifest.has_official_split
+
+
+def test_training_and_testing_become_parts_and_their_classes_are_joined(tmp_path: Path) -> None:
+    for part in ("Training", "Testing"):
+        for name in ("glioma", "notumor"):
+            picture(tmp_path / part / name / "1.png")
+    manifest = read_folder(tmp_path)
+    assert manifest.classes == ("glioma", "notumor")
+    assert manifest.has_official_split
+    assert {item.part for item in manifest.slices} == {"Training", "Testing"}
+
+
+def test_hidden_and_foreign_files_are_counted_but_never_read(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / "1.png")
+    picture(tmp_path / "a" / ".ipynb_checkpoints" / "1-checkpoint.png")
+    picture(tmp_path / "__MACOSX" / "a" / "1.png")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "a" / "notes.txt").write_text("hello")
+    manifest = read_folder(tmp_path)
+    assert [item.path for item in manifest.slices] == ["a/1.png", "b/1.png"]
+    assert {"a/.ipynb_checkpoints/", "a/notes.txt", ".DS_Store"} <= set(manifest.ignored)
+
+
+@pytest.mark.parametrize(
+    ("folder", "meant"),
+    [("no_tumor", "notumor"), ("No Tumour", "notumor"), ("glioma_tumor", "glioma"), ("pituitary", "pituitary"),
+     ("Meningioma-Tumor", "meningioma"), ("cyst", "cyst"), ("Cat_tumor", "Cat_tumor")],
+)  # fmt: skip
+def test_other_copies_of_the_data_set_name_the_classes_otherwise(folder: str, meant: str) -> None:
+    assert class_name(folder) == meant
+
+
+def test_folders_that_cannot_be_learned_from_say_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing at that path"):
+        read_folder(tmp_path / "absent")
+    with pytest.raises(DataError, match="no pictures found"):
+        read_folder(tmp_path)
+    picture(tmp_path / "only" / "1.png")
+    with pytest.raises(DataError, match="at least two classes"):
+        read_folder(tmp_path)
+
+
+def test_patients_fill_in_by_path_and_a_foreign_table_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / "1.png")
+    table = tmp_path / "patients.csv"
+    table.write_text("path,patient\na/1.png,P7\n", encoding="utf-8")
+    assert [item.patient for item in read_folder(tmp_path, table).slices] == ["P7", None]
+    table.write_text("path,patient\nelsewhere/1.png,P7\n", encoding="utf-8")
+    with pytest.raises(DataError, match="none of its 1 paths"):
+        read_folder(tmp_path, table)
+
+
+def test_tables_are_checked(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\na,b\n")
+    with pytest.raises(DataError, match="patient missing"):
+        read_table(table, ("path", "patient"))
+    table.write_text("path,patient\na,1\na,2\n")
+    with pytest.raises(DataError, match="more than once"):
+        read_table(table, ("path", "patient"))
+    with pytest.raises(DataError, match="UTF-8 CSV"):
+        read_table(tmp_path / "absent.csv", ("path",))
+    table.write_text("path,patient\r\n.\\Training\\a.png,1\r\n")
+    assert read_table(table, ("path", "patient"))[0]["path"] == "Training/a.png"

@@ -1,0 +1,309 @@
+"""What the numbers of metrics.json mean."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from braincam.errors import DataError
+from braincam.evaluation.metrics import PER_CLASS, SCALARS, paired_difference, score
+
+CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+
+
+def simulated(seed=0, n=400, k=4, strength=2.0, n_groups=60):
+    """Labels, probabilities and groups of a middling network."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k, n)
+    logits = rng.normal(size=(n, k))
+    logits[np.arange(n), labels] += strength
+    p = np.exp(logits)
+    return labels, p / p.sum(axis=1, keepdims=True), rng.integers(0, n_groups, n)
+
+
+def one_hot(labels, k):
+    return np.eye(k)[labels]
+
+
+def test_a_case_worked_out_by_hand():
+    labels = [0, 0, 0, 1, 1, 2]
+    predicted = [0, 0, 1, 1, 1, 0]
+    m = score(labels, one_hot(predicted, 3), ["a", "b", "c"], [1, 1, 2, 2, 3, 4])
+    assert (m["n"], m["n_groups"]) == (6, 4)
+    assert m["confusion_matrix"] == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert m["accuracy"] == pytest.approx(4 / 6)
+    assert m["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert m["patient_averaged_accuracy"] == pytest.approx((1 + 0.5 + 1 + 0) / 4)
+    assert m["per_class"]["a"] == {
+        "sensitivity": pytest.approx(2 / 3),
+        "specificity": pytest.approx(2 / 3),
+        "ppv": pytest.approx(2 / 3),
+        "f1": pytest.approx(2 / 3),
+        "n": 3,
+        "n_groups": 2,
+    }
+    assert m["per_class"]["c"]["ppv"] is None  # nobody was called c
+    assert m["brier"] == pytest.approx(2 * 2 / 6)  # two wrong answers, each off by 1 in two classes
+    assert m["tumour_auroc"] is None and m["three_tumour_classes"] is None
+
+
+def test_probabilistic_scores_worked_out_by_hand():
+    m = score([0, 1], [[0.8, 0.2], [0.6, 0.4]], ["a", "b"])
+    assert m["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
+    assert m["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
+    assert m["auroc_macro"] == 1.0  # the order is right even where the answer is not
+    assert m["ece"] == pytest.approx((abs(1 - 0.8) + abs(0 - 0.6)) / 2)
+
+
+def test_scikit_learn_agrees():
+    labels, p, groups = simulated()
+    m = score(labels, p, CLASSES, groups, n_boot=0)
+    predicted = p.argmax(axis=1)
+    assert m["auroc_macro"] == pytest.approx(reference.roc_auc_score(labels, p, multi_class="ovr"))
+    assert m["tumour_auroc"] == pytest.approx(reference.roc_auc_score(labels != 2, 1 - p[:, 2]))
+    assert m["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+    assert m["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
+    assert m["mcc"] == pytest.approx(reference.matthews_corrcoef(labels, predicted))
+    assert m["nll"] == pytest.approx(reference.log_loss(labels, p))
+    assert m["confusion_matrix"] == reference.confusion_matrix(labels, predicted).tolist()
+
+
+def test_tied_scores_count_half_in_the_auroc():
+    labels, p, _ = simulated(n=300)
+    coarse = np.round(p, 1)
+    coarse /= coarse.sum(axis=1, keepdims=True)
+    m = score(labels, coarse, CLASSES, n_boot=0)
+    assert m["auroc_macro"] == pytest.approx(reference.roc_auc_score(labels, coarse, multi_class="ovr"))
+    flat = score(labels, np.full((300, 4), 0.25), CLASSES, n_boot=0)
+    assert flat["auroc_macro"] == 0.5
+
+
+def test_the_resampled_auroc_is_the_auroc_of_the_resample():
+    """The weighted formula against scikit-learn on slices that are really repeated."""
+    from braincam.evaluation.metrics import _Ranking
+
+    labels, p, groups = simulated(n=120, n_groups=15)
+    scores = np.round(p[:, 0], 1)  # with ties
+    weights = np.random.default_rng(1).integers(0, 4, (5, 15)).astype(float)
+    found = _Ranking(groups, labels == 0, scores).auroc(weights)
+    for row, value in zip(weights, found, strict=True):
+        expected = reference.roc_auc_score(labels == 0, scores, sample_weight=row[groups])
+        assert value == pytest.approx(expected)
+
+
+def test_a_perfect_predictor_scores_one():
+    labels, _, groups = simulated(n=80)
+    m = score(labels, one_hot(labels, 4), CLASSES, groups)
+    for key in SCALARS:
+        assert m[key] == pytest.approx(0.0 if key in {"nll", "brier", "ece"} else 1.0), key
+        assert m["ci95"][key] == pytest.approx([m[key], m[key]]), key
+    assert m["three_tumour_classes"]["accuracy"] == 1.0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_order_of_the_slices_changes_nothing(seed, grouped):
+    labels, p, groups = simulated(seed, n=60, n_groups=12)
+    order = np.random.default_rng(seed).permutation(60)
+    args = (groups,) if grouped else (None,)
+    shuffled = (groups[order],) if grouped else (None,)
+    assert score(labels, p, CLASSES, *args, n_boot=50) == score(
+        labels[order], p[order], CLASSES, *shuffled, n_boot=50
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_copies_of_slices_within_their_group_add_no_certainty(seed):
+    """Twice the slices, the same patients: the same scores and the same intervals."""
+    labels, p, groups = simulated(seed, n=60, n_groups=12)
+    once = score(labels, p, CLASSES, groups, n_boot=50)
+    twice = score(np.tile(labels, 2), np.tile(p, (2, 1)), CLASSES, np.tile(groups, 2), n_boot=50)
+    for key in SCALARS:
+        assert twice[key] == pytest.approx(once[key]), key
+        assert twice["ci95"][key] == pytest.approx(once["ci95"][key]), key
+
+
+def test_more_groups_narrow_the_interval_by_the_square_root():
+    labels, p, groups = simulated(n=400, n_groups=100)
+    few = score(labels, p, CLASSES, groups)["ci95"]["accuracy"]
+    many = score(
+        np.tile(labels, 4), np.tile(p, (4, 1)), CLASSES, np.concatenate([groups + 1000 * i for i in range(4)])
+    )["ci95"]["accuracy"]
+    assert (few[1] - few[0]) / (many[1] - many[0]) == pytest.approx(2, rel=0.2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 5), st.integers(8, 80))
+def test_the_interval_contains_the_estimate(seed, strength, n_groups):
+    labels, p, groups = simulated(seed, n=200, strength=strength, n_groups=n_groups)
+    m = score(labels, p, CLASSES, groups, n_boot=300)
+    for key in SCALARS:
+        if m["ci95"][key] is not None:
+            low, high = m["ci95"][key]
+            assert low - 1e-9 <= m[key] <= high + 1e-9, key
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    """Patients who are wholly right or wholly wrong, 80 % right: 95 % of the intervals hold 0.8."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for seed in range(120):
+        right = np.repeat(rng.random(80) < 0.8, 5)
+        labels = rng.integers(0, 2, 400)
+        p = one_hot(np.where(right, labels, 1 - labels), 2)
+        groups = np.repeat(np.arange(80), 5)
+        low, high = score(labels, p, ["a", "b"], groups, n_boot=300, seed=seed)["ci95"]["accuracy"]
+        held += low <= 0.8 <= high
+    assert 0.88 <= held / 120 <= 1.0
+
+
+def test_slices_of_one_patient_are_not_independent():
+    """Where whole patients are right or wrong, intervals over slices are far too narrow."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(40), 20)
+    right = np.repeat(rng.random(40) < 0.8, 20)
+    labels = rng.integers(0, 2, 800)
+    p = one_hot(np.where(right, labels, 1 - labels), 2)
+    wide = score(labels, p, ["a", "b"], groups)["ci95"]["accuracy"]
+    narrow = score(labels, p, ["a", "b"])["ci95"]["accuracy"]
+    assert (wide[1] - wide[0]) > 3 * (narrow[1] - narrow[0])
+
+
+def test_the_second_headline_forgets_the_class_without_tumour():
+    labels = [0, 0, 1, 2, 3]
+    p = [
+        [0.3, 0.1, 0.5, 0.1],  # says notumor; among tumours glioma: right
+        [0.1, 0.3, 0.5, 0.1],  # among tumours meningioma: wrong
+        [0.0, 0.0, 1.0, 0.0],  # leaves nothing to choose from: wrong
+        [0.9, 0.0, 0.1, 0.0],  # no tumour: not counted
+        [0.1, 0.0, 0.0, 0.9],
+    ]
+    m = score(labels, p, CLASSES)
+    assert m["accuracy"] == pytest.approx(1 / 5)
+    three = m["three_tumour_classes"]
+    assert three["classes"] == ["glioma", "meningioma", "pituitary"]
+    assert (three["n"], three["accuracy"]) == (4, pytest.approx(2 / 4))
+    assert three["balanced_accuracy"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert m["tumour_auroc_note"] == "confounded with source and sequence"
+
+
+@pytest.mark.parametrize("name", ["notumor", "no_tumor", "No Tumour", "NO-TUMOR"])
+def test_the_class_without_tumour_is_known_by_its_names(name):
+    labels, p, _ = simulated(n=40)
+    assert score(labels, p, ["glioma", "meningioma", name, "pituitary"], n_boot=0)["tumour_auroc"] is not None
+    assert score(labels, p, list("abcd"), n_boot=0)["tumour_auroc"] is None
+
+
+def no_nan(value):
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+def test_what_is_undefined_is_null_and_nothing_warns():
+    empty = no_nan(score([], np.zeros((0, 4)), CLASSES))
+    assert empty["n"] == 0 and all(empty[key] is None for key in SCALARS)
+
+    one_class = no_nan(score([1, 1, 1], one_hot([1, 1, 0], 4), CLASSES, ["p", "q", "q"]))
+    assert one_class["per_class"]["pituitary"]["sensitivity"] is None
+    assert one_class["per_class"]["meningioma"]["specificity"] is None
+    assert one_class["auroc_macro"] is None and one_class["accuracy"] == pytest.approx(2 / 3)
+    assert one_class["balanced_accuracy"] == pytest.approx(2 / 3)
+
+    constant = no_nan(score([0, 1, 2, 3], np.tile([0.4, 0.2, 0.2, 0.2], (4, 1)), CLASSES))
+    assert constant["mcc"] is None and constant["auroc_macro"] == 0.5
+
+
+def test_one_patient_gives_no_interval():
+    labels, p, _ = simulated(n=30)
+    m = no_nan(score(labels, p, CLASSES, ["same"] * 30))
+    assert m["n_groups"] == 1
+    assert all(m["ci95"][key] is None for key in SCALARS)
+    two = score([0, 0, 1, 1], one_hot([0, 0, 1, 0], 2), ["a", "b"], ["p", "q", "r", "r"])
+    assert two["ci95"]["accuracy"] is not None
+    assert two["ci95"]["per_class"]["b"]["sensitivity"] is None  # all of b comes from one patient
+
+
+def test_the_dictionary_has_the_promised_keys_and_survives_json():
+    labels, p, groups = simulated()
+    m = score(labels, p, CLASSES, groups, n_boot=20)
+    assert json.loads(json.dumps(m, allow_nan=False)) == m
+    assert {"n", "n_groups", "confusion_matrix", "per_class", "ci95", "classes", *SCALARS} <= m.keys()
+    assert set(SCALARS) <= m["ci95"].keys()
+    for name in CLASSES:
+        assert set(PER_CLASS) == m["ci95"]["per_class"][name].keys()
+
+
+def test_seven_thousand_slices_take_seconds():
+    labels, p, groups = simulated(n=7000, n_groups=706)
+    start = time.process_time()
+    score(labels, p, CLASSES, groups)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "groups", "said"),
+    [
+        ([0, 1], [[0.5, 0.5]], None, "one per row"),
+        ([0], [[0.5, 0.2, 0.3]], None, "one column per class"),
+        ([2], [[0.5, 0.5]], None, "from 0 to 1"),
+        ([-1], [[0.5, 0.5]], None, "from 0 to 1"),
+        ([0.0], [[0.5, 0.5]], None, "integer"),
+        ([0], [[float("nan"), 0.5]], None, "row 0"),
+        ([0], [[3.0, -2.0]], None, "logits"),
+        ([0], [0.5], None, "shape"),
+        ([0, 1], [[0.5, 0.5]] * 2, ["p"], "one per slice"),
+        ([0, 1], [[0.5, 0.5]] * 2, ["p", ""], "row 1"),
+        ([0, 1], [[0.5, 0.5]] * 2, [1.0, float("nan")], "row 1"),
+        ([0, 1], [[0.5, 0.5]] * 2, [None, "p"], "row 0"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_reason(labels, probabilities, groups, said):
+    with pytest.raises(DataError, match=said):
+        score(labels, probabilities, ["a", "b"], groups)
+
+
+def test_class_names_must_differ():
+    with pytest.raises(DataError, match="different names"):
+        score([0], [[0.5, 0.5]], ["a", "a"])
+
+
+def test_a_paired_difference_worked_out_by_hand():
+    labels = [0, 0, 1, 1]
+    found = paired_difference(labels, one_hot([0, 0, 1, 0], 2), one_hot([0, 1, 0, 0], 2))
+    assert found["accuracy"] == pytest.approx(3 / 4 - 1 / 4)
+    assert found["balanced_accuracy"] == pytest.approx(0.75 - 0.25)
+    assert (found["only_a_right"], found["only_b_right"]) == (2, 0)
+    assert found["mcnemar_p"] == pytest.approx(0.5)  # 2 x (1/2)^2
+
+
+def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
+    labels, good, groups = simulated(strength=4)
+    _, bad, _ = simulated(strength=0)
+    same = paired_difference(labels, good, good, groups)
+    assert same["accuracy"] == 0 and same["mcnemar_p"] == 1.0 and not same["excludes_zero"]["accuracy"]
+    better = paired_difference(labels, good, bad, groups)
+    worse = paired_difference(labels, bad, good, groups)
+    assert better["ci95"]["accuracy"][0] > 0 and better["excludes_zero"]["accuracy"]
+    assert worse["ci95"]["accuracy"] == pytest.approx([-x for x in reversed(better["ci95"]["accuracy"])])
+    json.dumps(better, allow_nan=False)
+
+
+def test_pairing_narrows_the_interval_of_two_like_models():
+    labels, p, groups = simulated(n=600)
+    other = p.copy()
+    other[:10] = np.roll(other[:10], 1, axis=1)
+    low, high = paired_difference(labels, p, other, groups)["ci95"]["accuracy"]
+    alone = score(labels, p, CLASSES, groups)["ci95"]["accuracy"]
+    assert high - low < 0.5 * (alone[1] - alone[0])
+
+
+def test_a_pair_must_have_one_shape():
+    with pytest.raises(DataError, match="one shape"):
+        paired_difference([0], [[0.5, 0.5]], [[0.5, 0.2, 0.3]])

@@ -1,0 +1,115 @@
+"""The network's promises: exact maps, attentions that switch off, one preprocessing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braincam.errors import ConfigError
+from braincam.network.attention import ATTENTIONS, ChannelAttention, SpatialAttention
+from braincam.network.attention_cnn import SIZES, AttentionCNN, NetworkConfig
+from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
+
+
+def network(seed: int = 0, **options: object) -> AttentionCNN:
+    torch.manual_seed(seed)
+    model = AttentionCNN(NetworkConfig(size="tiny", **options))  # type: ignore[arg-type]
+    for module in model.modules():  # running statistics away from their defaults, as after training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(ATTENTIONS), st.integers(2, 7), st.sampled_from([32, 64, 112, 160]), st.integers(0, 99)
+)
+def test_the_mean_of_a_map_is_the_logit(attention: str, classes: int, side: int, seed: int) -> None:
+    model = network(seed, attention=attention, classes=classes)
+    x = torch.rand(2, 1, side, side)
+    with torch.inference_mode():
+        reading = model.read(x)
+        assert torch.allclose(reading.cam.mean((2, 3)), reading.logits, atol=1e-4)
+        assert torch.allclose(model(x), reading.logits, atol=1e-5)
+    assert reading.cam.shape == (2, classes, side // 4, side // 4)
+
+
+def test_maps_are_28_or_finer_and_the_default_is_small() -> None:
+    with torch.inference_mode():
+        assert network().read(torch.rand(1, 1, 128, 128)).cam.shape[-1] >= 28
+        assert network(channels=3).read(torch.rand(1, 3, 224, 224)).cam.shape[-1] >= 28
+    default = AttentionCNN(NetworkConfig())
+    assert sum(parameter.numel() for parameter in default.parameters()) < 1_500_000
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_every_size_and_attention_learns(size: str, attention: str) -> None:
+    model = AttentionCNN(NetworkConfig(size=size, attention=attention))
+    model(torch.rand(2, 1, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_attentions_are_what_their_names_say() -> None:
+    def kinds(name: str) -> set[type]:
+        return {type(module) for module in network(attention=name).modules()} & {ChannelAttention, SpatialAttention}
+
+    assert kinds("none") == set()
+    assert kinds("channel") == {ChannelAttention}
+    assert kinds("spatial") == {SpatialAttention}
+    assert kinds("both") == {ChannelAttention, SpatialAttention}
+
+
+def test_channel_attention_weighs_channels_and_spatial_attention_weighs_places() -> None:
+    x = torch.rand(2, 16, 8, 8) + 0.5
+    with torch.inference_mode():
+        by_channel = ChannelAttention(16)(x) / x
+        by_place = SpatialAttention()(x) / x
+    assert torch.allclose(by_channel, by_channel.mean((2, 3), keepdim=True).expand_as(x), atol=1e-5)
+    assert torch.allclose(by_place, by_place.mean(1, keepdim=True).expand_as(x), atol=1e-5)
+
+
+def test_a_slice_is_judged_alone_whatever_its_batch() -> None:
+    model, x = network(), torch.rand(5, 1, 64, 64)
+    with torch.inference_mode():
+        together = model(x)
+        alone = torch.cat([model(x[n : n + 1]) for n in range(5)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_wrong_names_are_refused_with_the_right_ones() -> None:
+    with pytest.raises(ConfigError, match="tiny, small, base"):
+        NetworkConfig(size="huge")
+    with pytest.raises(ConfigError, match="none, channel, spatial, both"):
+        NetworkConfig(attention="self")
+
+
+def test_preprocessing_of_the_specification_is_what_torchvision_does() -> None:
+    from PIL import Image
+    from torchvision import transforms
+
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8)
+    published = transforms.Compose(
+        [
+            transforms.Resize((224, 224)),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )(Image.fromarray(pixels).convert("RGB"))
+    ours = Preprocess(PreprocessConfig(image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD))(
+        torch.from_numpy(pixels)[None]
+    )[0]
+    assert torch.allclose(ours, published, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(16, 400), st.integers(16, 400), st.integers(0, 255))
+def test_an_even_picture_stays_even_at_any_size(height: int, width: int, level: int) -> None:
+    preprocess = Preprocess(PreprocessConfig(image_size=64, mean=(0.0,), std=(1.0,)))
+    out = preprocess(torch.full((1, height, width), level, dtype=torch.uint8))
+    assert out.shape == (1, 1, 64, 64)
+    assert torch.allclose(out, torch.full_like(out, level / 255), atol=1e-5)

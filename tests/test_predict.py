@@ -1,0 +1,184 @@
+"""Every input gets an answer, bad ones cost the others nothing, and torch stays out."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam.predict import Prediction, Predictor
+
+FIELDS = {
+    "path", "slice", "status", "label", "probabilities", "prediction_set", "confidence", "outlier_score", "reason",
+    "overlay", "model", "notice",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return Predictor(run, threads=1)
+
+
+def accepting(predictor: Predictor, **changes: object) -> Predictor:
+    """The same model with other thresholds in its card."""
+    other = object.__new__(Predictor)
+    other.__dict__.update(predictor.__dict__)
+    other.card = replace(predictor.card, **changes)  # type: ignore[arg-type]
+    return other
+
+
+def a_scan(scans: Path) -> Path:
+    return sorted((scans / "data" / "glioma").glob("*.png"))[0]
+
+
+def bomb(path: Path, side: int = 20_000) -> None:
+    """A valid PNG of side x side pixels in a few hundred kilobytes."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" * (side + 1) * side, 9)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+def test_one_object_with_every_field(predictor: Predictor, scans: Path) -> None:
+    (answer,) = predictor.predict(a_scan(scans))
+    row = json.loads(json.dumps(answer.to_json()))
+    assert set(row) == FIELDS
+    assert row["status"] in {"ok", "refer", "rejected"}
+    assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert row["confidence"] == max(row["probabilities"].values())
+    assert row["model"] == {"name": "quick", "sha256": predictor.file.sha256}
+    assert row["overlay"] is None
+    assert answer.cam is not None
+    assert answer.cam.ndim == 2
+
+
+def test_paths_bytes_arrays_and_lists_of_them_agree(predictor: Predictor, scans: Path) -> None:
+    path = a_scan(scans)
+    pixels = np.asarray(Image.open(path))
+    answers = predictor.predict([path, str(path), path.read_bytes(), pixels])
+    assert len(answers) == 4
+    assert len({json.dumps(answer.probabilities) for answer in answers}) == 1
+    volume = predictor.predict(np.stack([pixels, pixels[::-1]]))
+    assert [answer.slice for answer in volume] == [0, 1]
+    assert volume[0].probabilities == answers[0].probabilities
+
+
+def test_answers_keep_the_order_whatever_the_sizes(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    source = Image.open(a_scan(scans))
+    paths = []
+    for number in range(40):
+        side = (64, 96, 97)[number % 3]
+        path = tmp_path / f"{number:02d}.png"
+        source.resize((side, side)).save(path)
+        paths.append(path)
+    answers = predictor.predict(paths)
+    assert [answer.path for answer in answers] == [str(path) for path in paths]
+    alone = [predictor.predict(path)[0] for path in paths[:4]]
+    for together, single in zip(answers, alone, strict=False):
+        assert together.confidence == pytest.approx(single.confidence, abs=1e-4)
+
+
+def test_bad_inputs_become_rows_and_the_others_are_answered(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    good = a_scan(scans)
+    (tmp_path / "text.jpg").write_text("this is not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    jpeg = tmp_path / "whole.jpg"
+    Image.open(good).save(jpeg)
+    (tmp_path / "cut.jpg").write_bytes(jpeg.read_bytes()[:1500])
+    Image.new("L", (1, 1)).save(tmp_path / "dot.png")
+    bomb(tmp_path / "bomb.png")
+    (tmp_path / "folder").mkdir()
+    bad = [tmp_path / name for name in ("text.jpg", "empty.png", "cut.jpg", "dot.png", "bomb.png", "folder", "absent.png", "no*match.png")]
+    mixed = [path for pair in zip(bad, [good] * len(bad), strict=True) for path in pair]
+    answers = predictor.predict(mixed)
+    assert [answer.status == "error" for answer in answers] == [True, False] * len(bad)
+    for answer, path in zip(answers[::2], bad, strict=True):
+        assert answer.path == str(path)
+        assert answer.probabilities is None
+        assert answer.label is None
+        assert answer.reason
+        assert "\n" not in answer.reason
+
+
+def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", ".hidden.png", "sub/c.png", ".cache/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / "notes.txt").write_text("hello")
+    answers = predictor.predict(tmp_path)
+    assert [Path(answer.path).name for answer in answers] == ["a.png", "b.png", "c.png"]
+    assert len(predictor.predict(str(tmp_path / "*.png"))) == 2
+
+
+def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> None:
+    path = a_scan(scans)
+    classes = len(predictor.card.classes)
+    strict = accepting(predictor, outlier_threshold=0.0).predict(path)[0]
+    assert (strict.status, strict.label) == ("rejected", None)
+    assert strict.probabilities
+    assert "outlier score" in (strict.reason or "")
+    torn = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(0.0,) * classes).predict(path)[0]
+    assert torn.status == "refer"
+    assert torn.label is not None
+    assert torn.prediction_set == list(predictor.card.classes)
+    best = torn.confidence or 0
+    sure = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(best,) * classes).predict(path)[0]
+    assert (sure.status, sure.reason) == ("ok", None)
+    assert sure.prediction_set == [sure.label]
+    none = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(1.1,) * classes).predict(path)[0]
+    assert none.status == "refer"
+    assert none.prediction_set == []
+
+
+def test_a_colour_picture_is_no_scan(predictor: Predictor) -> None:
+    colourful = np.zeros((64, 64, 3), np.uint8)
+    colourful[:, :32] = (220, 30, 30)
+    colourful[:, 32:] = (20, 60, 230)
+    content = io.BytesIO()
+    Image.fromarray(colourful).save(content, "PNG")
+    answer = accepting(predictor, outlier_threshold=1e9).predict(content.getvalue())[0]
+    assert answer.status == "rejected"
+    assert "coloured" in (answer.reason or "")
+
+
+def test_without_maps_the_answer_is_the_same(predictor: Predictor, scans: Path) -> None:
+    with_map, without = predictor.predict(a_scan(scans))[0], predictor.predict(a_scan(scans), cam=False)[0]
+    assert without.cam is None
+    assert with_map.probabilities == without.probabilities
+
+
+@pytest.mark.parametrize("call", ["predict", "split", "models", "version"])
+def test_torch_is_never_imported(call: str, run: Path, scans: Path, tmp_path: Path) -> None:
+    arguments = {
+        "predict": ["predict", str(a_scan(scans)), "--model", str(run), "--out", str(tmp_path / "o"), "--format", "json"],
+        "split": ["split", str(scans / "data"), "--out", str(tmp_path / "s.csv")],
+        "models": ["models", "--format", "json"],
+        "version": ["--version"],
+    }[call]
+    program = (
+        "import sys; from braincam.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "sys.exit(40 if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_predictions_do_not_depend_on_the_number_of_threads(run: Path, scans: Path) -> None:
+    def probabilities(answer: Prediction) -> list[float]:
+        return list((answer.probabilities or {}).values())
+
+    one, two = (Predictor(run, threads=n).predict(a_scan(scans))[0] for n in (1, 2))
+    assert probabilities(one) == pytest.approx(probabilities(two), abs=1e-5)

@@ -1,0 +1,213 @@
+"""The loop learns, remembers, resumes and says when it cannot go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from braincam.errors import ConfigError, TrainingError
+from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
+from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
+from braincam.training import loop
+from braincam.training.batches import Pool, augment, generator, shuffled
+from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
+from braincam.training.device import pick_device, pick_precision
+from braincam.training.history import Epoch, best_epoch
+from braincam.training.loop import Fit, class_weights, fit
+from braincam.training.schedule import learning_rate_at
+
+QUICK = TrainConfig(
+    network="tiny", image_size=32, epochs=3, batch_size=8, precision="float32", device="cpu", ema_decay=0.5, patience=0
+)
+
+
+def pool(n: int = 24, classes: int = 2, side: int = 32) -> Pool:
+    """Slices whose class is where their bright square lies."""
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 60, (n, side, side), generator=random, dtype=torch.uint8)
+    labels = torch.arange(n) % classes
+    for slice_, label in zip(pixels, labels, strict=True):
+        column = 4 + int(label) * 12
+        slice_[10:20, column : column + 8] += 150
+    return Pool(pixels, labels)
+
+
+def run(config: TrainConfig, folder: Path, *, resume: bool = False, data: Pool | None = None) -> Fit:
+    torch.manual_seed(config.seed)
+    model = AttentionCNN(NetworkConfig(classes=2, size="tiny", dropout=config.dropout))
+    preprocess = Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,)))
+    given_data = data or pool()
+    return fit(
+        model, preprocess, given_data, given_data, config,
+        device=torch.device("cpu"), precision=torch.float32, folder=folder, resume=resume,
+    )  # fmt: skip
+
+
+def weights(fitted: Fit) -> list[torch.Tensor]:
+    return list(fitted.model.state_dict().values())
+
+
+def test_eight_slices_are_memorised(tmp_path: Path) -> None:
+    config = replace(QUICK, epochs=40, augment="none", dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
+    fitted = run(config, tmp_path, data=pool(8))
+    assert fitted.history[-1].val_accuracy == 1.0
+    assert fitted.history[-1].train_loss < 0.05
+
+
+def test_an_interrupted_training_ends_bit_for_bit_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(QUICK, tmp_path / "whole")
+    real = loop.save_checkpoint
+
+    def stop_after_two(path: Path, state: dict[str, object]) -> None:
+        real(path, state)
+        if len(state["history"]) == 2:  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        run(QUICK, tmp_path / "torn")
+    monkeypatch.setattr(loop, "save_checkpoint", real)
+    resumed = run(QUICK, tmp_path / "torn", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    assert [row.val_loss for row in whole.history] == [row.val_loss for row in resumed.history]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    one, two = run(QUICK, tmp_path / "1"), run(QUICK, tmp_path / "2")
+    other = run(replace(QUICK, seed=1), tmp_path / "3")
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def test_resuming_with_another_recipe_or_from_nothing_is_refused(tmp_path: Path) -> None:
+    run(QUICK, tmp_path)
+    with pytest.raises(TrainingError, match=r"learning_rate was 0\.002, is 0\.01"):
+        run(replace(QUICK, learning_rate=0.01), tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
+        run(QUICK, tmp_path / "empty", resume=True)
+    (tmp_path / "last.ckpt").write_bytes(b"PK garbage")
+    with pytest.raises(TrainingError, match="damaged"):
+        run(QUICK, tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AttentionCNN, "forward", lambda self, x: self.heads[0](x[:, 0, 0, :32] * math.nan))
+    with pytest.raises(TrainingError, match="not a number.*lower learning_rate"):
+        run(QUICK, tmp_path)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    """A rate far too high makes the loss rise; patience then ends the run, and the best weights come back."""
+    config = replace(QUICK, epochs=50, patience=2, learning_rate=0.5, schedule="constant", ema_decay=0.0)
+    fitted = run(config, tmp_path)
+    assert fitted.stopped_early
+    assert len(fitted.history) == fitted.best + 2
+    assert fitted.best == min(fitted.history, key=lambda row: row.val_loss).epoch
+    rows = pd.read_csv(tmp_path / "history.csv")
+    assert rows["epoch"].tolist() == list(range(1, len(fitted.history) + 1))
+    logits = loop.logits_of(
+        fitted.model, Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,))), pool().pixels, torch.float32
+    )
+    kept = loop.validate(logits, pool().labels)
+    assert kept["val_loss"] == pytest.approx(fitted.history[fitted.best - 1].val_loss, rel=1e-4)
+
+
+def test_class_weights_are_inverse_to_frequency() -> None:
+    found = class_weights(torch.tensor([0, 0, 0, 1]), 2)
+    assert found[1] == pytest.approx(3 * found[0])
+    assert (found[torch.tensor([0, 0, 0, 1])]).mean() == pytest.approx(1.0)
+
+
+def test_every_slice_is_seen_once_per_epoch_in_an_order_that_changes() -> None:
+    data = Pool(torch.arange(10, dtype=torch.uint8)[:, None, None].expand(10, 4, 4), torch.arange(10))
+    first = torch.cat([labels for _, labels in shuffled(data, 4, seed=0, epoch=1)])
+    second = torch.cat([labels for _, labels in shuffled(data, 4, seed=0, epoch=2)])
+    assert sorted(first.tolist()) == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_augmentation_keeps_range_and_shape_differs_by_slice_and_repeats_by_seed() -> None:
+    x = torch.rand(6, 1, 48, 48)
+    out = augment(x, generator(0, 1))
+    assert out.shape == x.shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert torch.equal(out, augment(x, generator(0, 1)))
+    assert not torch.equal(out, augment(x, generator(0, 2)))
+
+
+def test_augmentation_moves_a_head_but_never_loses_it() -> None:
+    x = torch.zeros(32, 1, 64, 64)
+    x[:, :, 20:44, 20:44] = 0.8
+    mass = augment(x, generator(0, 0)).mean((1, 2, 3)) / x.mean((1, 2, 3))
+    assert mass.min() > 0.4
+
+
+@given(st.floats(0, 1), st.sampled_from(["constant", "cosine"]))
+def test_the_rate_never_exceeds_its_peak_nor_reaches_zero(progress: float, schedule: str) -> None:
+    assert 0 < learning_rate_at(progress, 1.0, schedule) <= 1.0
+
+
+def test_the_shipped_specification_is_the_specification() -> None:
+    config = read_config(shipped("specification"))
+    assert config.image_size == 224
+    assert config.mean == IMAGENET_MEAN
+    assert config.std == IMAGENET_STD
+    assert (config.schedule, config.weight_decay, config.ema_decay, config.label_smoothing) == ("constant", 0, 0, 0)
+    assert config.attention == "both"
+
+
+@pytest.mark.parametrize("name", ["default", "specification", "demo"])
+def test_shipped_recipes_read_and_survive_the_round_trip(name: str, tmp_path: Path) -> None:
+    config = read_config(shipped(name))
+    (tmp_path / "again.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert read_config(tmp_path / "again.toml") == config
+
+
+def test_overrides_are_typed_and_wrong_ones_name_what_is_right(tmp_path: Path) -> None:
+    config = read_config(None, ["epochs=3", "attention=none", "class_weights=true", "learning_rate=1", "mean=[0.1]"])
+    assert (config.epochs, config.attention, config.class_weights, config.learning_rate) == (3, "none", True, 1.0)
+    with pytest.raises(ConfigError, match="unknown config key epoch; known are .*epochs"):
+        read_config(None, ["epoch=3"])
+    with pytest.raises(ConfigError, match="expected key=value"):
+        read_config(None, ["epochs"])
+    with pytest.raises(ConfigError, match="epochs: expected a whole number"):
+        read_config(None, ["epochs=many"])
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        read_config(None, ["image_size=100"])
+    with pytest.raises(ConfigError, match="grouped, official"):
+        read_config(None, ["split=random"])
+    with pytest.raises(ConfigError, match="class_weights: expected true or false"):
+        from_mapping({"class_weights": 1})
+    with pytest.raises(ConfigError, match="no such config"):
+        read_config(tmp_path / "absent.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(ConfigError, match="expected a TOML file"):
+        read_config(tmp_path / "bad.toml")
+
+
+def test_devices_and_precisions_are_picked_or_refused_in_words() -> None:
+    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+    with pytest.raises(ConfigError, match="not available here"):
+        pick_device("toaster")
+    assert pick_precision("float32", torch.device("cpu")) is torch.float32
+    assert pick_precision("auto", torch.device("mps")) is torch.float32
+
+
+def test_the_first_of_equal_epochs_is_best() -> None:
+    def row(epoch: int, loss: float) -> Epoch:
+        return Epoch(
+            epoch=epoch, train_loss=1, train_accuracy=0, val_loss=loss, val_accuracy=0, val_balanced_accuracy=0,
+            learning_rate=0, images_per_second=0, seconds=0,
+        )  # fmt: skip
+
+    assert best_epoch([row(1, 0.5), row(2, 0.3), row(3, 0.3)]) == 2
