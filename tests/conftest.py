@@ -9,7 +9,15 @@ import pytest
 
 from braincam.dataset.phantom import write_phantom
 
-QUICK = ("epochs=4", "image_size=64", "network=tiny", "batch_size=16", "threads=1", "ema_decay=0.5", "patience=0")
+QUICK = (
+    "epochs=4",
+    "image_size=64",
+    "network=tiny",
+    "batch_size=16",
+    "threads=1",
+    "ema_decay=0.5",
+    "patience=0",
+)
 
 
 @pytest.fixture(scope="session")

@@ -93,9 +93,7 @@ def test_sixteen_bits_keep_their_order_and_fill_the_scale(pixels: np.ndarray, ki
         assert not shown.any()
 
 
-def big_endian_tiff(
-    pixels: np.ndarray, *, photometric: int = 1, sample_format: int = 1, order: str = ">"
-) -> bytes:
+def big_endian_tiff(pixels: np.ndarray, *, photometric: int = 1, sample_format: int = 1, order: str = ">") -> bytes:
     """A bare one-strip TIFF, for the layouts that Pillow does not write."""
     data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
     height, width = pixels.shape
@@ -116,8 +114,7 @@ def big_endian_tiff(
         (339, short, sample_format),
     ]
     packed = b"".join(
-        struct.pack(order + "HHI", tag, kind, 1)
-        + struct.pack(order + ("Hxx" if kind == short else "I"), value)
+        struct.pack(order + "HHI", tag, kind, 1) + struct.pack(order + ("Hxx" if kind == short else "I"), value)
         for tag, kind, value in entries
     )
     head = (b"MM" if order == ">" else b"II") + struct.pack(order + "HI", 42, 8 + len(data))
@@ -139,9 +136,7 @@ def big_endian_tiff(
         (np.float32, 3, "<"),
     ],
 )
-def test_wide_and_signed_tiff_of_either_byte_order_goes_from_minimum_to_maximum(
-    dtype, sample_format, order
-) -> None:
+def test_wide_and_signed_tiff_of_either_byte_order_goes_from_minimum_to_maximum(dtype, sample_format, order) -> None:
     if np.dtype(dtype).kind == "f":
         pixels = np.random.default_rng(1).normal(0, 1e4, (24, 20)).astype(dtype)
     else:
@@ -226,9 +221,7 @@ def test_a_transparent_shade_is_black() -> None:
 def test_cmyk_and_webp_are_read() -> None:
     assert only(encoded(Image.new("CMYK", (20, 20), (0, 0, 0, 0)), "JPEG")).pixels.min() >= 250
     pixels = np.dstack([grey(7)] * 3)
-    np.testing.assert_array_equal(
-        only(encoded(Image.fromarray(pixels), "WEBP", lossless=True)).pixels, pixels[..., 0]
-    )
+    np.testing.assert_array_equal(only(encoded(Image.fromarray(pixels), "WEBP", lossless=True)).pixels, pixels[..., 0])
 
 
 # --- rotation and pages ----------------------------------------------------------------------------------
@@ -275,9 +268,7 @@ def test_exif_rotation_of_a_jpeg(orientation: int) -> None:
     upright[-8:, :8] = 120  # bottom left
     exif = Image.Exif()
     exif[274] = orientation
-    shown = only(
-        encoded(Image.fromarray(stored_as(upright, orientation)), "JPEG", exif=exif, quality=95)
-    ).pixels
+    shown = only(encoded(Image.fromarray(stored_as(upright, orientation)), "JPEG", exif=exif, quality=95)).pixels
     assert shown.shape == upright.shape
     assert np.abs(shown.astype(int) - upright).max() < 20
 
@@ -481,9 +472,7 @@ SEEDS += [
     encoded(Image.fromarray(grey(16, (32, 32, 3))), "WEBP"),
     big_endian_tiff(grey(16, (32, 32), np.uint16)),
 ]
-SEEDS += [
-    encoded(Image.fromarray(grey(16, (32, 32))), "TIFF", compression=c) for c in ("tiff_lzw", "tiff_deflate")
-]
+SEEDS += [encoded(Image.fromarray(grey(16, (32, 32))), "TIFF", compression=c) for c in ("tiff_lzw", "tiff_deflate")]
 
 
 def answers_or_refuses(blob: bytes) -> None:
@@ -510,9 +499,7 @@ def test_mutated_pictures_only_raise_image_errors(data: st.DataObject, seed: byt
     blob = bytearray(seed)
     for _ in range(data.draw(st.integers(1, 8))):
         blob[data.draw(st.integers(0, min(len(blob) - 1, 300)))] = data.draw(st.integers(0, 255))
-    answers_or_refuses(
-        bytes(blob[: data.draw(st.integers(1, len(blob)))] if data.draw(st.booleans()) else blob)
-    )
+    answers_or_refuses(bytes(blob[: data.draw(st.integers(1, len(blob)))] if data.draw(st.booleans()) else blob))
 
 
 # --- manners ---------------------------------------------------------------------------------------------
@@ -522,8 +509,7 @@ def test_warnings_stay_inside_and_filters_are_restored_also_with_threads() -> No
     noisy = encoded(Image.fromarray(grey(17)), "TIFF") + b"tail"
     before = list(warnings.filters)
     threads = [
-        threading.Thread(target=lambda: [answers_or_refuses(noisy[:k]) for k in range(100, 140)])
-        for _ in range(4)
+        threading.Thread(target=lambda: [answers_or_refuses(noisy[:k]) for k in range(100, 140)]) for _ in range(4)
     ]
     for thread in threads:
         thread.start()

@@ -103,9 +103,7 @@ def test_eight_bits_pass_and_a_one_bit_mask_is_black_and_white() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 def test_monochrome1_is_the_inverse_of_monochrome2(dtype: type, window: dict[str, int]) -> None:
     stored = values(3, dtype, 0, 127)
-    plain, inverse = (
-        shown(stored, PhotometricInterpretation=p, **window) for p in ("MONOCHROME2", "MONOCHROME1")
-    )
+    plain, inverse = (shown(stored, PhotometricInterpretation=p, **window) for p in ("MONOCHROME2", "MONOCHROME1"))
     np.testing.assert_array_equal(inverse, 255 - plain)
 
 
@@ -133,9 +131,7 @@ def test_a_window_acts_on_rescaled_values(centre: int, width: int, rescale: tupl
 def test_rescale_without_a_window_leaves_the_picture_alone_but_for_the_sign() -> None:
     stored = values(5)
     np.testing.assert_array_equal(shown(stored, RescaleSlope=0.5, RescaleIntercept=-7), to_grey(stored))
-    np.testing.assert_array_equal(
-        shown(stored, RescaleSlope=-2, RescaleIntercept=9), to_grey(-stored.astype(int))
-    )
+    np.testing.assert_array_equal(shown(stored, RescaleSlope=-2, RescaleIntercept=9), to_grey(-stored.astype(int)))
 
 
 def test_the_first_of_several_windows_counts_and_an_empty_one_does_not() -> None:
@@ -241,14 +237,10 @@ def test_compressed_without_a_decoder_names_the_syntax_and_the_cure() -> None:
 
 
 def test_deflated_is_refused_unopened() -> None:
-    refused(
-        dataset_of(np.zeros((2000, 2000), np.uint16), DeflatedExplicitVRLittleEndian), "Deflated", "re-export"
-    )
+    refused(dataset_of(np.zeros((2000, 2000), np.uint16), DeflatedExplicitVRLittleEndian), "Deflated", "re-export")
 
 
-def test_nothing_of_pydicom_is_printed(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_of_pydicom_is_printed(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     dataset = dataset_of(values(16))
     dataset.add_new("ContentDate", "LO", "no date of Doe^Jane")
     dataset.SOPInstanceUID = "1.2.3.99"
@@ -278,9 +270,7 @@ SEEDS = [SEED, written(NESTED), written(dataset_of(values(17), ImplicitVRLittleE
 def test_mutated_files_only_raise_image_errors(data: st.DataObject, seed: bytes) -> None:
     blob = bytearray(seed)
     for _ in range(data.draw(st.integers(1, 8))):
-        blob[data.draw(st.integers(128, len(blob) - 2 * SHAPE[0] * SHAPE[1]))] = data.draw(
-            st.integers(0, 255)
-        )
+        blob[data.draw(st.integers(128, len(blob) - 2 * SHAPE[0] * SHAPE[1]))] = data.draw(st.integers(0, 255))
     try:
         slices = read_slices(bytes(blob))
     except ImageError as error:

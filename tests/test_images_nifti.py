@@ -113,9 +113,7 @@ def test_an_oblique_scan_is_cut_along_its_own_axes() -> None:
     tilt = np.eye(4)
     tilt[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     straight = affine_of((1, 1, 4))
-    np.testing.assert_array_equal(
-        pictures(packed(RANDOM, tilt @ straight)), pictures(packed(RANDOM, straight))
-    )
+    np.testing.assert_array_equal(pictures(packed(RANDOM, tilt @ straight)), pictures(packed(RANDOM, straight)))
 
 
 # --- grey values -----------------------------------------------------------------------------------------
@@ -150,9 +148,7 @@ def test_nan_and_infinity_are_black() -> None:
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 def test_voxel_type_byte_order_and_version_do_not_show(dtype: type, order: str, kind: type) -> None:
     volume = RANDOM % 100
-    image = kind(
-        volume.astype(dtype), affine_of((1, 1, 4)), header=kind.header_class(endianness=order), dtype=dtype
-    )
+    image = kind(volume.astype(dtype), affine_of((1, 1, 4)), header=kind.header_class(endianness=order), dtype=dtype)
     np.testing.assert_array_equal(pictures(image.to_bytes()), pictures(packed(volume, affine_of((1, 1, 4)))))
 
 

@@ -113,9 +113,7 @@ def test_the_order_of_the_slices_changes_nothing(seed, grouped):
     order = np.random.default_rng(seed).permutation(60)
     args = (groups,) if grouped else (None,)
     shuffled = (groups[order],) if grouped else (None,)
-    assert score(labels, p, CLASSES, *args, n_boot=50) == score(
-        labels[order], p[order], CLASSES, *shuffled, n_boot=50
-    )
+    assert score(labels, p, CLASSES, *args, n_boot=50) == score(labels[order], p[order], CLASSES, *shuffled, n_boot=50)
 
 
 @settings(max_examples=15, deadline=None)

@@ -37,7 +37,9 @@ def test_the_file_answers_as_torch_for_two_hundred_slices_of_assorted_sizes(run:
     for number in range(200):
         height, width = sizes[number % len(sizes)]
         coarse = torch.from_numpy(random.random((1, 1, 7, 7), dtype=np.float32))
-        slices = (torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[:, 0] * 255).to(torch.uint8)
+        slices = (torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[:, 0] * 255).to(
+            torch.uint8
+        )
         with torch.inference_mode():
             ours = model(slices)
         probabilities, cam, outlier = session.run(["probabilities", "cam", "outlier_score"], {"image": slices.numpy()})
@@ -60,7 +62,14 @@ def test_the_mean_of_the_exported_map_and_the_temperature_give_the_probabilities
 def test_no_path_of_the_building_machine_is_in_the_bytes(run: Path) -> None:
     for name in ("model.onnx", "model.safetensors"):
         content = (run / name).read_bytes()
-        for trace in (str(Path.home()), str(Path.cwd()), str(run.parent), "site-packages", "stack_trace", ".py"):
+        for trace in (
+            str(Path.home()),
+            str(Path.cwd()),
+            str(run.parent),
+            "site-packages",
+            "stack_trace",
+            ".py",
+        ):
             assert trace.encode() not in content, f"{name} holds {trace}"
 
 
@@ -134,7 +143,9 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(run: Path, tmp_path: 
         find_model("nothing-of-that-name")
 
 
-@pytest.mark.parametrize("change", [{"classes": ["a"]}, {"temperature": "hot"}, {"format": "other"}, {"conformal_thresholds": []}])
+@pytest.mark.parametrize(
+    "change", [{"classes": ["a"]}, {"temperature": "hot"}, {"format": "other"}, {"conformal_thresholds": []}]
+)
 def test_a_damaged_card_is_refused(run: Path, change: dict[str, object]) -> None:
     raw = json.loads(ModelFile(run / "model.onnx").card().to_json()) | change
     with pytest.raises(ModelFileError):
@@ -148,7 +159,9 @@ def test_a_card_of_a_newer_minor_version_with_more_fields_is_read(run: Path) -> 
     assert replace(card).summary()["seen_slices"] == len(card.seen_slices)
 
 
-def test_models_beside_the_package_are_found_by_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_beside_the_package_are_found_by_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.onnx").write_bytes((run / "model.onnx").read_bytes())
     monkeypatch.setenv("BRAINCAM_MODELS", str(tmp_path))
     assert "mine" in [model.path.stem for model in models()]

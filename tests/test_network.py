@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS, ChannelAttention, SpatialAttention
-from braincam.network.attention_cnn import SIZES, AttentionCNN, NetworkConfig
+from braincam.network.attention_cnn import POOLINGS, SIZES, AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 
 
@@ -25,9 +25,7 @@ def network(seed: int = 0, **options: object) -> AttentionCNN:
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    st.sampled_from(ATTENTIONS), st.integers(2, 7), st.sampled_from([32, 64, 112, 160]), st.integers(0, 99)
-)
+@given(st.sampled_from(ATTENTIONS), st.integers(2, 7), st.sampled_from([32, 64, 112, 160]), st.integers(0, 99))
 def test_the_mean_of_a_map_is_the_logit(attention: str, classes: int, side: int, seed: int) -> None:
     model = network(seed, attention=attention, classes=classes)
     x = torch.rand(2, 1, side, side)
@@ -48,15 +46,19 @@ def test_maps_are_28_or_finer_and_the_default_is_small() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_every_size_and_attention_learns(size: str, attention: str) -> None:
-    model = AttentionCNN(NetworkConfig(size=size, attention=attention))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_size_attention_and_pooling_learns(size: str, attention: str, pooling: str) -> None:
+    model = AttentionCNN(NetworkConfig(size=size, attention=attention, pooling=pooling))
     model(torch.rand(2, 1, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_attentions_are_what_their_names_say() -> None:
     def kinds(name: str) -> set[type]:
-        return {type(module) for module in network(attention=name).modules()} & {ChannelAttention, SpatialAttention}
+        return {type(module) for module in network(attention=name).modules()} & {
+            ChannelAttention,
+            SpatialAttention,
+        }
 
     assert kinds("none") == set()
     assert kinds("channel") == {ChannelAttention}
@@ -73,6 +75,28 @@ def test_channel_attention_weighs_channels_and_spatial_attention_weighs_places()
     assert torch.allclose(by_place, by_place.mean(1, keepdim=True).expand_as(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_maps_lie_where_the_picture_lies(pooling: str) -> None:
+    """With kernels made symmetric, the map of the mirrored picture must be the mirrored map: no layer shifts."""
+    model = network(pooling=pooling)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                symmetric = (module.weight + module.weight.flip(3)) / 2
+                module.weight.copy_((symmetric + symmetric.flip(2)) / 2)
+        x = torch.rand(2, 1, 96, 96)
+        cam = model.read(x).cam
+        assert torch.allclose(model.read(x.flip(3)).cam.flip(3), cam, atol=1e-4)
+        assert torch.allclose(model.read(x.flip(2)).cam.flip(2), cam, atol=1e-4)
+
+
+def test_pixel_weights_are_positive_with_mean_one() -> None:
+    weights = network(pooling="attention").where(torch.rand(3, 32, 16, 16))  # type: ignore[misc]
+    assert weights.shape == (3, 1, 16, 16)
+    assert weights.min() > 0
+    assert torch.allclose(weights.mean((1, 2, 3)), torch.ones(3), atol=1e-4)
+
+
 def test_a_slice_is_judged_alone_whatever_its_batch() -> None:
     model, x = network(), torch.rand(5, 1, 64, 64)
     with torch.inference_mode():
@@ -84,6 +108,8 @@ def test_a_slice_is_judged_alone_whatever_its_batch() -> None:
 def test_wrong_names_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match="tiny, small, base"):
         NetworkConfig(size="huge")
+    with pytest.raises(ConfigError, match="mean, attention"):
+        NetworkConfig(pooling="max")
     with pytest.raises(ConfigError, match="none, channel, spatial, both"):
         NetworkConfig(attention="self")
 

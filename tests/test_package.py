@@ -42,7 +42,7 @@ def test_every_error_is_in_the_drawn_tree() -> None:
 
 
 def verbs() -> list[str]:
-    (action,) = [a for a in cli.parser()._actions if a.dest == "==SUPPRESS==" or a.choices and "predict" in a.choices]
+    (action,) = [a for a in cli.parser()._actions if a.dest == "==SUPPRESS==" or (a.choices and "predict" in a.choices)]
     return sorted(action.choices or [])
 
 

@@ -100,7 +100,19 @@ def test_bad_inputs_become_rows_and_the_others_are_answered(predictor: Predictor
     Image.new("L", (1, 1)).save(tmp_path / "dot.png")
     bomb(tmp_path / "bomb.png")
     (tmp_path / "folder").mkdir()
-    bad = [tmp_path / name for name in ("text.jpg", "empty.png", "cut.jpg", "dot.png", "bomb.png", "folder", "absent.png", "no*match.png")]
+    bad = [
+        tmp_path / name
+        for name in (
+            "text.jpg",
+            "empty.png",
+            "cut.jpg",
+            "dot.png",
+            "bomb.png",
+            "folder",
+            "absent.png",
+            "no*match.png",
+        )
+    ]
     mixed = [path for pair in zip(bad, [good] * len(bad), strict=True) for path in pair]
     answers = predictor.predict(mixed)
     assert [answer.status == "error" for answer in answers] == [True, False] * len(bad)
@@ -112,7 +124,9 @@ def test_bad_inputs_become_rows_and_the_others_are_answered(predictor: Predictor
         assert "\n" not in answer.reason
 
 
-def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
     for name in ("b.png", "a.png", ".hidden.png", "sub/c.png", ".cache/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
@@ -162,7 +176,16 @@ def test_without_maps_the_answer_is_the_same(predictor: Predictor, scans: Path) 
 @pytest.mark.parametrize("call", ["predict", "split", "models", "version"])
 def test_torch_is_never_imported(call: str, run: Path, scans: Path, tmp_path: Path) -> None:
     arguments = {
-        "predict": ["predict", str(a_scan(scans)), "--model", str(run), "--out", str(tmp_path / "o"), "--format", "json"],
+        "predict": [
+            "predict",
+            str(a_scan(scans)),
+            "--model",
+            str(run),
+            "--out",
+            str(tmp_path / "o"),
+            "--format",
+            "json",
+        ],
         "split": ["split", str(scans / "data"), "--out", str(tmp_path / "s.csv")],
         "models": ["models", "--format", "json"],
         "version": ["--version"],

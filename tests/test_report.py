@@ -112,9 +112,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
         named = dict(attributes)
-        self.loads += [
-            v for k, v in named.items() if k in {"src", "href", "srcset", "action", "data", "poster"}
-        ]
+        self.loads += [v for k, v in named.items() if k in {"src", "href", "srcset", "action", "data", "poster"}]
         if tag not in {"meta", "img", "br", "link", "input"}:
             self.open.append((tag, named.get("data-metric")))
         if tag == "data":
@@ -163,9 +161,7 @@ def test_a_leak_stands_beside_the_score(tmp_path):
     text = written(tmp_path, full_facts())
     box = text[text.index('class="box warn"') :]
     assert "788 of 788" in box and "884 of 1,311" in box and "flattered by leakage" in box
-    assert (
-        text.index('data-metric="accuracy"') < text.index('class="box warn"') < text.index("Class by class")
-    )
+    assert text.index('data-metric="accuracy"') < text.index('class="box warn"') < text.index("Class by class")
     assert "confounded with source and sequence" in text
 
 

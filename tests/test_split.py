@@ -22,9 +22,7 @@ def smooth(seed: int, size: int = 96) -> np.ndarray:
 
 
 def prints(*pixels: np.ndarray) -> Fingerprints:
-    return Fingerprints(
-        tuple(str(hash(p.tobytes())) for p in pixels), np.stack([thumbnail(p) for p in pixels])
-    )
+    return Fingerprints(tuple(str(hash(p.tobytes())) for p in pixels), np.stack([thumbnail(p) for p in pixels]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,7 +83,10 @@ def test_constant_pictures_are_not_twins_of_everything() -> None:
 
 def test_groups_join_patients_identical_bytes_and_likeness_of_unknown_patients_only() -> None:
     original = smooth(0)
-    found = group(["p1", "p2", None, "p1", None], prints(original, original[:, ::-1].copy(), smooth(5), smooth(6), smooth(5)))
+    found = group(
+        ["p1", "p2", None, "p1", None],
+        prints(original, original[:, ::-1].copy(), smooth(5), smooth(6), smooth(5)),
+    )
     assert found[0] == found[3]  # one patient
     assert found[0] != found[1]  # alike, but known to be two
     assert found[2] == found[4]  # identical

@@ -24,7 +24,14 @@ from braincam.training.loop import Fit, class_weights, fit
 from braincam.training.schedule import learning_rate_at
 
 QUICK = TrainConfig(
-    network="tiny", image_size=32, epochs=3, batch_size=8, precision="float32", device="cpu", ema_decay=0.5, patience=0
+    network="tiny",
+    image_size=32,
+    epochs=3,
+    batch_size=8,
+    precision="float32",
+    device="cpu",
+    ema_decay=0.5,
+    patience=0,
 )
 
 
@@ -115,7 +122,10 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / "history.csv")
     assert rows["epoch"].tolist() == list(range(1, len(fitted.history) + 1))
     logits = loop.logits_of(
-        fitted.model, Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,))), pool().pixels, torch.float32
+        fitted.model,
+        Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,))),
+        pool().pixels,
+        torch.float32,
     )
     kept = loop.validate(logits, pool().labels)
     assert kept["val_loss"] == pytest.approx(fitted.history[fitted.best - 1].val_loss, rel=1e-4)
@@ -162,7 +172,12 @@ def test_the_shipped_specification_is_the_specification() -> None:
     assert config.image_size == 224
     assert config.mean == IMAGENET_MEAN
     assert config.std == IMAGENET_STD
-    assert (config.schedule, config.weight_decay, config.ema_decay, config.label_smoothing) == ("constant", 0, 0, 0)
+    assert (config.schedule, config.weight_decay, config.ema_decay, config.label_smoothing) == (
+        "constant",
+        0,
+        0,
+        0,
+    )
     assert config.attention == "both"
 
 
@@ -175,7 +190,12 @@ def test_shipped_recipes_read_and_survive_the_round_trip(name: str, tmp_path: Pa
 
 def test_overrides_are_typed_and_wrong_ones_name_what_is_right(tmp_path: Path) -> None:
     config = read_config(None, ["epochs=3", "attention=none", "class_weights=true", "learning_rate=1", "mean=[0.1]"])
-    assert (config.epochs, config.attention, config.class_weights, config.learning_rate) == (3, "none", True, 1.0)
+    assert (config.epochs, config.attention, config.class_weights, config.learning_rate) == (
+        3,
+        "none",
+        True,
+        1.0,
+    )
     with pytest.raises(ConfigError, match="unknown config key epoch; known are .*epochs"):
         read_config(None, ["epoch=3"])
     with pytest.raises(ConfigError, match="expected key=value"):

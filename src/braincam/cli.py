@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
@@ -13,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ImageError, MissingDependencyError
+from braincam.errors import BraincamError
+from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
 
 OK, SOME_FAILED, WRONG_CALL = 0, 1, 2
-NOTICE = "Research use only. Not a medical device; not for diagnosis."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (missing.name or "").startswith("braincam"):
             raise
         extra = "cam" if missing.name == "torchcam" else "train"
-        return _fail(
-            f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'"
-        )
+        return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
@@ -94,6 +90,7 @@ def split(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train, judge and export a classifier."""
     from braincam.pipeline.train import train as run
+    from braincam.printing import print_scores
 
     trained = run(
         options.data,
@@ -108,15 +105,16 @@ def train(options: argparse.Namespace) -> int:
         masks=options.masks,
         name=options.name,
     )
-    _print_scores(trained.metrics)
+    print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
-    print(f"model: {trained.folder / 'model.onnx'}; next: braincam predict PICTURE --model {trained.folder / 'model.onnx'}")
+    print(f"model: {trained.folder / 'model.onnx'}; next: braincam predict PICTURE --model {trained.folder}")
     return OK
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Score a model on labelled slices."""
     from braincam.pipeline.evaluate import evaluate as run
+    from braincam.printing import print_scores
 
     result = run(
         options.data,
@@ -128,7 +126,7 @@ def evaluate(options: argparse.Namespace) -> int:
         against=options.against,
         out=options.out,
     )
-    _print_scores(result.metrics)
+    print_scores(result.metrics)
     if options.out:
         print(f"report: {options.out / 'report.html'}")
     return OK
@@ -137,6 +135,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Answer for files, folders and patterns."""
     from braincam.predict import Predictor
+    from braincam.printing import print_predictions
     from braincam.progress import track
 
     if options.cam and options.no_cam:
@@ -153,7 +152,7 @@ def predict(options: argparse.Namespace) -> int:
 
         answers = with_overlays(answers, options.out, write=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
-    failed = _print_predictions(answers, options.format, options.out)
+    failed = print_predictions(answers, options.format, options.out)
     return SOME_FAILED if failed else OK
 
 
@@ -161,6 +160,7 @@ def models(options: argparse.Namespace) -> int:
     """The models at hand."""
     from braincam.model_file.zoo import is_default
     from braincam.model_file.zoo import models as at_hand
+    from braincam.printing import with_interval
 
     found = [(model, model.card()) for model in at_hand()]
     if options.format == "json":
@@ -181,7 +181,7 @@ def models(options: argparse.Namespace) -> int:
         scores = card.scores
         print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
         if scores.get("accuracy") is not None:
-            print(f"  accuracy {_with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+            print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
         print(f"  {model.path}  sha256 {model.sha256[:16]}")
     print(NOTICE)
     return OK
@@ -193,8 +193,8 @@ def export(options: argparse.Namespace) -> int:
 
     facts = run(options.model, options.out)
     print(
-        f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; differs from PyTorch by at most "
-        f"{facts['largest_probability_difference']:.1e} in probability"
+        f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
+        f"differs from PyTorch by at most {facts['largest_probability_difference']:.1e} in probability"
     )
     return OK
 
@@ -205,107 +205,6 @@ def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
 
     print(report())
     return OK
-
-
-# -- printing ----------------------------------------------------------------------------------------------------------
-
-
-def _print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
-    """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines."""
-    from braincam.files import replacing
-
-    kept: list[str] = []
-    failed = 0
-    show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
-    for answer in answers:
-        failed += answer.status == "error"
-        if answer.status == "error":
-            print(f"braincam: {answer.reason}", file=sys.stderr)
-        print(show(answer), flush=style == "json")
-        if out:
-            kept.append(_as_json(answer))
-    if style == "table":
-        print(NOTICE)
-    if out:
-        with replacing(out / "predictions.jsonl") as temporary:
-            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    return failed
-
-
-def _as_json(answer: Prediction) -> str:
-    return json.dumps(answer.to_json(), ensure_ascii=False)
-
-
-def _csv_writer() -> Callable[[Prediction], str]:
-    header: list[str] = []
-
-    def line(answer: Prediction) -> str:
-        row = answer.to_json()
-        probabilities = row.pop("probabilities") or {}
-        row["prediction_set"] = " ".join(row["prediction_set"] or [])
-        row["model"] = row["model"]["name"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if not header:
-            header.extend(row)
-            writer.writerow([*header, "probabilities"])
-        spread = " ".join(f"{name}={value}" for name, value in probabilities.items())
-        writer.writerow(["" if row[key] is None else row[key] for key in header] + [spread])
-        return text.getvalue().rstrip("\n")
-
-    return line
-
-
-def _table_writer() -> Callable[[Prediction], str]:
-    started: list[bool] = []
-
-    def line(answer: Prediction) -> str:
-        head = "" if started else f"{'status':<9} {'label':<11} {'sure':>5}  {'outlier':>7}  picture\n"
-        started.append(True)
-        sure = "" if answer.confidence is None else f"{answer.confidence:.0%}"
-        outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
-        where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
-        reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
-        return f"{head}{answer.status:<9} {answer.label or '-':<11} {sure:>5}  {outlier:>7}  {where}{reason}"
-
-    return line
-
-
-def _with_interval(scores: dict[str, Any], key: str) -> str:
-    interval = (scores.get("ci95") or {}).get(key)
-    value = scores.get(key)
-    if value is None:
-        return "undefined"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-
-
-def _print_scores(metrics: dict[str, Any]) -> None:
-    """The headline with its interval, and beside it what the model had seen."""
-    print(f"{'':<26}{'95 % interval over patients or groups':>40}")
-    blocks = [("not seen in training", metrics.get("unseen", metrics)), ("everything asked for", metrics.get("all"))]
-    if "all" not in metrics:
-        blocks = [("held out", metrics)]
-    for title, block in blocks:
-        if not block:
-            continue
-        if not block["n"]:
-            print(f"{title}: no slice")
-            continue
-        print(f"{title}: {block['n']} slices, {block['n_groups']} patients or groups")
-        for key in ("accuracy", "balanced_accuracy", "macro_f1", "ece"):
-            print(f"  {key:<24}{_with_interval(block, key)}")
-        three = block.get("three_tumour_classes")
-        if three:
-            print(f"  {'three tumour classes':<24}{_with_interval(three, 'accuracy')}")
-    if metrics.get("localisation"):
-        game = metrics["localisation"]
-        print(f"  {'points at the lesion':<24}{game['hit_rate']:.3f} of {game['n']} (a random pixel: {game['mean_area']:.3f})")
-    if metrics.get("split"):
-        print(f"split: {metrics['split']['verdict']}")
-    if metrics.get("against"):
-        difference = metrics["against"]
-        print(f"against {difference['model']}: {json.dumps({k: v for k, v in difference.items() if k != 'sha256'})}")
-    print(NOTICE)
 
 
 # -- the parser --------------------------------------------------------------------------------------------------------
@@ -329,8 +228,16 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"braincam {__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    verb = _verb(verbs, "demo", demo, "the whole main job on synthetic scans, in about two minutes", "braincam demo --out demo")
-    verb.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)")
+    verb = _verb(
+        verbs,
+        "demo",
+        demo,
+        "the whole main job on synthetic scans, in about two minutes",
+        "braincam demo --out demo",
+    )
+    verb.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)"
+    )
 
     verb = _verb(
         verbs, "phantom", phantom, "make labelled synthetic scans",
@@ -362,7 +269,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
     verb.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
     verb.add_argument("--allow-leak", action="store_true", help="train on a --split that leaks; the report says so")
-    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps after training only")
+    verb.add_argument(
+        "--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps after training only"
+    )
     verb.add_argument("--name", help="the model's name in its card (default: the name of RUN)")
     verb.add_argument("--out", type=Path, required=True, metavar="RUN")
 
@@ -373,7 +282,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _data(verb)
     _split(verb, fold=None)
-    verb.add_argument("--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)")
+    verb.add_argument(
+        "--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)"
+    )
     verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
@@ -384,17 +295,33 @@ def parser() -> argparse.ArgumentParser:
         "braincam predict study/ --cam layercam --out answers",
     )  # fmt: skip
     verb.add_argument("paths", nargs="+", metavar="PATH")
-    verb.add_argument("--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)")
+    verb.add_argument(
+        "--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)"
+    )
     verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
-    verb.add_argument("--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl")
+    verb.add_argument(
+        "--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl"
+    )
     verb.add_argument("--no-cam", action="store_true", help="leave the maps out: a little faster")
     verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
 
-    verb = _verb(verbs, "models", models, "the models at hand and what their cards say", "braincam models --format json")
+    verb = _verb(
+        verbs,
+        "models",
+        models,
+        "the models at hand and what their cards say",
+        "braincam models --format json",
+    )
     verb.add_argument("--format", choices=("table", "json"), default="table")
 
-    verb = _verb(verbs, "export", export, "write the ONNX file of a trained model", "braincam export runs/first --out model.onnx")
+    verb = _verb(
+        verbs,
+        "export",
+        export,
+        "write the ONNX file of a trained model",
+        "braincam export runs/first --out model.onnx",
+    )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 

@@ -11,7 +11,18 @@ from braincam.errors import BraincamError
 from braincam.model_file.zoo import find_model, usable_cores
 
 RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "tqdm")
-TRAIN = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "jinja2", "safetensors", "onnx", "onnxscript")
+TRAIN = (
+    "torch",
+    "torchvision",
+    "pandas",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "jinja2",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+)
 DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn"}
 NEEDS = {
     "predict": (),
@@ -25,7 +36,10 @@ NEEDS = {
 
 def report() -> str:
     """A page of plain text for people and for bug reports; nothing in it names a user or a scan."""
-    lines = [f"braincam {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}", ""]
+    lines = [
+        f"braincam {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        "",
+    ]
     lines.append("libraries")
     lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam")]
     lines += ["", "would be used"]

@@ -92,9 +92,7 @@ class Predictor:
         for path, outcome in _decoded(expand(sources)):
             slices = outcome if isinstance(outcome, list) else []
             for item in slices:
-                if waiting and (
-                    len(waiting) == BATCH or waiting[0][1].pixels.shape != item.pixels.shape
-                ):
+                if waiting and (len(waiting) == BATCH or waiting[0][1].pixels.shape != item.pixels.shape):
                     yield from self._judge(waiting, cam)
                     waiting = []
                 waiting.append((path, item))
@@ -136,9 +134,7 @@ class Predictor:
         best = int(probabilities.argmax())
         members = [
             name
-            for name, probability, threshold in zip(
-                card.classes, probabilities, card.conformal_thresholds, strict=True
-            )
+            for name, probability, threshold in zip(card.classes, probabilities, card.conformal_thresholds, strict=True)
             if probability >= threshold
         ]
         if item.colourful:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,7 +18,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None, unit: str 
 
     `total` defaults to ``len(items)`` where that is known. Nothing is printed for work done within two seconds.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         from tqdm import tqdm

@@ -69,9 +69,7 @@ class Manifest:
 
     def digest(self) -> str:
         """A hash of the sorted paths, labels and file sizes: tells whether a folder is the one a run saw."""
-        text = "\n".join(
-            f"{item.path}\t{item.label}\t{(self.root / item.path).stat().st_size}" for item in self.slices
-        )
+        text = "\n".join(f"{item.path}\t{item.label}\t{(self.root / item.path).stat().st_size}" for item in self.slices)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -100,12 +98,12 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
                 continue
             _collect(root, folder, part, found, ignored)
     ignored += [
-        entry.name for entry in root.iterdir() if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
+        entry.name
+        for entry in root.iterdir()
+        if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
     ]
     if parts:
-        ignored += [
-            f"{folder.name}/" for folder in _folders(root) if folder.name not in parts
-        ]
+        ignored += [f"{folder.name}/" for folder in _folders(root) if folder.name not in parts]
     if not found:
         raise DataError(
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
@@ -151,7 +149,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     header = reader.fieldnames or []
     if missing := [name for name in columns if name not in header]:
         raise DataError(
-            f"{path}: expected columns {','.join(columns)}; {', '.join(missing)} missing, got {','.join(header) or 'an empty file'}"
+            f"{path}: expected columns {','.join(columns)}; {', '.join(missing)} missing, "
+            f"got {','.join(header) or 'an empty file'}"
         )
     for row in rows:
         row["path"] = row["path"].replace("\\", "/").removeprefix("./")
@@ -164,9 +163,8 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
     """Add every picture below one class folder; hidden files and folders are only counted."""
     label = class_name(folder.name)
     for where, folders, names in os.walk(folder):
-        for name in folders:
-            if name.startswith("."):
-                ignored.append((Path(where) / name).relative_to(root).as_posix() + "/")
+        below = Path(where).relative_to(root)
+        ignored += [f"{(below / name).as_posix()}/" for name in folders if name.startswith(".")]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             path = Path(where) / name

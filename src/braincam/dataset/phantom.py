@@ -185,9 +185,7 @@ def _blur_matrix(size: int, sigma: float) -> Floats:
     return np.asarray(kernel / kernel.sum(1, keepdims=True), np.float32)
 
 
-def write_phantom(
-    out: Path, patients: int = 160, slices_per_patient: int = 4, seed: int = 0, size: int = 224
-) -> int:
+def write_phantom(out: Path, patients: int = 160, slices_per_patient: int = 4, seed: int = 0, size: int = 224) -> int:
     """Write `data/<class>/*.png`, `masks/<class>/*.png` (tumours only) and `patients.csv`; returns the number of slices.
 
     Everything is drawn into a hidden folder first and moved into place at the end, `data` last.

@@ -171,7 +171,13 @@ class Brush:
         self.fill(self.cover(distance, soft) * np.float32(opacity), value)
 
     def ellipse(
-        self, centre: Point, radii: Point, value: float, tilt: float = 0.0, opacity: float = 1.0, soft: float = 1.0
+        self,
+        centre: Point,
+        radii: Point,
+        value: float,
+        tilt: float = 0.0,
+        opacity: float = 1.0,
+        soft: float = 1.0,
     ) -> None:
         """Fill an ellipse; tilt in degrees, counter-clockwise."""
         part = self._near([centre], max(radii) + self.edge * soft)
@@ -220,7 +226,7 @@ def stroke_distance(x: Floats, y: Floats, points: Sequence[Point]) -> Floats:
         dy -= along * ey
         squared = dx * dx + dy * dy
         nearest = squared if nearest is None else np.minimum(nearest, squared)
-    assert nearest is not None  # noqa: S101  (every chain in this module has two points or more)
+    assert nearest is not None
     return np.sqrt(nearest)
 
 
@@ -421,7 +427,15 @@ def _paint_coronal(brush: Brush, bones: Brush, head: Head, offset: float) -> Non
 def _paint_sagittal(brush: Brush, bones: Brush, head: Head, offset: float) -> None:
     t, v = head.tissues, head.ventricles
     x, y = brush.x, brush.y
-    arch = [(-0.31, 0.19), (-0.26, 0.28), (-0.1, 0.34), (0.08, 0.34), (0.22, 0.28), (0.27, 0.19), (0.22, 0.14)]
+    arch = [
+        (-0.31, 0.19),
+        (-0.26, 0.28),
+        (-0.1, 0.34),
+        (0.08, 0.34),
+        (0.22, 0.28),
+        (0.27, 0.19),
+        (0.22, 0.14),
+    ]
     brush.stroke([(1.3 * px + 0.03, 1.3 * (py - 0.1) + 0.12) for px, py in arch[:-1]], 0.012, t.csf, opacity=0.7)
     brush.stroke([(px * 1.12, py * 1.09) for px, py in arch[:-1]], 0.035, t.grey, opacity=0.7)  # cingulate gyrus
     brush.ellipse((-0.02, 0.2), (0.25, 0.12), t.csf, opacity=0.5)
@@ -447,7 +461,9 @@ def _paint_sagittal(brush: Brush, bones: Brush, head: Head, offset: float) -> No
     bones.ellipse((0.17, -0.11), (0.075, 0.05), t.dura)
     bones.ellipse((0.17, -0.11), (0.058, 0.034 + 0.004 * offset), t.gland)
     brush.stroke([(0.06, 0.0), (0.04, -0.12), (0.0, -0.26)], 0.009, t.vessel)  # basilar
-    brush.stroke([(0.2, 0.05), (0.33, 0.17), (0.33, 0.32), (0.22, 0.42)], 0.007, t.vessel, opacity=0.8)  # anterior cerebral
+    brush.stroke(
+        [(0.2, 0.05), (0.33, 0.17), (0.33, 0.32), (0.22, 0.42)], 0.007, t.vessel, opacity=0.8
+    )  # anterior cerebral
     sinus = INNER["sagittal"]
     bones.stroke([sinus.at(angle, 0.01) for angle in np.linspace(0.6, 3.1, 9)], 0.009, t.vessel, opacity=0.8)
 

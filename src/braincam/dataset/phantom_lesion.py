@@ -28,8 +28,8 @@ from braincam.dataset.phantom_head import (
     ellipse_distance,
 )
 
-MEDIAN_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.026, "meningioma": 0.017, "pituitary": 0.013})
-_LARGEST_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.038, "meningioma": 0.032, "pituitary": 0.024})
+MEDIAN_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.027, "meningioma": 0.017, "pituitary": 0.019})
+_LARGEST_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.038, "meningioma": 0.028, "pituitary": 0.032})
 _REACH = 1.6  # the mass effect ends at this multiple of the radius
 
 
@@ -46,10 +46,10 @@ class _Glow:
 
 _GLOW: Mapping[str, _Glow] = MappingProxyType(
     {
-        "t1": _Glow(rim=0.86, core=0.08, oedema=0.24, meningioma=0.92, adenoma=0.80),
-        "t1c": _Glow(rim=0.95, core=0.08, oedema=0.22, meningioma=0.96, adenoma=0.86),
-        "t2": _Glow(rim=0.10, core=0.98, oedema=0.72, meningioma=0.94, adenoma=0.72),
-        "flair": _Glow(rim=0.92, core=0.10, oedema=0.64, meningioma=0.96, adenoma=0.80),
+        "t1": _Glow(rim=0.90, core=0.06, oedema=0.24, meningioma=0.78, adenoma=0.76),
+        "t1c": _Glow(rim=0.95, core=0.06, oedema=0.22, meningioma=0.84, adenoma=0.82),
+        "t2": _Glow(rim=0.10, core=0.98, oedema=0.72, meningioma=0.68, adenoma=0.70),
+        "flair": _Glow(rim=0.92, core=0.06, oedema=0.64, meningioma=0.78, adenoma=0.76),
     }
 )
 
@@ -77,9 +77,9 @@ class Lesion:
         """Coordinates from which the displaced brain is painted; unchanged beyond `_REACH` radii."""
         strength = {"glioma": 0.35, "meningioma": 0.9, "pituitary": 0.9}[self.kind]
         left = np.clip(1 - self._span(x, y) / np.float32(_REACH), 0, 1)
-        pull = 1 - np.float32(strength) * left * left
+        pull = np.float32(strength) * left * left  # exactly 0 far away, so that nothing changes there
         cx, cy = np.float32(self.centre[0]), np.float32(self.centre[1])
-        return cx + (x - cx) * pull, cy + (y - cy) * pull
+        return x - (x - cx) * pull, y - (y - cy) * pull
 
 
 def tumour_area(rng: np.random.Generator, kind: str) -> float:
@@ -93,7 +93,7 @@ def place_lesion(rng: np.random.Generator, kind: str, plane: str, radius: float)
     if kind == "glioma":
         centre = _in_white_matter(rng, plane, radius)
     elif kind == "meningioma":
-        radius *= 1.12  # the cap beyond the dura is cut off
+        radius *= 1.08  # the cap beyond the dura is cut off
         centre, side, tilt = _on_the_dura(rng, plane, radius)
     else:
         x, y = SELLA[plane]
@@ -108,7 +108,7 @@ def place_lesion(rng: np.random.Generator, kind: str, plane: str, radius: float)
         tilt=tilt,
         side=side,
         outlines=(_wavy(rng, ragged), _wavy(rng, 0.17)),
-        grain=Texture(rng, 0.12, 64),
+        grain=Texture(rng, 0.085 if kind == "pituitary" else 0.12),
         glow=float(rng.uniform(0.94, 1.06)),
     )
 
@@ -122,33 +122,27 @@ def _wavy(rng: np.random.Generator, roughness: float) -> Floats:
 
 
 def _in_white_matter(rng: np.random.Generator, plane: str, radius: float) -> Point:
-    """Inside the brain, away from the middle structures."""
+    """Inside the brain, anywhere but at the sella; also deep, on the midline and in the hindbrain."""
     x, y = rng.uniform(-0.7, 0.7, (2, 400)).astype(np.float32)
-    room = -INNER[plane].distance(x, y) - (0.06 + 0.8 * radius)
-    if plane == "sagittal":
-        middle = ellipse_distance(x, y, (-0.02, 0.18), (0.32, 0.2)) - 0.35 * radius
-        room = np.minimum(np.minimum(room, middle), y - 0.16)
-    else:
-        sella = np.hypot(x - SELLA[plane][0], y - SELLA[plane][1]) - (0.16 + radius)
-        room = np.minimum(np.minimum(room, np.abs(x) - (0.1 + 0.75 * radius)), sella)
+    sella = np.hypot(x - SELLA[plane][0], y - SELLA[plane][1]) - (0.1 + radius)
+    room = np.minimum(-INNER[plane].distance(x, y) - (0.06 + 0.75 * radius), sella)
     chosen = int(np.argmax(room > 0)) if (room > 0).any() else int(np.argmax(room))  # a big one takes the widest place
     return float(x[chosen]), float(y[chosen])
 
 
 def _on_the_dura(rng: np.random.Generator, plane: str, radius: float) -> tuple[Point, int, float]:
     """Half outside the brain: a centre a little inside the skull (or beside the falx), its side and its tilt."""
-    depth, falx, side = 0.5 * radius, rng.random() < 0.25, int(rng.choice((-1, 1)))
-    place = float(rng.random())
-    if falx and plane != "sagittal":
-        low, high = (0.5, 0.6) if plane == "axial" else (0.45, 0.6)
-        height = low + (high - low) * place
+    depth, side = 0.65 * radius, int(rng.choice((-1, 1)))
+    if plane != "sagittal" and rng.random() < 0.25:
+        height = float(rng.uniform(0.45, 0.6))
         if plane == "axial" and rng.random() < 0.5:
             height = -height
         return (side * depth, height), side, 90.0
-    first, last = {"axial": (-np.pi, np.pi), "coronal": (-0.2, np.pi + 0.2), "sagittal": (0.2, 3.3)}[plane]
-    angle = first + (last - first) * place
-    angle -= 2 * np.pi * (angle > np.pi)
-    return INNER[plane].at(angle, depth), 0, float(np.rad2deg(angle)) + 90
+    while True:  # anywhere, also on the skull base, but for the sella
+        angle = float(rng.uniform(-np.pi, np.pi))
+        x, y = INNER[plane].at(angle, depth)
+        if np.hypot(x - SELLA[plane][0], y - SELLA[plane][1]) > 0.1 + radius:
+            return (x, y), 0, float(np.rad2deg(angle)) + 90
 
 
 def paint_lesion(brush: Brush, head: Head, contrast: str, lesion: Lesion, inner: Floats) -> Floats:
@@ -162,9 +156,9 @@ def paint_lesion(brush: Brush, head: Head, contrast: str, lesion: Lesion, inner:
     distance = (span - body) * np.float32(lesion.radius)
     if lesion.kind == "pituitary":
         share = brush.cover(distance)
-        brush.fill(share, np.float32(lesion.glow * glow.adenoma) * (1 + np.float32(0.14) * np.clip(grain, -2, 1)))
+        brush.fill(share, np.float32(lesion.glow * glow.adenoma) * (1 + np.float32(0.02) * grain))
         return share
-    even = np.float32(lesion.glow * glow.meningioma) * (1 + np.float32(0.02) * grain)
+    even = np.float32(lesion.glow * glow.meningioma) * (1 + np.float32(0.06) * grain)
     dura = np.maximum(inner, 0.006 - lesion.side * x) if lesion.side else inner
     brush.fill(brush.cover(np.maximum(distance - 0.013, dura)) * np.float32(0.8), head.tissues.csf)
     tail = np.abs(dura + 0.012) - np.float32(0.016) * np.clip((1.5 - span) * 2.5, 0, 1) + (span > 1.45)
@@ -174,7 +168,11 @@ def paint_lesion(brush: Brush, head: Head, contrast: str, lesion: Lesion, inner:
 
 
 def _paint_glioma(
-    brush: Brush, head: Head, lesion: Lesion, glow: _Glow, fields: tuple[Floats, Floats, Floats, Floats, Floats]
+    brush: Brush,
+    head: Head,
+    lesion: Lesion,
+    glow: _Glow,
+    fields: tuple[Floats, Floats, Floats, Floats, Floats],
 ) -> Floats:
     span, body, swelling, grain, inner = fields
     radius = np.float32(lesion.radius)

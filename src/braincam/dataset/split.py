@@ -87,10 +87,11 @@ def cut_validation(
     return train, validation
 
 
-def find_leak(
-    train: Sequence[int], test: Sequence[int], patients: Sequence[str | None], groups: Sequence[str]
-) -> Leak:
-    """Count the test rows whose patient or group also stands among the training rows (validation counts as training)."""
+def find_leak(train: Sequence[int], test: Sequence[int], patients: Sequence[str | None], groups: Sequence[str]) -> Leak:
+    """Count the test rows whose patient or group also stands among the training rows.
+
+    Validation rows count as training rows: the best epoch is chosen on them.
+    """
     patients_in = {patients[row] for row in train} - {None}
     groups_in = {groups[row] for row in train}
     return Leak(

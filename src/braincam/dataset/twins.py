@@ -71,9 +71,7 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
             return ImageError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions")
 
     with ThreadPoolExecutor() as pool:
-        results = list(
-            track(pool.map(one, range(len(manifest.slices))), "reading", len(manifest.slices), "slices")
-        )
+        results = list(track(pool.map(one, range(len(manifest.slices))), "reading", len(manifest.slices), "slices"))
     good = [row for row, result in enumerate(results) if not isinstance(result, ImageError)]
     unreadable = [
         Unreadable(manifest.slices[row].path, str(result))
@@ -81,11 +79,11 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
         if isinstance(result, ImageError)
     ]
     if not good:
-        raise DataError(f"{manifest.root}: none of its {len(results)} pictures can be read; the first: {unreadable[0].reason}")
+        raise DataError(
+            f"{manifest.root}: none of its {len(results)} pictures can be read; the first: {unreadable[0].reason}"
+        )
     pairs = [result for result in results if not isinstance(result, ImageError)]
-    prints = Fingerprints(
-        tuple(digest for digest, _ in pairs), np.stack([thumb for _, thumb in pairs])
-    )
+    prints = Fingerprints(tuple(digest for digest, _ in pairs), np.stack([thumb for _, thumb in pairs]))
     return manifest.keep(good), prints, unreadable
 
 
@@ -95,12 +93,10 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     values = np.asarray(small, np.float32)
     values = values - values.mean()
     norm = float(np.linalg.norm(values))
-    return (values / norm if norm > 1e-6 else values * 0).astype(np.float32)
+    return np.asarray(values / norm if norm > 1e-6 else values * 0, np.float32)
 
 
-def near_twins(
-    thumbnails: NDArray[np.float32], threshold: float = NEAR
-) -> NDArray[np.int64]:
+def near_twins(thumbnails: NDArray[np.float32], threshold: float = NEAR) -> NDArray[np.int64]:
     """Pairs (M, 2), first below second, whose thumbnails correlate at `threshold` or more, mirrored or not."""
     flat = thumbnails.reshape(len(thumbnails), -1)
     mirrored = thumbnails[:, :, ::-1].reshape(len(thumbnails), -1)
@@ -117,12 +113,12 @@ def near_twins(
 def group(patients: Sequence[str | None], prints: Fingerprints) -> list[str]:
     """A group name for each slice; slices of one group must stay together in every split.
 
-    Slices are linked by patient, by identical bytes, and by near-identical thumbnails. Two slices whose patients are both
-    known and differ are not linked by likeness: heads are alike, and their patients say they are two.
+    Slices are linked by patient, by identical bytes, and by near-identical thumbnails. Two slices whose patients are
+    both known and differ are not linked by likeness: heads are alike, and their patients say they are two.
     """
     n = len(patients)
     links: list[NDArray[np.int64]] = [
-        _chain([name for name in patients]),
+        _chain(patients),
         _chain(prints.digests),
     ]
     names = np.array([name or "" for name in patients], dtype=object)

@@ -48,9 +48,7 @@ def baseline_probabilities(
             f"got {len(labels)} and {len(train_pixels)}"
         )
     if labels.min() < 0 or labels.max() >= n_classes:
-        raise DataError(
-            f"baselines: need labels from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}"
-        )
+        raise DataError(f"baselines: need labels from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
     train, test = thumbnails(train_pixels), thumbnails(test_pixels)
     ring = border_mask()
     frequency = np.bincount(labels, minlength=n_classes) / len(labels)
@@ -92,9 +90,7 @@ def border_mask(size: int = THUMBNAIL, share: float = BORDER) -> npt.NDArray[np.
 def _nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbnails, k: int) -> Floats:
     """Correlation with the most similar slice of each class, as probabilities; the argmax is plain 1-NN."""
     pixels = train.shape[1] * train.shape[2]
-    likeness = (
-        test.reshape(len(test), pixels) @ train.reshape(len(train), pixels).T / pixels
-    )  # (N_test, N_train)
+    likeness = test.reshape(len(test), pixels) @ train.reshape(len(train), pixels).T / pixels  # (N_test, N_train)
     best = np.full((len(test), k), -np.inf)
     for c in np.unique(labels):
         best[:, c] = likeness[:, labels == c].max(axis=1)
@@ -102,9 +98,7 @@ def _nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbn
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
 
 
-def _boosted(
-    train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int
-) -> Floats:
+def _boosted(train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int) -> Floats:
     """Gradient-boosted trees on feature rows (N, F) -> probabilities (N_test, K)."""
     found = np.zeros((len(test), k))
     known = np.unique(labels)

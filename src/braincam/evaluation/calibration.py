@@ -34,9 +34,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """
     scores, truth = labelled_rows(logits, labels, "logits")
     if len(truth) == 0:
-        raise DataError(
-            "fit_temperature: need at least one labelled slice, got 0; calibrate on a validation part"
-        )
+        raise DataError("fit_temperature: need at least one labelled slice, got 0; calibrate on a validation part")
     scores = scores - scores.max(axis=1, keepdims=True)
     chosen = scores[np.arange(len(truth)), truth]
 
@@ -50,9 +48,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.exp(best))
 
 
-def conformal_thresholds(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95
-) -> Floats:
+def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95) -> Floats:
     """Smallest p(class) at which each class enters a prediction set: (N, K), (N,) -> (K,).
 
     Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
@@ -79,8 +75,7 @@ def prediction_sets(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> 
     limits = np.asarray(thresholds, np.float64)
     if values.ndim != 2 or limits.shape != values.shape[1:]:
         raise DataError(
-            "prediction_sets: need probabilities (N, K) and thresholds (K,), "
-            f"got {values.shape} and {limits.shape}"
+            f"prediction_sets: need probabilities (N, K) and thresholds (K,), got {values.shape} and {limits.shape}"
         )
     return values >= limits
 
@@ -102,9 +97,7 @@ class ReliabilityBins:
         return float(np.sum(self.count * np.abs(self.accuracy - self.confidence)) / total)
 
 
-def reliability_bins(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_bins: int = ECE_BINS
-) -> ReliabilityBins:
+def reliability_bins(labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_bins: int = ECE_BINS) -> ReliabilityBins:
     """Equal-mass bins of the highest probability against how often it is right: (N,), (N, K) -> <= n_bins
     bins.
 
@@ -145,15 +138,11 @@ def labelled_rows(values: npt.ArrayLike, labels: npt.ArrayLike, what: str) -> tu
     if truth.shape != rows.shape[:1]:
         raise DataError(f"labels: need one per row of {what} ({len(rows)}), got shape {truth.shape}")
     if truth.size and not np.issubdtype(truth.dtype, np.integer):
-        raise DataError(
-            f"labels: need integer class numbers, got {truth.dtype}; map names to positions in `classes`"
-        )
+        raise DataError(f"labels: need integer class numbers, got {truth.dtype}; map names to positions in `classes`")
     rows = rows.astype(np.float64)
     if not np.isfinite(rows).all():
         bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise DataError(f"{what}: need finite numbers, got {rows[bad].tolist()} in row {bad}")
     if truth.size and not (truth.min() >= 0 and truth.max() < rows.shape[1]):
-        raise DataError(
-            f"labels: need class numbers from 0 to {rows.shape[1] - 1}, got {truth.min()} to {truth.max()}"
-        )
+        raise DataError(f"labels: need class numbers from 0 to {rows.shape[1] - 1}, got {truth.min()} to {truth.max()}")
     return rows, truth.astype(np.int64)

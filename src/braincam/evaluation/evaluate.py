@@ -1,7 +1,7 @@
 """Judge a model file on labelled slices: the numbers a user of that file will meet.
 
-Predictions come from the ONNX graph, as they do for users. Slices that the model has seen, and slices of patients or twin
-groups it has seen, are counted, kept out of the headline and shown apart.
+Predictions come from the ONNX graph, as they do for users. Slices that the model has seen, and slices of patients or
+twin groups it has seen, are counted, kept out of the headline and shown apart.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def seen_before(manifest: Manifest, digests: Sequence[str], groups: Sequence[str
         dtype=bool,
     )
     met = {name for name, hit in zip(groups, direct, strict=True) if hit}
-    return direct | np.array([name in met for name in groups], dtype=bool)
+    by_group = np.array([name in met for name in groups], dtype=bool)
+    return np.logical_or(direct, by_group)
 
 
 def class_numbers(manifest: Manifest, card: Card, where: str) -> list[int]:
@@ -111,7 +112,9 @@ def judge(
     if masks:
         rows = [row for row, value in enumerate(hit) if value is not None and headline[row]]
         game = pointing_game(
-            [bool(hit[row]) for row in rows], [float(area[row] or 0) for row in rows], [groups[row] for row in rows]
+            [bool(hit[row]) for row in rows],
+            [float(area[row] or 0) for row in rows],
+            [groups[row] for row in rows],
         )
         metrics["localisation"] = asdict(game) if game else None
     table = pd.DataFrame(

@@ -98,9 +98,7 @@ def score(
     result["confusion_matrix"] = counts.astype(int).tolist()
     result["ci95"] = _intervals(names, point, resampled, statistics)
     unit = "slices" if groups is None else "patients or groups"
-    result["ci95_method"] = (
-        f"percentile bootstrap over {sample.n_groups} {unit}, {n_boot} resamples, seed {seed}"
-    )
+    result["ci95_method"] = f"percentile bootstrap over {sample.n_groups} {unit}, {n_boot} resamples, seed {seed}"
     result["classes"] = names
     return result
 
@@ -125,9 +123,7 @@ def paired_difference(
     first = np.asarray(prob_a)
     second = np.asarray(prob_b)
     if first.shape != second.shape:
-        raise DataError(
-            f"paired_difference: need two arrays of one shape, got {first.shape} and {second.shape}"
-        )
+        raise DataError(f"paired_difference: need two arrays of one shape, got {first.shape} and {second.shape}")
     k = first.shape[1] if first.ndim == 2 else 0
     both = [_Sample.of(labels, p, groups, k, canonical=False) for p in (first, second)]
     tallies = [_confusion_per_group(s) for s in both]
@@ -309,9 +305,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     in_two_groups = statistics.sample.every_class_in_two_groups()
     needs_classes = {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}
     found: dict[str, Any] = {
-        key: _interval(resampled.get(key))
-        if several and (in_two_groups or key not in needs_classes)
-        else None
+        key: _interval(resampled.get(key)) if several and (in_two_groups or key not in needs_classes) else None
         for key in SCALARS
     }
     counts = statistics.counts
@@ -332,9 +326,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     return found
 
 
-def _tumours_only(
-    sample: _Sample, names: list[str], none: int | None, n_boot: int, seed: int
-) -> dict[str, Any] | None:
+def _tumours_only(sample: _Sample, names: list[str], none: int | None, n_boot: int, seed: int) -> dict[str, Any] | None:
     """The second headline: which tumour, given that there is one; without any tumour mass a row is wrong."""
     if none is None or len(names) < 3:
         return None
@@ -416,9 +408,7 @@ def _group_numbers(groups: npt.ArrayLike | None, n: int) -> Ints:
     names = np.asarray(groups)
     if names.shape != (n,):
         raise DataError(f"groups: need one per slice ({n}), got shape {names.shape}")
-    unknown = next(
-        (k for k, name in enumerate(names.tolist()) if name is None or name != name or name == ""), None
-    )
+    unknown = next((k for k, name in enumerate(names.tolist()) if name is None or name != name or name == ""), None)
     if unknown is not None:  # else all the unknown would become one patient
         raise DataError(
             f"groups: need a name for every slice, got {names[unknown]!r} in row {unknown}; "

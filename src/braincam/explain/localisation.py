@@ -50,7 +50,9 @@ def pointing_game(
 
 
 def read_mask(folder: Path, path: str) -> NDArray[np.bool_] | None:
-    """The lesion mask (H, W) of the slice at relative `path`: same relative path below `folder`, as PNG; None if there is none.
+    """The lesion mask (H, W) of the slice at relative `path`; None if there is none.
+
+    Masks lie at the same relative paths below `folder`, as PNG, white on black.
 
     Raises:
         DataError: the mask is not a single picture.

@@ -86,9 +86,7 @@ def overlay(
     room = width - 2 * _MARGIN - title.getlength(value) - 130
     draw.text((left, y), _fit(label, title, room), _INK, title)
     draw.text((width - _MARGIN, y), value, _INK, title, anchor="ra")
-    draw.text(
-        (width - _MARGIN - title.getlength(value) - 12, y + 15), "model score", _SOFT, caption, anchor="ra"
-    )
+    draw.text((width - _MARGIN - title.getlength(value) - 12, y + 15), "model score", _SOFT, caption, anchor="ra")
     if note:
         draw.text((left, y + 42), _fit(note, caption, width - 2 * _MARGIN), _AMBER, caption)
     draw.line((left, head, width - _MARGIN, head), _LINE)
@@ -125,11 +123,7 @@ def colour_table() -> npt.NDArray[np.uint8]:
     """256 colours from the least to the most evidence: (256, 3) uint8, lightness rising all the way."""
     places, colours = [s[0] for s in _STOPS], np.array([s[1] for s in _STOPS], np.float64)
     steps = np.linspace(0, 1, 256)
-    table = (
-        np.stack([np.interp(steps, places, channel) for channel in colours.T], axis=1)
-        .round()
-        .astype(np.uint8)
-    )
+    table = np.stack([np.interp(steps, places, channel) for channel in colours.T], axis=1).round().astype(np.uint8)
     table.setflags(write=False)
     return table
 
@@ -207,12 +201,8 @@ def _check(
     if pixels.ndim != 2 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise ImageError(f"overlay: need a grey uint8 slice (H, W), got {pixels.dtype} {pixels.shape}")
     if not np.isfinite(heat).all():
-        raise ImageError(
-            "overlay: need a heat map of finite numbers, got NaN or infinity; the model file is damaged"
-        )
+        raise ImageError("overlay: need a heat map of finite numbers, got NaN or infinity; the model file is damaged")
     if not 0 <= probability <= 1.0001:
         raise ImageError(f"overlay: need a probability from 0 to 1, got {probability}")
     if scale is not None and not scale > 0:
-        raise ImageError(
-            f"overlay: need a scale above 0, got {scale}; leave it out to use the map's own maximum"
-        )
+        raise ImageError(f"overlay: need a scale above 0, got {scale}; leave it out to use the map's own maximum")

@@ -49,9 +49,7 @@ def read_dicom(stream: BinaryIO) -> list[GreySlice]:
     """Decode a DICOM file of one or several frames."""
     import pydicom
 
-    blob = io.BytesIO(
-        stream.read()
-    )  # of a checked length; a false length inside the file cannot ask for more
+    blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
     _refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
     _check(dataset)
@@ -71,9 +69,7 @@ def _refuse_deflated(blob: io.BytesIO) -> None:
     meta = read_dataset(blob, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     blob.seek(0)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise ImageError(
-            f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}"
-        )
+        raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
 def _check(dataset: Dataset) -> None:
@@ -94,9 +90,7 @@ def _check(dataset: Dataset) -> None:
     check_size(rows, columns, count)
     size = rows * columns * count * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
     if size > MAX_BYTES:
-        raise ImageError(
-            f"expected at most {MAX_BYTES:,} bytes of pixels, got {size:,}; split the file into frames"
-        )
+        raise ImageError(f"expected at most {MAX_BYTES:,} bytes of pixels, got {size:,}; split the file into frames")
     _check_syntax(getattr(dataset.file_meta, "TransferSyntaxUID", None))
 
 

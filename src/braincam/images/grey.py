@@ -27,9 +27,7 @@ MAX_FRAMES = 4096  # pages or frames in one file
 MAX_BYTES = 2**30  # of a file or of a decoded volume held in memory
 
 CHROMA = 24  # levels between a pixel's strongest and weakest channel before an eye sees colour ...
-CHROMA_SHARE = (
-    0.05  # ... in this share of the pixels: photographs are above it, scans with coloured marks below
-)
+CHROMA_SHARE = 0.05  # ... in this share of the pixels: photographs are above it, scans with coloured marks below
 
 GreyPixels = npt.NDArray[np.uint8]
 
@@ -47,9 +45,7 @@ def check_size(height: int, width: int, count: int = 1) -> None:
     """Refuse slices too small to show a brain, or too large to be an MRI slice. Raises ImageError."""
     size = f"got {width:,} x {height:,}"
     if min(height, width) < MIN_SIDE:
-        raise ImageError(
-            f"expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {size}; give a whole brain slice"
-        )
+        raise ImageError(f"expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {size}; give a whole brain slice")
     if height * width > MAX_PIXELS:
         raise ImageError(
             f"expected at most {MAX_PIXELS:,} pixels, {size}; export the slice at the scanner's resolution"
@@ -114,9 +110,7 @@ def to_grey(array: np.ndarray) -> GreyPixels:
     """
     array = np.asarray(array)
     if array.dtype.kind not in "buif":
-        raise ImageError(
-            f"expected an array of integers or floats, got dtype {array.dtype}; convert it to float32"
-        )
+        raise ImageError(f"expected an array of integers or floats, got dtype {array.dtype}; convert it to float32")
     if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {3, 4}):
         raise ImageError(
             f"expected an array of shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}; pass one slice"

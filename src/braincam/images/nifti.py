@@ -62,9 +62,7 @@ def read_nifti(stream: BinaryIO, packed: bool) -> list[GreySlice]:
     affine = header.get_best_affine()
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     if not np.isfinite(orientation).all():
-        raise ImageError(
-            "expected a NIfTI affine with three directions, got a flat one; set its sform or qform"
-        )
+        raise ImageError("expected a NIfTI affine with three directions, got a flat one; set its sform or qform")
     spacing = np.empty(3)
     spacing[orientation[:, 0].astype(int)] = np.sqrt((affine[:3, :3] ** 2).sum(0))  # canonical order, mm
     voxels = _voxels(source, header, shape)
@@ -74,9 +72,7 @@ def read_nifti(stream: BinaryIO, packed: bool) -> list[GreySlice]:
     axis = _slice_axis(canonical.shape, spacing)
     planes = np.moveaxis(canonical, axis, 0)
     check_size(planes.shape[2], planes.shape[1], len(planes))
-    return [
-        GreySlice(_upright(plane, low, high, _slope(header) < 0), index) for index, plane in enumerate(planes)
-    ]
+    return [GreySlice(_upright(plane, low, high, _slope(header) < 0), index) for index, plane in enumerate(planes)]
 
 
 def _header(head: bytes) -> Any:
@@ -85,18 +81,14 @@ def _header(head: bytes) -> Any:
     from nibabel.nifti2 import Nifti2Header
 
     if b"ni" in {head[344:346], head[4:6]}:
-        raise ImageError(
-            "expected NIfTI in one file, got the header of a pair (.hdr and .img); convert it to .nii.gz"
-        )
+        raise ImageError("expected NIfTI in one file, got the header of a pair (.hdr and .img); convert it to .nii.gz")
     kind: Any = Nifti2Header if head[4:6] == b"n+" else Nifti1Header
     size = kind.template_dtype.itemsize
     if len(head) < size:
         raise ImageError(f"expected a NIfTI header of {size} bytes, got {len(head)}; copy the file again")
     header = kind(head[:size], check=False)  # its own checks would log to stderr
     if header["sizeof_hdr"] != size:
-        raise ImageError(
-            f"expected a NIfTI header of {size} bytes, got {header['sizeof_hdr']}; convert it anew"
-        )
+        raise ImageError(f"expected a NIfTI header of {size} bytes, got {header['sizeof_hdr']}; convert it anew")
     return header
 
 
@@ -137,9 +129,7 @@ def _voxels(source: Any, header: Any, shape: tuple[int, int, int]) -> npt.NDArra
     start = float(header["vox_offset"])
     start = header.template_dtype.itemsize + 4 if start == 0 else start
     if not HEADER // 2 <= start <= MAX_OFFSET:
-        raise ImageError(
-            f"expected NIfTI voxels to begin within {MAX_OFFSET:,} bytes, got {start:g}; convert it anew"
-        )
+        raise ImageError(f"expected NIfTI voxels to begin within {MAX_OFFSET:,} bytes, got {start:g}; convert it anew")
     expected = math.prod(shape) * dtype.itemsize
     source.seek(int(start))
     blob = source.read(expected)

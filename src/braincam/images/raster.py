@@ -46,9 +46,7 @@ def raster_format(head: bytes) -> str | None:
 def read_raster(stream: BinaryIO, name: str) -> list[GreySlice]:
     """Decode a picture of the format `name` (of `raster_format`); its size is checked first."""
     if name in _PLUGINS:
-        importlib.import_module(
-            _PLUGINS[name]
-        )  # else Pillow would load all of its forty plugins to find this one
+        importlib.import_module(_PLUGINS[name])  # else Pillow would load all of its forty plugins to find this one
     with _opened(stream, name) as picture:
         check_size(picture.height, picture.width)
         # further pictures in a JPEG are previews

@@ -78,13 +78,9 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise ImageError("expected a picture file, found nothing there; check the path") from error
     except PermissionError as error:
-        raise ImageError(
-            "expected a readable file, got permission denied; change its rights or copy it"
-        ) from error
+        raise ImageError("expected a readable file, got permission denied; change its rights or copy it") from error
     except (OSError, ValueError) as error:
-        raise ImageError(
-            f"expected a readable file, got {_said(error)}; check the path and the disk"
-        ) from error
+        raise ImageError(f"expected a readable file, got {_said(error)}; check the path and the disk") from error
     with file:
         yield file
 
@@ -121,9 +117,7 @@ def _check_bytes(stream: BinaryIO) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size > MAX_BYTES:
-        raise ImageError(
-            f"expected a file of at most {MAX_BYTES:,} bytes, got {size:,}; split it into slices"
-        )
+        raise ImageError(f"expected a file of at most {MAX_BYTES:,} bytes, got {size:,}; split it into slices")
 
 
 def _said(error: Exception) -> str:

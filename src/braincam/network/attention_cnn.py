@@ -1,8 +1,11 @@
 """The classifier: a small residual CNN with attention, read out at three scales.
 
-Each scale is averaged over its pixels and goes through one linear layer; the logits are the sum. Averaging and
-the linear layers commute, so applying the same linear layers to every pixel gives class activation maps
-(arXiv:1512.04150) whose mean *is* the logit: an exact account of the score, without a backward pass.
+One linear layer per scale turns every pixel's features into evidence for each class; the three maps of evidence are
+enlarged to the finest grid and added, and their mean over the pixels is the logit. So the class activation maps
+(arXiv:1512.04150) are an exact account of the score, without a backward pass.
+
+With pooling "attention" the evidence is first multiplied by learned pixel weights of mean 1: the mean of the product is
+still the logit, and the evidence has to be where the weights are.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ SIZES: dict[str, tuple[int, int, int, int]] = {
     "base": (32, 64, 128, 256),
 }
 
+POOLINGS = ("mean", "attention")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -38,12 +43,15 @@ class NetworkConfig:
     attention: str = "both"
     channels: int = 1
     dropout: float = 0.1
+    pooling: str = "attention"
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ConfigError(f"network size: expected one of {', '.join(SIZES)}, got {self.size!r}")
         if self.attention not in ATTENTIONS:
             raise ConfigError(f"attention: expected one of {', '.join(ATTENTIONS)}, got {self.attention!r}")
+        if self.pooling not in POOLINGS:
+            raise ConfigError(f"pooling: expected one of {', '.join(POOLINGS)}, got {self.pooling!r}")
         if self.classes < 2:
             raise ConfigError(f"classes: expected at least 2, got {self.classes}")
 
@@ -57,25 +65,54 @@ class Reading(NamedTuple):
 
 
 class AttentionBlock(nn.Module):
-    """Two 3 × 3 convolutions, attention, and a shortcut: (N, C, H, W) → (N, C', H/stride, W/stride)."""
+    """Halve the resolution, then two 3 × 3 convolutions, attention, and a shortcut: (N, C, H, W) → (N, C', H/2, W/2).
 
-    def __init__(self, channels: int, out: int, stride: int, attention_name: str):
+    Averaging 2 × 2 pixels halves without moving the picture. A 3 × 3 convolution of stride 2 would shift it by half a
+    pixel each time, and the maps with it: by 7.5 input pixels in the last stage.
+    """
+
+    def __init__(self, channels: int, out: int, attention_name: str):
         super().__init__()
+        self.halve = nn.AvgPool2d(2)
         self.branch = nn.Sequential(
-            nn.Conv2d(channels, out, 3, stride, 1, bias=False),
+            nn.Conv2d(channels, out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(out),
             nn.ReLU(),
             nn.Conv2d(out, out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(out),
         )
         self.attention = attention(attention_name, out)
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(stride), nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out)
-        )
+        self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C', H/stride, W/stride)."""
+        """(N, C, H, W) → (N, C', H/2, W/2)."""
+        x = self.halve(x)
         return F.relu(self.shortcut(x) + self.attention(self.branch(x)))
+
+
+def as_convolution(head: nn.Module) -> Tensor:
+    """The weights (K, C) of a linear layer, shaped to act on every pixel."""
+    assert isinstance(head, nn.Linear)
+    return head.weight[:, :, None, None]
+
+
+class PixelWeights(nn.Module):
+    """How much each pixel's evidence counts: (N, C, h, w) → (N, 1, h, w), positive, with mean 1 over the pixels.
+
+    Attention pooling (Ilse et al., arXiv:1802.04712). The weights come from the finest features, which see a small
+    neighbourhood only: evidence from afar cannot be put in a convenient place. Averaging 3 × 3 scores favours the
+    middle of a lesion over its edge. The logit stays an exact mean over pixels, of evidence times weight.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.score = nn.Sequential(nn.Conv2d(channels, 32, 1), nn.Tanh(), nn.Conv2d(32, 1, 1))
+        self.smooth = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) → (N, 1, h, w)."""
+        score: Tensor = self.smooth(self.score(x).float())
+        return torch.softmax(score.flatten(2), dim=2).view_as(score) * (score.shape[2] * score.shape[3])
 
 
 class AttentionCNN(nn.Module):
@@ -90,13 +127,14 @@ class AttentionCNN(nn.Module):
         self.config = config
         widths = SIZES[config.size]
         self.stem = nn.Sequential(
-            nn.Conv2d(config.channels, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            nn.Conv2d(config.channels, widths[0], 4, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         self.stages = nn.ModuleList(
-            AttentionBlock(before, after, 2, config.attention) for before, after in pairwise(widths)
+            AttentionBlock(before, after, config.attention) for before, after in pairwise(widths)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout2d(config.dropout)  # whole channels, so that it commutes with averaging
         self.heads = nn.ModuleList(nn.Linear(width, config.classes) for width in widths[1:])
+        self.where = PixelWeights(widths[1]) if config.pooling == "attention" else None
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """(N, C, S, S) → the three feature maps (N, C', S/4, S/4), (N, C'', S/8, S/8), (N, C''', S/16, S/16)."""
@@ -109,25 +147,32 @@ class AttentionCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, S, S) → logits (N, K), before softmax."""
-        logits = [
-            head(self.dropout(scale.mean((2, 3))))
-            for head, scale in zip(self.heads, self.scales(x), strict=True)
-        ]
-        return torch.stack(logits).sum(0)
+        scales = self.scales(x)
+        if self.where is not None:
+            return self.evidence(scales).mean((2, 3))
+        # the same logits, for less: averaging commutes with the linear layers and with the enlargement
+        pooled = [self.dropout(scale.mean((2, 3), keepdim=True)).flatten(1) for scale in scales]
+        return torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)]).sum(0)
 
     def read(self, x: Tensor) -> Reading:
         """(N, C, S, S) → logits, pooled features and the exact class activation maps, in one forward pass."""
         scales = self.scales(x)
-        pooled = [scale.mean((2, 3)) for scale in scales]
-        evidence = []
+        cam = self.evidence(scales)
+        features = torch.cat([scale.mean((2, 3)) for scale in scales], 1)
+        return Reading(logits=cam.mean((2, 3)), features=features, cam=cam)
+
+    def evidence(self, scales: list[Tensor]) -> Tensor:
+        """The class activation maps (N, K, S/4, S/4) of the three feature maps; the biases are spread over the pixels."""
+        total: Tensor | None = None
         for head, scale in zip(self.heads, scales, strict=True):
-            # head.weight (K, C) as a 1 × 1 convolution; the bias is spread over the pixels
-            evidence.append(F.conv2d(scale, head.weight[:, :, None, None], head.bias))
-        cam = evidence[0]
-        for coarse in evidence[1:]:
-            # Bilinear enlargement by a whole factor repeats the edge, so it keeps the mean: the sum stays exact.
-            cam = cam + F.interpolate(
-                coarse, scale_factor=cam.shape[-1] // coarse.shape[-1], mode="bilinear", align_corners=False
-            )
-        logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)]).sum(0)
-        return Reading(logits=logits, features=torch.cat(pooled, 1), cam=cam)
+            # head.weight (K, C) as a 1 × 1 convolution
+            cam = F.conv2d(self.dropout(scale), as_convolution(head))
+            if total is not None:
+                # Bilinear enlargement by a whole factor repeats the edge, so it keeps the mean: the sum stays exact.
+                factor = total.shape[-1] // cam.shape[-1]
+                cam = total + F.interpolate(cam, scale_factor=factor, mode="bilinear", align_corners=False)
+            total = cam
+        bias = torch.stack([head.bias for head in self.heads]).sum(0)[:, None, None]
+        if self.where is not None:
+            total = total * self.where(scales[0])
+        return total + bias

@@ -23,14 +23,19 @@ class Deployed(nn.Module):
     """Grey uint8 slices (N, H, W) → `Answers`.
 
     The outlier score is the Mahalanobis distance of the pooled features to the nearest class mean, with one covariance
-    for all classes (arXiv:1807.03888), divided by the square root of the number of features so that real slices lie near 1.
+    for all classes (arXiv:1807.03888), divided by the square root of the number of features: real slices lie near 1.
     """
 
     centres: Tensor
     whitening: Tensor
 
     def __init__(
-        self, preprocess: Preprocess, network: AttentionCNN, temperature: float, centres: Tensor, whitening: Tensor
+        self,
+        preprocess: Preprocess,
+        network: AttentionCNN,
+        temperature: float,
+        centres: Tensor,
+        whitening: Tensor,
     ):
         super().__init__()
         self.preprocess = preprocess

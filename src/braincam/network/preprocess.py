@@ -35,9 +35,7 @@ class Preprocess(nn.Module):
         super().__init__()
         self.config = config
         side = config.image_size
-        self._resize = v2.Compose(
-            [v2.ToDtype(torch.float32, scale=True), v2.Resize((side, side), antialias=True)]
-        )
+        self._resize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Resize((side, side), antialias=True)])
         self._normalise = v2.Normalize(list(config.mean), list(config.std))
 
     def resize(self, slices: Tensor) -> Tensor:

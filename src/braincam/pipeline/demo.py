@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from braincam.dataset.phantom import write_phantom
 from braincam.errors import DataError
@@ -28,12 +29,12 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
     if (out / "scans").exists() or (out / "run").exists():
         raise DataError(f"{out}: holds a demo already; remove it or choose another --out")
     scans = out / "scans"
-    print("1/4  synthetic scans: four classes, several slices per patient, with lesion masks")  # noqa: T201
+    print("1/4  synthetic scans: four classes, several slices per patient, with lesion masks")
     count = write_phantom(scans, patients=patients)
     data, table, masks = scans / "data", scans / "patients.csv", scans / "masks"
-    print(f"     {count} slices of {patients} patients\n2/4  a split that no patient and no twin straddles")  # noqa: T201
+    print(f"     {count} slices of {patients} patients\n2/4  a split that no patient and no twin straddles")
     facts = split(data, out / "folds.csv", table)
-    print(f"     {facts['groups']} groups in five folds\n3/4  training, and judging on patients held out")  # noqa: T201
+    print(f"     {facts['groups']} groups in five folds\n3/4  training, and judging on patients held out")
     recipe = read_config(shipped("demo"), overrides)
     trained = train(
         data,
@@ -45,30 +46,36 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
         masks=masks,
         name="demo",
     )
-    print("4/4  answers with heat maps for some of the held-out scans")  # noqa: T201
+    print("4/4  answers with heat maps for some of the held-out scans")
     written = overlays(trained.folder, data, out / "overlays")
-    metrics = trained.metrics
-    game = metrics["localisation"]
-    low, high = metrics["ci95"]["balanced_accuracy"]
     lines = [
         "",
-        f"balanced accuracy  {metrics['balanced_accuracy']:.3f}  [{low:.3f}, {high:.3f}] over {metrics['n_groups']} held-out patients",
-        f"hottest pixel      inside the lesion for {game['hit_rate']:.0%} of {game['n']} rightly classified tumours"
-        if game
-        else "hottest pixel      not scored: no tumour was classified rightly",
+        *score_lines(trained.metrics),
         "",
         f"report    {trained.folder / 'report.html'}",
         f"curves    {trained.folder / 'curves.png'}",
         f"model     {trained.folder / 'model.onnx'}",
         f"overlays  {out / 'overlays'}  ({written} pictures)",
         "",
-        f"next      braincam predict {data / 'glioma'} --model {trained.folder / 'model.onnx'}",
-        f"took {time.perf_counter() - started:.0f} s. The scans are synthetic: these scores say that the tool works, "
-        "nothing about patients.",
+        f"next      braincam predict {data / 'glioma'} --model {trained.folder}",
+        f"took {time.perf_counter() - started:.0f} s",
+        "The scans are synthetic: these scores say that the tool works, nothing about patients.",
     ]
-    print("\n".join(lines))  # noqa: T201
+    print("\n".join(lines))
     write_text(out / "summary.txt", "\n".join(lines).strip() + "\n")
     return 0
+
+
+def score_lines(metrics: dict[str, Any]) -> list[str]:
+    """The two figures that say whether the demo worked."""
+    low, high = metrics["ci95"]["balanced_accuracy"]
+    patients = f"over {metrics['n_groups']} held-out patients"
+    lines = [f"balanced accuracy  {metrics['balanced_accuracy']:.3f}  [{low:.3f}, {high:.3f}] {patients}"]
+    if game := metrics["localisation"]:
+        lines.append(
+            f"hottest pixel      inside the lesion for {game['hit_rate']:.0%} of {game['n']} rightly named tumours"
+        )
+    return lines
 
 
 def overlays(run: Path, data: Path, out: Path) -> int:

@@ -109,7 +109,7 @@ def judge_rows(
     masks: Path | None = None,
     headline_includes_seen: bool = False,
 ) -> Judged:
-    """Judge some rows; what the model has met is found over the whole folder, so that twins of training slices count."""
+    """Judge some rows; what the model has met is found over the whole folder, so twins of training slices count."""
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     seen = seen_before(found.manifest, found.digests, found.groups, predictor.card)
     return judge(
@@ -122,13 +122,12 @@ def judge_rows(
     )
 
 
-def compare(
-    judged: Judged, first: Predictor, second: Predictor, found: Grouped, rows: Sequence[int]
-) -> dict[str, Any]:
+def compare(judged: Judged, first: Predictor, second: Predictor, found: Grouped, rows: Sequence[int]) -> dict[str, Any]:
     """The first model minus the second on the slices that neither has seen."""
     if second.card.classes != first.card.classes:
         raise DataError(
-            f"{second.card.name}: expected the classes {', '.join(first.card.classes)}, got {', '.join(second.card.classes)}"
+            f"{second.card.name}: expected the classes {', '.join(first.card.classes)}, "
+            f"got {', '.join(second.card.classes)}"
         )
     other = judge_rows(second, found, rows)
     fresh = ~(judged.seen | other.seen)
@@ -141,7 +140,12 @@ def compare(
         other.probabilities[fresh],
         np.asarray(judged.groups)[fresh],
     )
-    return {"model": second.card.name, "sha256": second.file.sha256, **difference}
+    return {
+        "a": first.card.name,
+        "b": second.card.name,
+        "b_sha256": second.file.sha256,
+        **difference,
+    }
 
 
 def write_results(
@@ -155,7 +159,7 @@ def write_results(
     best_epoch: int | None = None,
     run: dict[str, Any] | None = None,
 ) -> None:
-    """Write `metrics.json`, `predictions.csv`, `report.html` and its pictures, `curves.png` where there is a history."""
+    """Write `metrics.json`, `predictions.csv`, `report.html` and the pictures that can be drawn."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", metrics)
     with replacing(out / "predictions.csv") as temporary:

@@ -93,9 +93,7 @@ def merge_identical(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
     return [find(name) for name in groups]
 
 
-def split(
-    data: Path, out: Path, patients: Path | None = None, folds: int = FOLDS, seed: int = 0
-) -> dict[str, Any]:
+def split(data: Path, out: Path, patients: Path | None = None, folds: int = FOLDS, seed: int = 0) -> dict[str, Any]:
     """Write patient- and twin-safe folds of a labelled folder to a CSV, checked by an independent count.
 
     Raises:
@@ -133,11 +131,11 @@ def divide(
 ) -> Parts:
     """Cut the slices into training, validation and test rows.
 
-    `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of the
-    split file). Validation is cut by group from what is left.
+    `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of
+    the split file). Validation is cut by group from what is left.
 
     Raises:
-        SplitError: the folder has no official split, the fold does not exist, or a split file leaks and that was not allowed.
+        SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
     """
     manifest = found.manifest
     labels, patients = manifest.labels, [item.patient for item in manifest.slices]
@@ -181,5 +179,3 @@ def check_filled(manifest: Manifest, parts: Parts) -> None:
                     f"{manifest.root}: the {part} part has no slice of class {name}; expected at least one; "
                     "add patients of that class or choose other folds"
                 )
-
-

@@ -67,9 +67,9 @@ def train(
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
 
-    `config` is a TOML file, the name of a shipped recipe, or a `TrainConfig`; `overrides` are ``key=value`` strings. Without `split`
-    a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training only, to see
-    whether the maps point at lesions.
+    `config` is a TOML file, the name of a shipped recipe, or a `TrainConfig`; `overrides` are ``key=value`` strings.
+    Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
+    only, to see whether the maps point at lesions.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -102,6 +102,7 @@ def train(
             attention=recipe.attention,
             channels=len(recipe.mean),
             dropout=recipe.dropout,
+            pooling=recipe.pooling,
         )
     )
     fitted = fit(
@@ -133,9 +134,7 @@ def train(
     say("checking the exported graph against PyTorch")
     # written once before the test, so that the file users get is what is judged, and once more with its scores
     write_models(out, model, card)
-    judged = judge_rows(
-        out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks
-    )
+    judged = judge_rows(out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks)
     metrics = {**judged.metrics, "split": parts.describe()}
     say("scoring the baselines that see no lesion")
     metrics["baselines"] = baselines(found, parts, judged, preprocess, training, validation)
@@ -143,7 +142,7 @@ def train(
     write_models(out, model, card)
 
     seconds = time.perf_counter() - started
-    run = run_facts(data, found, parts, recipe, seconds, training_seconds, fitted)
+    run = run_facts(data, found, parts, recipe, seconds, card, fitted)
     write_results(
         out,
         judged,
@@ -160,7 +159,7 @@ def train(
 
 def announce(found: Grouped, parts: Parts, device: torch.device, precision: torch.dtype) -> None:
     """Say on stderr what is about to be trained on, and whether the split leaks."""
-    counts = {name: 0 for name in found.manifest.classes}
+    counts = dict.fromkeys(found.manifest.classes, 0)
     for item in found.manifest.slices:
         counts[item.label] += 1
     say(f"{found.manifest.root}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -202,11 +201,9 @@ def readings(fitted: Fit, preprocess: Preprocess, pixels: Tensor) -> tuple[Tenso
     return torch.cat(logits), torch.cat(features)
 
 
-def calibrate(
-    fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool
-) -> tuple[Deployed, dict[str, Any]]:
+def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
     """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
-    logits, features = readings(fitted, preprocess, validation.pixels)
+    logits, _ = readings(fitted, preprocess, validation.pixels)
     labels = validation.labels.numpy()
     temperature = fit_temperature(logits.numpy(), labels)
     _, training_features = readings(fitted, preprocess, training.pixels)
@@ -224,9 +221,7 @@ def calibrate(
         "temperature": temperature,
         "outlier_threshold": threshold,
         "outlier_false_refusals": float((outliers > threshold).mean()),
-        "conformal_thresholds": tuple(
-            float(value) for value in conformal_thresholds(probabilities, labels, COVERAGE)
-        ),
+        "conformal_thresholds": tuple(float(value) for value in conformal_thresholds(probabilities, labels, COVERAGE)),
     }
 
 
@@ -276,9 +271,7 @@ def make_card(
         versions=versions(),
         created=now(),
         seen_slices=tuple(sorted({found.digests[row][:12] for row in met})),
-        seen_groups=short_hashes(
-            patient for patient in (slices[row].patient for row in met) if patient is not None
-        ),
+        seen_groups=short_hashes(patient for patient in (slices[row].patient for row in met) if patient is not None),
         **thresholds,
     )
 
@@ -305,7 +298,7 @@ def run_facts(
     parts: Parts,
     recipe: TrainConfig,
     seconds: float,
-    training_seconds: float,
+    card: Card,
     fitted: Fit,
 ) -> dict[str, Any]:
     """`run.json`: what it takes to understand and repeat the run."""
@@ -322,7 +315,9 @@ def run_facts(
         "best_epoch": fitted.best,
         "stopped_early": fitted.stopped_early,
         "seconds": round(seconds, 1),
-        "training_seconds": round(training_seconds, 1),
+        "training_seconds": card.training["seconds"],
+        "device": card.training["device"],
+        "precision": card.training["precision"],
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": versions(),
@@ -338,5 +333,3 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-

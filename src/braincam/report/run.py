@@ -94,9 +94,7 @@ def write_run_report(out: Path, facts: RunFacts) -> None:
         leak=leak_box(facts.split),
         drawings=_drawings(facts),
         comparison_rows=_comparison_rows(facts),
-        where_else={
-            k: v for k, v in (facts.localisation or {}).items() if k not in {"pointing", "ci95", "n"}
-        },
+        where_else={k: v for k, v in (facts.localisation or {}).items() if k not in {"pointing", "ci95", "n"}},
     )
 
 
@@ -165,9 +163,10 @@ def words(key: Any) -> str:
     return str(key).replace("_", " ")
 
 
-def data_url(png: bytes) -> str:
-    """PNG bytes as an address that carries the picture itself."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_url(picture: bytes) -> str:
+    """PNG or JPEG bytes as an address that carries the picture itself."""
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:

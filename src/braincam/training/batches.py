@@ -49,9 +49,9 @@ def generator(seed: int, epoch: int, device: torch.device | str = "cpu") -> torc
 def augment(x: Tensor, random: torch.Generator) -> Tensor:
     """Vary what differs between heads and scanners: float32 (N, 1, S, S) in [0, 1] → same.
 
-    Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift (± 8 %),
-    gamma and contrast, smooth brightness field, blur or noise. Labels survive all of them; an up-down mirror is left out
-    because heads do not come that way.
+    Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift
+    (± 8 %), gamma and contrast, smooth brightness field, blur and noise. Labels survive all of them; an up-down mirror
+    is left out because heads do not come that way.
     """
     x = _move(x, random)
     x = _recolour(x, random)

@@ -19,6 +19,7 @@ from braincam.errors import ConfigError
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("tiny", "small", "base"),
     "attention": ("none", "channel", "spatial", "both"),
+    "pooling": ("mean", "attention"),
     "split": ("grouped", "official"),
     "augment": ("none", "standard"),
     "schedule": ("constant", "cosine"),
@@ -43,7 +44,8 @@ class TrainConfig:
     # the network and what it sees
     network: str = "small"  # named size: tiny, small, base
     attention: str = "both"  # none, channel, spatial, both
-    dropout: float = 0.1  # on the pooled features
+    pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
+    dropout: float = 0.1  # of whole channels, before the linear layers
     image_size: int = 128  # pixels; a multiple of 16
     mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
     std: tuple[float, ...] = (0.19,)
@@ -55,7 +57,7 @@ class TrainConfig:
     augment: str = "standard"
 
     # the optimisation
-    epochs: int = 30
+    epochs: int = 24
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
@@ -73,9 +75,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
-                raise ConfigError(
-                    f"{key}: expected one of {', '.join(allowed)}, got {getattr(self, key)!r}"
-                )
+                raise ConfigError(f"{key}: expected one of {', '.join(allowed)}, got {getattr(self, key)!r}")
         for key, lowest in AT_LEAST.items():
             if getattr(self, key) < lowest:
                 raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")

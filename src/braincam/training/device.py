@@ -8,7 +8,7 @@ from braincam.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" → CUDA, else Apple's MPS, else the CPU; any other name must be available.
+    """ "auto" → CUDA, else Apple's MPS, else the CPU; any other name must be available.
 
     Raises:
         ConfigError: the named device is unknown or not available here.
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """"auto" → bfloat16 where the device multiplies in it, else float32."""
+    """ "auto" → bfloat16 where the device multiplies in it, else float32."""
     if name == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
@@ -37,7 +37,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # AVX-512 without its bf16 instructions emulates them, slower than float32
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)

@@ -88,7 +88,9 @@ def fit(
         model.train()
         with epoch_bar(epoch, config.epochs, len(train)) as report:
             for step, (slices, labels) in enumerate(shuffled(train, config.batch_size, config.seed, epoch)):
-                rate = learning_rate_at((epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule)
+                rate = learning_rate_at(
+                    (epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule
+                )
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 scaled = preprocess.resize(slices)  # (N, 1, S, S) in [0, 1]
@@ -97,9 +99,7 @@ def fit(
                 inputs = preprocess.standardise(scaled).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                     logits = model(inputs)
-                loss = F.cross_entropy(
-                    logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing
-                )
+                loss = F.cross_entropy(logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -211,9 +211,7 @@ def check_same_recipe(stored: dict[str, Any], config: TrainConfig, folder: Path)
     bend the schedule."""
     machine = {"device": config.device, "threads": config.threads, "precision": config.precision}
     asked = asdict(config)
-    changed = [
-        key for key, value in asked.items() if key not in machine and list_if_tuple(value) != stored.get(key)
-    ]
+    changed = [key for key, value in asked.items() if key not in machine and list_if_tuple(value) != stored.get(key)]
     if changed:
         detail = ", ".join(f"{key} was {stored.get(key)!r}, is {asked[key]!r}" for key in changed)
         raise TrainingError(f"{folder}: cannot resume with another recipe ({detail}); use a new --out folder")
@@ -239,7 +237,11 @@ def describe(row: Epoch, epochs: int, best: int) -> str:
 def epoch_bar(epoch: int, epochs: int, slices: int) -> Iterator[Callable[[int, Tensor, Tensor], None]]:
     """A bar for one epoch in a terminal; silent elsewhere, where each epoch's line says enough."""
     with tqdm(
-        total=slices, desc=f"epoch {epoch}/{epochs}", unit="image", leave=False, disable=not sys.stderr.isatty()
+        total=slices,
+        desc=f"epoch {epoch}/{epochs}",
+        unit="image",
+        leave=False,
+        disable=not sys.stderr.isatty(),
     ) as bar:
 
         def report(done: int, loss: Tensor, accuracy: Tensor) -> None:

@@ -1,0 +1,28 @@
+"""Parameters and multiply-adds of the named sizes, as the table in docs/recipe.md.
+
+python benchmarks/network_sizes.py
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from braincam.network.attention_cnn import SIZES, AttentionCNN, NetworkConfig
+
+SIDE = 128
+
+
+def main() -> None:
+    """Print one Markdown row per size."""
+    print(f"| size | widths | parameters | multiply-adds at {SIDE} × {SIDE} |\n|---|---|---|---|")
+    for size, widths in SIZES.items():
+        model = AttentionCNN(NetworkConfig(size=size)).eval()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            model.read(torch.zeros(1, 1, SIDE, SIDE))
+        print(f"| {size} | {', '.join(map(str, widths))} | {parameters:,} | {counter.get_total_flops() / 2e6:.0f} M |")
+
+
+if __name__ == "__main__":
+    main()

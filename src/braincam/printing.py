@@ -1,0 +1,120 @@
+"""What the verbs print on stdout: answers as table, CSV or JSON lines, and scores with their intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from braincam.files import replacing
+from braincam.model_file.card import NOTICE
+from braincam.predict import Prediction
+
+
+def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
+    """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines."""
+    kept: list[str] = []
+    failed = 0
+    show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
+    for answer in answers:
+        failed += answer.status == "error"
+        if answer.status == "error":
+            print(f"braincam: {answer.reason}", file=sys.stderr)
+        print(show(answer), flush=style == "json")
+        if out:
+            kept.append(_as_json(answer))
+    if style == "table":
+        print(NOTICE)
+    if out:
+        with replacing(out / "predictions.jsonl") as temporary:
+            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return failed
+
+
+def _as_json(answer: Prediction) -> str:
+    return json.dumps(answer.to_json(), ensure_ascii=False)
+
+
+def _csv_writer() -> Callable[[Prediction], str]:
+    header: list[str] = []
+
+    def line(answer: Prediction) -> str:
+        row = answer.to_json()
+        probabilities = row.pop("probabilities") or {}
+        row["prediction_set"] = " ".join(row["prediction_set"] or [])
+        row["model"] = row["model"]["name"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not header:
+            header.extend(row)
+            writer.writerow([*header, "probabilities"])
+        spread = " ".join(f"{name}={value}" for name, value in probabilities.items())
+        writer.writerow(["" if row[key] is None else row[key] for key in header] + [spread])
+        return text.getvalue().rstrip("\n")
+
+    return line
+
+
+def _table_writer() -> Callable[[Prediction], str]:
+    started: list[bool] = []
+
+    def line(answer: Prediction) -> str:
+        head = "" if started else f"{'status':<9} {'label':<11} {'sure':>5}  {'outlier':>7}  picture\n"
+        started.append(True)
+        sure = "" if answer.confidence is None else f"{answer.confidence:.0%}"
+        outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
+        where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
+        reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
+        return f"{head}{answer.status:<9} {answer.label or '-':<11} {sure:>5}  {outlier:>7}  {where}{reason}"
+
+    return line
+
+
+def with_interval(scores: dict[str, Any], key: str) -> str:
+    """A score with its interval in brackets."""
+    interval = (scores.get("ci95") or {}).get(key)
+    value = scores.get(key)
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def print_scores(metrics: dict[str, Any]) -> None:
+    """The headline with its interval, and beside it what the model had seen."""
+    print("in brackets: 95 % intervals over patients or groups")
+    if "all" in metrics:
+        _print_block("not met in training", metrics["unseen"])
+        _print_block("everything asked for", metrics["all"])
+    else:
+        _print_block("not met in training", metrics)
+    if metrics.get("localisation"):
+        game = metrics["localisation"]
+        print(
+            f"  {'points at the lesion':<24}{game['hit_rate']:.3f} of {game['n']} tumours "
+            f"(a random pixel: {game['mean_area']:.3f})"
+        )
+    if metrics.get("split"):
+        print(f"split: {metrics['split']['verdict']}")
+    if versus := metrics.get("against"):
+        low, high = versus["ci95"]["accuracy"] or (float("nan"), float("nan"))
+        better = "more than noise" if versus["excludes_zero"]["accuracy"] else "may be noise"
+        print(
+            f"{versus['a']} minus {versus['b']} on {versus['n']} slices: accuracy {versus['accuracy']:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}], {better}; McNemar p = {versus['mcnemar_p']:.3g}"
+        )
+    print(NOTICE)
+
+
+def _print_block(title: str, scores: dict[str, Any]) -> None:
+    if not scores["n"]:
+        print(f"{title}: no slice")
+        return
+    print(f"{title}: {scores['n']} slices, {scores['n_groups']} patients or groups")
+    for key in ("accuracy", "balanced_accuracy", "macro_f1", "ece"):
+        print(f"  {key.replace('_', ' '):<24}{with_interval(scores, key)}")
+    if three := scores.get("three_tumour_classes"):
+        print(f"  {'three tumour classes':<24}{with_interval(three, 'accuracy')}")

@@ -1,0 +1,165 @@
+"""What a model has seen never flatters its headline."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from braincam import cli
+from braincam.errors import DataError, SplitError, TrainingError
+from braincam.explain.localisation import hits, pointing_game
+from braincam.model_file.zoo import ModelFile
+from braincam.pipeline.evaluate import evaluate
+from braincam.pipeline.prepare import divide, grouped
+from braincam.pipeline.train import train
+
+RUN_FILES = {
+    "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
+    "report.html", "run.json", "predictions.csv",
+}  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def test_a_run_holds_every_documented_file(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} >= RUN_FILES
+    assert not [path.name for path in run.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_metrics_hold_every_documented_key_and_the_card_the_same_scores(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    documented = {
+        "n", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "confusion_matrix", "auroc_macro",
+        "tumour_auroc", "nll", "brier", "ece", "ci95", "classes",
+    }  # fmt: skip
+    assert set(metrics) >= documented
+    assert set(metrics["per_class"]["glioma"]) >= {"sensitivity", "specificity", "ppv", "f1", "n"}
+    assert set(metrics["baselines"]) >= {"majority", "intensity histogram", "nearest neighbour", "border only"}
+    assert ModelFile(run / "model.onnx").card().scores["accuracy"] == metrics["accuracy"]
+    table = rows_of(run / "predictions.csv")
+    right = sum(row["label"] == row["predicted"] for row in table)
+    assert right / len(table) == pytest.approx(metrics["accuracy"])
+
+
+def test_the_held_out_part_shares_no_patient_with_what_the_model_met(run: Path, scans: Path) -> None:
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert facts["split"]["leaks"] is False
+    held_out = {row["patient"] for row in rows_of(run / "predictions.csv")}
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = divide(found, "grouped", 0, 0.2, 0)
+    met = {found.manifest.slices[row].patient for row in parts.train + parts.validation}
+    assert held_out == {found.manifest.slices[row].patient for row in parts.test}
+    assert not held_out & met
+
+
+def test_evaluating_the_whole_folder_keeps_seen_slices_out_of_the_headline(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    trained = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    metrics = evaluate(scans / "data", run, patients=scans / "patients.csv", out=tmp_path / "out").metrics
+    assert metrics["n"] == trained["n"]
+    assert metrics["accuracy"] == pytest.approx(trained["accuracy"])
+    assert metrics["all"]["n"] == 80
+    assert metrics["seen"]["n"] == 80 - trained["n"] == metrics["n_seen_in_training"]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_renamed_copy_of_a_training_slice_is_recognised_without_patients(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = divide(found, "grouped", 0, 0.2, 0)
+    for number, row in enumerate([*parts.train[:6], *parts.test]):
+        item = found.manifest.slices[row]
+        target = tmp_path / item.label / f"{number}.png"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(found.manifest.file(row), target)
+    metrics = evaluate(tmp_path, run).metrics
+    assert metrics["n_seen_in_training"] >= 6
+    assert metrics["all"]["n"] == 6 + len(parts.test)
+
+
+def test_a_model_against_itself_differs_by_nothing(run: Path, scans: Path) -> None:
+    metrics = evaluate(scans / "data", run, patients=scans / "patients.csv", against=run).metrics
+    assert metrics["against"]["accuracy"] == 0
+    assert metrics["against"]["mcnemar_p"] == 1
+    assert not any(metrics["against"]["excludes_zero"].values())
+
+
+def test_an_unknown_class_and_a_wrong_fold_are_named(run: Path, scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(scans / "data", tmp_path / "data")
+    (tmp_path / "data" / "glioma").rename(tmp_path / "data" / "cyst")
+    with pytest.raises(DataError, match="does not know the class cyst"):
+        evaluate(tmp_path / "data", run)
+    folds = tmp_path / "folds.csv"
+    assert cli.main(["split", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--out", str(folds)]) == 0
+    with pytest.raises(DataError, match="fold 9: expected one of 0, 1, 2, 3, 4"):
+        evaluate(scans / "data", run, split=folds, fold=9)
+
+
+def test_a_split_file_that_leaks_is_refused_unless_allowed_and_then_counted(scans: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds.csv"
+    cli.main(["split", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--out", str(folds)])
+    rows = rows_of(folds)
+    moved = next(row for row in rows if row["fold"] == "1")
+    moved["fold"] = "0"
+    with folds.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = grouped(scans / "data", None, folds)
+    with pytest.raises(SplitError, match="the split leaks: 1 of the"):
+        divide(found, "file", 0, 0.2, 0)
+    assert divide(found, "file", 0, 0.2, 0, allow_leak=True).leak.with_patient_in_training == 1
+
+
+def test_identical_files_across_the_folds_of_a_file_are_a_leak(scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(scans / "data", tmp_path / "data")
+    original = sorted((tmp_path / "data" / "glioma").iterdir())[0]
+    shutil.copyfile(original, original.with_name("copy.png"))
+    folds = tmp_path / "folds.csv"
+    lines = ["path,label,patient,group,fold"]
+    for number, path in enumerate(sorted((tmp_path / "data").rglob("*.png"))):
+        relative = path.relative_to(tmp_path / "data").as_posix()
+        fold = {"copy.png": 0, original.name: 1}.get(path.name, number % 2)
+        lines.append(f"{relative},{path.parent.name},,g{number},{fold}")
+    folds.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(SplitError, match="leaks"):
+        divide(grouped(tmp_path / "data", None, folds), "file", 0, 0.2, 0)
+
+
+def test_one_broken_picture_is_left_out_and_named(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scans / "data", tmp_path / "data")
+    (tmp_path / "data" / "glioma" / "broken.png").write_text("no picture")
+    found = grouped(tmp_path / "data")
+    assert len(found.manifest.slices) == 80
+    assert "broken.png" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_overwritten(run: Path, scans: Path) -> None:
+    with pytest.raises(TrainingError, match="say --resume"):
+        train(scans / "data", run, overrides=["epochs=1"])
+
+
+def test_the_hottest_pixel_counts_and_no_tolerance_is_given() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[20:30, 20:30] = True
+    inside, outside = np.zeros((10, 10)), np.zeros((10, 10))
+    inside[6, 6] = outside[2, 6] = 1
+    assert hits(inside, mask)
+    assert not hits(outside, mask)
+    game = pointing_game([True, False, True, True], [0.1, 0.1, 0.2, 0.2], ["a", "a", "b", "b"])
+    assert game is not None
+    assert (game.n, game.n_groups, game.hit_rate) == (4, 2, 0.75)
+    assert game.mean_area == pytest.approx(0.15)
+    assert pointing_game([], [], []) is None

@@ -1,0 +1,79 @@
+"""Overlays land where they should, and other heat maps come from torchcam."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam import cli
+from braincam.errors import ConfigError, ModelFileError
+from braincam.explain.cam import METHODS, torchcam_map, with_torchcam
+from braincam.model_file.export import load_model
+from braincam.predict import Predictor
+
+
+def test_overlays_and_lines_are_written_and_agree(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = scans / "data" / "pituitary"
+    code = cli.main(["predict", str(folder), "--model", str(run), "--format", "json", "--out", str(tmp_path)])
+    assert code == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(printed) == len(list(folder.iterdir()))
+    kept = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert kept == printed
+    for row in printed:
+        assert (row["overlay"] is None) == (row["status"] == "rejected")
+        if row["overlay"]:
+            with Image.open(row["overlay"]) as picture:
+                assert picture.width > 400
+    pictures = [row["overlay"] for row in printed if row["overlay"]]
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_slices_of_the_same_name_do_not_overwrite_each_other(run: Path, scans: Path, tmp_path: Path) -> None:
+    source = sorted((scans / "data" / "notumor").iterdir())[0]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "scan.png").write_bytes(source.read_bytes())
+    cli.main(
+        ["predict", str(tmp_path / "one"), str(tmp_path / "two"), "--model", str(run), "--out", str(tmp_path / "out")]
+    )
+    rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    written = [row["overlay"] for row in rows if row["overlay"]]
+    assert len(set(written)) == len(written) == len(list((tmp_path / "out").glob("*.png")))
+
+
+def test_without_an_output_folder_nothing_is_written(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", str(scans / "data" / "glioma"), "--model", str(run), "--format", "csv"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcampp", "layercam", "xgradcam"])
+def test_torchcam_maps_are_maps_and_leave_the_model_alone(method: str, run: Path) -> None:
+    model, _ = load_model(run / "model.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
+    heat = torchcam_map(model, pixels, 1, method)
+    assert heat.ndim == 2
+    assert np.isfinite(heat).all()
+    assert heat.min() >= 0
+    assert not [module for module in model.modules() if module._forward_hooks]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_another_map_needs_its_twin_and_a_name_that_exists(run: Path, tmp_path: Path, scans: Path) -> None:
+    (tmp_path / "alone.onnx").write_bytes((run / "model.onnx").read_bytes())
+    with pytest.raises(ModelFileError, match="trainable twin"):
+        next(with_torchcam([], Predictor(tmp_path / "alone.onnx"), "gradcam"))
+    with pytest.raises(ConfigError, match=", ".join(METHODS)):
+        next(with_torchcam([], Predictor(run), "nonsense"))
+    answers = Predictor(run).predict(sorted((scans / "data" / "glioma").iterdir())[:2])
+    replaced = list(with_torchcam(answers, Predictor(run), "gradcam"))
+    assert [answer.probabilities for answer in replaced] == [answer.probabilities for answer in answers]

@@ -1,0 +1,48 @@
+"""On the real data set, where this machine has it: the packaged model and the popular split's leak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from braincam.dataset.manifest import read_folder
+from braincam.dataset.split import find_leak
+from braincam.model_file.zoo import find_model
+from braincam.pipeline.prepare import grouped
+from braincam.predict import Predictor
+
+
+def test_the_folder_is_read_as_it_is_and_its_stray_copy_is_ignored(real_data: Path) -> None:
+    manifest = read_folder(real_data)
+    assert manifest.classes == ("glioma", "meningioma", "notumor", "pituitary")
+    assert manifest.has_official_split
+    assert "Testing/meningioma/.ipynb_checkpoints/" in manifest.ignored
+    assert not any(".ipynb_checkpoints" in item.path for item in manifest.slices)
+
+
+def test_the_popular_split_leaks_every_patient_it_can(real_data: Path) -> None:
+    patients = real_data.parent / "patients.csv"
+    if not patients.is_file():
+        pytest.skip(f"{patients} is not here")
+    found = grouped(real_data, patients)
+    parts = [item.part for item in found.manifest.slices]
+    leak = find_leak(
+        [row for row, part in enumerate(parts) if part == "Training"],
+        [row for row, part in enumerate(parts) if part == "Testing"],
+        [item.patient for item in found.manifest.slices],
+        found.groups,
+    )
+    assert leak.test_slices == 1311
+    assert leak.with_known_patient == leak.with_patient_in_training == 788
+
+
+def test_the_packaged_model_answers_real_slices_in_every_class(real_data: Path) -> None:
+    card = find_model().card()
+    predictor = Predictor()
+    for name in card.classes:
+        paths = sorted((real_data / "Testing" / name).glob("*.jpg"))[::20]
+        answers = predictor.predict(list(paths))
+        assert {answer.status for answer in answers} <= {"ok", "refer", "rejected"}
+        right = sum(max(a.probabilities or {"": 0.0}, key=(a.probabilities or {}).get) == name for a in answers)  # type: ignore[arg-type]
+        assert right / len(answers) > 0.6
