@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench results clean help
+.PHONY: demo test slow check format bench weights clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -41,6 +41,13 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/network_sizes.py
+
+# The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv
+weights: $(READY)
+	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --name braincam-small-1 --out runs/default
+	mkdir -p src/braincam/models
+	cp runs/default/model.onnx src/braincam/models/default.onnx
+	cp runs/default/model.safetensors src/braincam/models/default.safetensors
 
 clean:
 	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

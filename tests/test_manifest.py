@@ -64,6 +64,10 @@ def test_folders_that_cannot_be_learned_from_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pictures found"):
         read_folder(tmp_path)
     picture(tmp_path / "only" / "1.png")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(DataError, match="expected pictures of class void, got none"):
+        read_folder(tmp_path)
+    (tmp_path / "void").rmdir()
     with pytest.raises(DataError, match="at least two classes"):
         read_folder(tmp_path)
 

@@ -107,7 +107,7 @@ def test_only_tumours_have_a_mask_and_it_is_small_but_visible(painted: list[Phan
             assert not piece.mask.any()
         else:
             shares.append(piece.mask.mean())
-    assert 0.004 < min(shares)
+    assert min(shares) > 0.004
     assert max(shares) < 0.05
     assert 0.012 < np.median(shares) < 0.024
 
@@ -253,7 +253,7 @@ def statistics_of(slices: list[PhantomSlice]) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def blank() -> list[PhantomSlice]:
-    return list(make_slices(patients=240, slices_per_patient=2, seed=11, size=96, lesions=False))
+    return list(make_slices(patients=200, slices_per_patient=2, seed=11, size=64, lesions=False))
 
 
 @pytest.mark.parametrize("look", [border_of, statistics_of])
@@ -284,11 +284,11 @@ def test_a_network_learns_the_tumours_and_nothing_else(seed: int):
 
 
 def test_a_quick_network_sees_nothing_without_tumours():
-    assert network_accuracy(3, patients=160, size=64, epochs=8, lesions=False) <= CEILING
+    assert network_accuracy(3, patients=128, size=64, epochs=5, lesions=False, width=8) <= CEILING
 
 
-def network_accuracy(seed: int, *, patients: int, size: int, epochs: int, lesions: bool) -> float:
-    """Balanced accuracy on every third dozen of patients of a plain CNN trained on the others."""
+def network_accuracy(seed: int, *, patients: int, size: int, epochs: int, lesions: bool, width: int = 32) -> float:
+    """Balanced accuracy of a plain CNN on patients it was not trained on."""
     import torch
     from torch import nn
 
@@ -299,10 +299,12 @@ def network_accuracy(seed: int, *, patients: int, size: int, epochs: int, lesion
     held_out = patient // 16 % 3 == 1  # whole rounds of classes and contrasts
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
+    a, b, c, d = width, 2 * width, 3 * width, 5 * width
+    shape = ((1, a, 2), (a, b, 2), (b, c, 1), (c, d, 2), (d, d, 1))  # channels before and after, stride
     layers: list[nn.Module] = []
-    for before, after, stride in ((1, 32, 2), (32, 64, 2), (64, 96, 1), (96, 160, 2), (160, 160, 1)):
+    for before, after, stride in shape:
         layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(160, len(CLASSES)))
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5 * width, len(CLASSES)))
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
     rows = torch.nonzero(~held_out)[:, 0]
     steps = epochs * -(-len(rows) // 16)

@@ -29,16 +29,16 @@ def prints(*pixels: np.ndarray) -> Fingerprints:
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(1, 5))
 def test_no_group_straddles_a_fold_and_every_fold_has_every_class(seed: int, folds: int, most: int) -> None:
     random = np.random.default_rng(seed)
-    labels: list[int] = []
+    labels: list[str] = []
     groups: list[str] = []
     for number in range(folds * 4 * 3):
         size = int(random.integers(1, most + 1))
-        labels += [number % 3] * size
+        labels += ["abc"[number % 3]] * size
         groups += [f"g{number}"] * size
     fold = make_folds(labels, groups, folds, seed)
     assert all(len({f for f, g in zip(fold, groups, strict=True) if g == name}) == 1 for name in set(groups))
     assert {(f, label) for f, label in zip(fold, labels, strict=True)} == {
-        (f, label) for f in range(folds) for label in range(3)
+        (f, label) for f in range(folds) for label in "abc"
     }
     assert fold == make_folds(labels, groups, folds, seed)
     rows = [row for row in range(len(labels)) if fold[row] != 0]
@@ -48,14 +48,14 @@ def test_no_group_straddles_a_fold_and_every_fold_has_every_class(seed: int, fol
 
 
 def test_another_seed_gives_another_split() -> None:
-    labels = [number % 2 for number in range(200)]
+    labels = ["ab"[number % 2] for number in range(200)]
     groups = [str(number) for number in range(200)]
     assert make_folds(labels, groups, 5, 0) != make_folds(labels, groups, 5, 1)
 
 
 def test_a_class_too_small_to_split_is_named() -> None:
-    with pytest.raises(SplitError, match="class number 1 is too small"):
-        make_folds([0] * 10 + [1] * 10, [str(n) for n in range(10)] + ["same"] * 10, 5, 0)
+    with pytest.raises(SplitError, match="class b is too small"):
+        make_folds(["a"] * 10 + ["b"] * 10, [str(n) for n in range(10)] + ["same"] * 10, 5, 0)
 
 
 def test_a_leak_is_counted_by_hand() -> None:

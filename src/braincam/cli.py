@@ -141,8 +141,7 @@ def predict(options: argparse.Namespace) -> int:
     if options.cam and options.no_cam:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
-    maps = bool(options.out) or not options.no_cam
-    answers: Iterable[Prediction] = predictor.stream(options.paths, cam=maps and not options.no_cam)
+    answers: Iterable[Prediction] = predictor.stream(options.paths, cam=not options.no_cam)
     if options.cam:
         from braincam.explain.cam import with_torchcam
 

@@ -91,12 +91,16 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
         raise DataError(f"{root}: expected a folder with one sub-folder per class, got {_what_is(root)}")
     found: list[Slice] = []
     ignored: list[str] = []
+    empty: list[Path] = []
     parts = {entry.name: PARTS[entry.name.lower()] for entry in _folders(root) if entry.name.lower() in PARTS}
     for top, part in parts.items() or {"": None}.items():
         for folder in _folders(root / top):
             if not top and folder.name in parts:
                 continue
+            before = len(found)
             _collect(root, folder, part, found, ignored)
+            if len(found) == before:
+                empty.append(folder)
     ignored += [
         entry.name
         for entry in root.iterdir()
@@ -109,6 +113,8 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
             f"{root.name}/{{Training,Testing}}/<class>/*.png (also jpg, tif, dcm, ...)"
         )
+    if empty:
+        raise DataError(f"{empty[0]}: expected pictures of class {empty[0].name}, got none; fill or remove the folder")
     classes = tuple(sorted({item.label for item in found}))
     if len(classes) < 2:
         raise DataError(

@@ -1,16 +1,15 @@
 """Labelled synthetic scans: drawn head slices with drawn tumours, their masks and their patients.
 
-They prove the pipeline without data and without a network; they say nothing about real patients. What makes them useful
-is one property: **nothing but the tumour tells the classes apart**. Everything else (person, plane, position of the cut,
-contrast, pose, blur, noise) comes from random streams that know neither the class nor whether a tumour is painted, and
-planes and contrasts run through the same cycle in every class. With `lesions=False` the same slices come without their
-tumours, so that anyone can train on them and see the accuracy stay at chance.
+They prove the pipeline without data and without a network; they say nothing about real patients. What makes them
+useful is one property: **nothing but the tumour tells the classes apart**. Everything else (person, plane, position of
+the cut, contrast, pose, blur, noise) comes from random streams that know neither the class nor whether a tumour is
+painted, and planes and contrasts run through the same cycle in every class. With `lesions=False` the same slices come
+without their tumours, so that anyone can train on them and see the accuracy stay at chance.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from braincam.dataset.phantom_head import CONTRASTS, PLANES, Brush, Floats, Head, make_head, paint_head
+from braincam.dataset.phantom_head import CONTRASTS, PLANES, Head, make_head, paint_head
 from braincam.dataset.phantom_lesion import Lesion, paint_lesion, place_lesion, tumour_area
+from braincam.dataset.phantom_shapes import Brush, Floats
 from braincam.errors import DataError
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -71,7 +71,8 @@ class Cut:
         if self.mirrored:
             x = -x
         high, wide, first, second = (np.float32(value) for value in self.bend)
-        return x + high * np.sin(2.2 * y + first), y + wide * np.sin(2.2 * x + second)
+        across, along = x + high * np.sin(2.2 * y + first), y + wide * np.sin(2.2 * x + second)
+        return np.asarray(across, np.float32), np.asarray(along, np.float32)
 
 
 def make_slices(
@@ -167,7 +168,7 @@ def _draw(
     if lesion is not None:
         mask = paint_lesion(bones, head, contrast, lesion, inner) > 0.5
     kernel = _blur_matrix(size, cut.blur * size / 224)
-    pixels = kernel @ pixels @ kernel.T
+    pixels = np.asarray(kernel @ pixels @ kernel.T, np.float32)
     line = np.linspace(-1, 1, size, dtype=np.float32)
     u, v = line[None, :], line[:, None]
     b = np.array(cut.bias, np.float32)
@@ -186,9 +187,10 @@ def _blur_matrix(size: int, sigma: float) -> Floats:
 
 
 def write_phantom(out: Path, patients: int = 160, slices_per_patient: int = 4, seed: int = 0, size: int = 224) -> int:
-    """Write `data/<class>/*.png`, `masks/<class>/*.png` (tumours only) and `patients.csv`; returns the number of slices.
+    """Write `data/<class>/*.png`, `masks/<class>/*.png` (tumours only) and `patients.csv`.
 
-    Everything is drawn into a hidden folder first and moved into place at the end, `data` last.
+    Returns the number of slices. Everything is drawn into a hidden folder first and moved into place at the end,
+    `data` last.
 
     Raises:
         DataError: an argument is out of range, or the folder already holds something of that name.
@@ -202,7 +204,7 @@ def write_phantom(out: Path, patients: int = 160, slices_per_patient: int = 4, s
         for name in ("masks", "patients.csv", "data"):
             if (out / name).is_dir():
                 (out / name).rmdir()  # empty, as checked above
-            os.replace(partial / name, out / name)
+            (partial / name).replace(out / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return written

@@ -1,21 +1,19 @@
-"""A drawn head: analytic outlines and soft shapes in head coordinates, cut in three planes.
+"""A drawn head: skull, scalp, face and brain as soft shapes in head coordinates, cut in three planes.
 
-Head coordinates have their origin near the middle of the head and a unit of about half a field of view. x runs to the
-picture's right (in a sagittal cut to the front), y runs up (in an axial cut to the front). Distances are signed: negative
-inside a shape, and only roughly to scale, which is all that soft edges need. Nothing in here knows about classes.
+Head coordinates have their origin near the middle of the head and a unit of about half a field of view. x runs to
+the picture's right (in a sagittal cut to the front), y runs up (in an axial cut to the front). Nothing in here knows
+about classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Point = tuple[float, float]
+from braincam.dataset.phantom_shapes import Brush, Floats, Outline, Point, Texture, ellipse_distance
 
 PLANES = ("axial", "coronal", "sagittal")
 CONTRASTS = ("t1", "t1c", "t2", "flair")
@@ -51,54 +49,31 @@ TISSUES: Mapping[str, Tissues] = MappingProxyType(
     }
 )
 
+
+def _points(text: str) -> list[Point]:
+    return [(float(x), float(y)) for x, y in (pair.split() for pair in text.split(","))]
+
+
 # Corner points of the closed outlines, seen from the named centre (each outline is star-shaped). Where only the right
 # half is given, the left half is its mirror.
-_AXIAL_INNER = [(0, 0.74), (0.28, 0.68), (0.47, 0.48), (0.57, 0.2), (0.61, -0.08), (0.57, -0.36), (0.42, -0.6), (0.2, -0.73), (0, -0.77)]  # fmt: skip
-_CORONAL_INNER = [(0, 0.75), (0.3, 0.7), (0.53, 0.5), (0.62, 0.24), (0.6, 0), (0.53, -0.17), (0.39, -0.24), (0.26, -0.19), (0.15, -0.08), (0, -0.06)]  # fmt: skip
-_CORONAL_SKIN = [(0, 0.8), (0.33, 0.74), (0.57, 0.54), (0.67, 0.28), (0.68, 0), (0.67, -0.14), (0.62, -0.3), (0.58, -0.55), (0.5, -0.75), (0.42, -0.95), (0.42, -1.6)]  # fmt: skip
-_SAGITTAL_INNER = [(-0.05, 0.75), (0.25, 0.7), (0.5, 0.52), (0.62, 0.28), (0.6, 0.11), (0.42, 0.01), (0.26, -0.03), (0.17, -0.05), (0.1, -0.09), (0.04, -0.22), (-0.03, -0.4), (-0.1, -0.48), (-0.24, -0.45), (-0.45, -0.36), (-0.66, -0.16), (-0.76, 0.08), (-0.76, 0.32), (-0.6, 0.56), (-0.35, 0.71)]  # fmt: skip
-_SAGITTAL_SKIN = [(0, 0.81), (0.31, 0.74), (0.55, 0.56), (0.69, 0.36), (0.72, 0.22), (0.71, 0.12), (0.79, -0.03), (0.9, -0.16), (0.79, -0.23), (0.8, -0.33), (0.77, -0.43), (0.71, -0.5), (0.74, -0.62), (0.62, -0.73), (0.34, -0.72), (0.27, -0.88), (0.3, -1.6), (-0.5, -1.6), (-0.46, -0.85), (-0.56, -0.52), (-0.74, -0.22), (-0.82, 0.12), (-0.77, 0.42), (-0.54, 0.67), (-0.3, 0.77)]  # fmt: skip
-
-
-class Outline:
-    """A closed smooth curve through corner points, star-shaped about its centre."""
-
-    def __init__(self, points: Sequence[Point], centre: Point = (0.0, 0.0), mirror: bool = False) -> None:
-        corners = np.array(points, np.float64)
-        if mirror:
-            corners = np.concatenate([corners, corners[corners[:, 0] > 0][::-1] * (-1, 1)])
-        before, after, beyond = (np.roll(corners, -shift, axis=0)[:, None] for shift in (-1, 1, 2))
-        t = np.linspace(0, 1, 16, endpoint=False)[None, :, None]
-        curve = 0.5 * (  # Catmull-Rom: passes through every corner
-            2 * corners[:, None]
-            + (after - before) * t
-            + (2 * before - 5 * corners[:, None] + 4 * after - beyond) * t**2
-            + (3 * corners[:, None] - before - 3 * after + beyond) * t**3
-        )
-        offsets = curve.reshape(-1, 2) - centre
-        angles = np.arctan2(offsets[:, 1], offsets[:, 0])
-        order = np.argsort(angles)
-        table = np.linspace(-np.pi, np.pi, 721)
-        self.centre = centre
-        self.radii = np.interp(table, angles[order], np.hypot(*offsets[order].T), period=2 * np.pi)
-        slope = np.gradient(self.radii, table) / self.radii
-        self.slant = np.maximum(1 / np.sqrt(1 + slope**2), 0.45)
-
-    def distance(self, x: Floats, y: Floats) -> Floats:
-        """Signed distance to the curve: negative inside."""
-        dx, dy = x - self.centre[0], y - self.centre[1]
-        place = (np.arctan2(dy, dx) + np.float32(np.pi)) * np.float32(720 / (2 * np.pi))
-        nearest = np.clip(place + 0.5, 0, 720).astype(np.intp)
-        radii, slant = self.radii.astype(np.float32), self.slant.astype(np.float32)
-        lower = np.clip(place, 0, 719).astype(np.intp)
-        radius = radii[lower] + (place - lower) * (radii[lower + 1] - radii[lower])
-        return np.asarray((np.hypot(dx, dy) - radius) * slant[nearest], np.float32)
-
-    def at(self, angle: float, depth: float = 0.0) -> Point:
-        """The point of the curve seen from the centre at an angle in (-pi, pi], moved inwards by a depth."""
-        place = round((angle + np.pi) / (2 * np.pi) * 720)
-        reach = float(self.radii[place]) - depth / float(self.slant[place])
-        return self.centre[0] + reach * float(np.cos(angle)), self.centre[1] + reach * float(np.sin(angle))
+_AXIAL_INNER = _points("0 0.74, 0.28 0.68, 0.47 0.48, 0.57 0.2, 0.61 -0.08, 0.57 -0.36, 0.42 -0.6, 0.2 -0.73, 0 -0.77")
+_CORONAL_INNER = _points(
+    "0 0.75, 0.3 0.7, 0.53 0.5, 0.62 0.24, 0.6 0, 0.53 -0.17, 0.39 -0.24, 0.26 -0.19, 0.15 -0.08, 0 -0.06"
+)
+_CORONAL_SKIN = _points(
+    "0 0.8, 0.33 0.74, 0.57 0.54, 0.67 0.28, 0.68 0, 0.67 -0.14, 0.62 -0.3, 0.58 -0.55, 0.5 -0.75, "
+    "0.42 -0.95, 0.42 -1.6"
+)
+_SAGITTAL_INNER = _points(
+    "-0.05 0.75, 0.25 0.7, 0.5 0.52, 0.62 0.28, 0.6 0.11, 0.42 0.01, 0.26 -0.03, 0.17 -0.05, 0.1 -0.09, "
+    "0.04 -0.22, -0.03 -0.4, -0.1 -0.48, -0.24 -0.45, -0.45 -0.36, -0.66 -0.16, -0.76 0.08, -0.76 0.32, "
+    "-0.6 0.56, -0.35 0.71"
+)
+_SAGITTAL_SKIN = _points(
+    "0 0.81, 0.31 0.74, 0.55 0.56, 0.69 0.36, 0.72 0.22, 0.71 0.12, 0.79 -0.03, 0.9 -0.16, 0.79 -0.23, "
+    "0.8 -0.33, 0.77 -0.43, 0.71 -0.5, 0.74 -0.62, 0.62 -0.73, 0.34 -0.72, 0.27 -0.88, 0.3 -1.6, "
+    "-0.5 -1.6, -0.46 -0.85, -0.56 -0.52, -0.74 -0.22, -0.82 0.12, -0.77 0.42, -0.54 0.67, -0.3 0.77"
+)
 
 
 INNER: Mapping[str, Outline] = MappingProxyType(  # the inner side of the skull
@@ -116,118 +91,8 @@ def falx_distance(plane: str, x: Floats, y: Floats) -> Floats:
     if plane == "sagittal":
         return np.full_like(x, 9)
     if plane == "coronal":
-        return np.hypot(x, np.minimum(y - 0.36, 0))
+        return np.asarray(np.hypot(x, np.minimum(y - 0.36, 0)), np.float32)
     return np.hypot(x, np.minimum(np.where(y > 0, y - 0.42, -0.42 - y), 0))
-
-
-class Texture:
-    """A periodic random field of one wavelength, mean 0 and deviation 1: its zero lines wander like sulci."""
-
-    def __init__(self, rng: np.random.Generator, wavelength: float, samples: int = 128) -> None:
-        waves = np.fft.fftfreq(samples, 2 / samples)  # cycles per unit; the field repeats every 2 units
-        ring = np.hypot(waves[:, None], waves[None, :]) * wavelength
-        noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((samples, samples))) * np.exp(-(((ring - 1) / 0.16) ** 2)))
-        self.values = (noise.real / noise.real.std()).astype(np.float32)
-
-    def __call__(self, x: Floats, y: Floats) -> Floats:
-        """Sample the field with bilinear interpolation."""
-        n = len(self.values)
-        u, v = (x + 4) * np.float32(n / 2), (y + 4) * np.float32(n / 2)
-        i, j = u.astype(np.int32), v.astype(np.int32)
-        u -= i
-        v -= j
-        i %= n
-        j %= n
-        flat, down, right = self.values.ravel(), (j + 1) % n * n, (i + 1) % n
-        j *= n
-        top = flat[j + i] * (1 - u) + flat[j + right] * u
-        return np.asarray(top * (1 - v) + (flat[down + i] * (1 - u) + flat[down + right] * u) * v, np.float32)
-
-
-class Brush:
-    """Paints soft-edged shapes into a picture that it shares with its siblings, optionally only inside a clip."""
-
-    def __init__(self, pixels: Floats, x: Floats, y: Floats, edge: float, clip: Floats | None = None) -> None:
-        self.pixels, self.x, self.y, self.edge, self.clip = pixels, x, y, edge, clip
-        self.step = max(1, len(pixels) // 28)
-        self.coarse = x[:: self.step, :: self.step], y[:: self.step, :: self.step]
-
-    def mirrored(self) -> Brush:
-        """A brush that paints the right half of the head and its mirror image."""
-        return Brush(self.pixels, np.abs(self.x), self.y, self.edge, self.clip)
-
-    def cover(self, distance: Floats, soft: float = 1.0) -> Floats:
-        """Share of each pixel inside a shape, from its signed distance."""
-        return np.clip(0.5 - distance * np.float32(1 / (self.edge * soft)), 0, 1)
-
-    def fill(self, share: Floats, value: float | Floats) -> None:
-        """Blend a value in, by the share of each pixel."""
-        if self.clip is not None:
-            share = share * self.clip
-        self.pixels += share * (value - self.pixels)
-
-    def shape(self, distance: Floats, value: float | Floats, opacity: float = 1.0, soft: float = 1.0) -> None:
-        """Fill where the signed distance is negative."""
-        self.fill(self.cover(distance, soft) * np.float32(opacity), value)
-
-    def ellipse(
-        self,
-        centre: Point,
-        radii: Point,
-        value: float,
-        tilt: float = 0.0,
-        opacity: float = 1.0,
-        soft: float = 1.0,
-    ) -> None:
-        """Fill an ellipse; tilt in degrees, counter-clockwise."""
-        part = self._near([centre], max(radii) + self.edge * soft)
-        if part is not None:
-            part.shape(ellipse_distance(part.x, part.y, centre, radii, tilt), value, opacity, soft)
-
-    def stroke(self, points: Sequence[Point], width: float, value: float, opacity: float = 1.0) -> None:
-        """Draw a line of a given half-width through points."""
-        part = self._near(points, width + self.edge)
-        if part is not None:
-            part.shape(stroke_distance(part.x, part.y, points) - np.float32(width), value, opacity)
-
-    def _near(self, points: Sequence[Point], margin: float) -> Brush | None:
-        """The rectangle of the picture around some points, found on a coarse grid; painting all of it would be slow."""
-        x, y = self.coarse
-        (low_x, high_x), (low_y, high_y) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-        margin += self.edge * self.step * 1.4  # more than one coarse cell
-        near = (x > low_x - margin) & (x < high_x + margin) & (y > low_y - margin) & (y < high_y + margin)
-        rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
-        if not len(rows):
-            return None
-        box = tuple(
-            slice(max(0, (int(hits[0]) - 1) * self.step), (int(hits[-1]) + 1) * self.step) for hits in (rows, columns)
-        )
-        clip = None if self.clip is None else self.clip[box]
-        return Brush(self.pixels[box], self.x[box], self.y[box], self.edge, clip)
-
-
-def ellipse_distance(x: Floats, y: Floats, centre: Point, radii: Point, tilt: float = 0.0) -> Floats:
-    """Rough signed distance to an ellipse."""
-    turn = np.deg2rad(tilt)
-    c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
-    u, v = (c * dx + s * dy) * np.float32(1 / radii[0]), (c * dy - s * dx) * np.float32(1 / radii[1])
-    return (np.sqrt(u * u + v * v) - 1) * np.float32(min(radii))
-
-
-def stroke_distance(x: Floats, y: Floats, points: Sequence[Point]) -> Floats:
-    """Distance to an open chain of straight pieces."""
-    nearest: Floats | None = None
-    for (ax, ay), (bx, by) in zip(points, points[1:], strict=False):
-        ex, ey = np.float32(bx - ax), np.float32(by - ay)
-        dx, dy = x - np.float32(ax), y - np.float32(ay)
-        along = np.clip((dx * ex + dy * ey) * (1 / (ex * ex + ey * ey)), 0, 1)
-        dx -= along * ex
-        dy -= along * ey
-        squared = dx * dx + dy * dy
-        nearest = squared if nearest is None else np.minimum(nearest, squared)
-    assert nearest is not None
-    return np.sqrt(nearest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,8 +130,8 @@ def make_head(rng: np.random.Generator, contrast: str) -> Head:
 def paint_head(brush: Brush, inside: Brush, head: Head, plane: str, offset: float) -> Floats:
     """Paint a whole head; returns the signed distance to the inner skull.
 
-    `brush` has the coordinates of the bones, `inside` those of the brain, which a mass may have pushed aside. `offset` in
-    [-1, 1] is the position of the cut: the same structures, a little larger or smaller, and other folds.
+    `brush` has the coordinates of the bones, `inside` those of the brain, which a mass may have pushed aside.
+    `offset` in [-1, 1] is the position of the cut: the same structures, a little larger or smaller, and other folds.
     """
     x, y = brush.x, brush.y
     inner = INNER[plane].distance(x, y)
@@ -375,7 +240,8 @@ def _paint_axial(brush: Brush, bones: Brush, head: Head, offset: float) -> None:
     both.ellipse((0.265, -0.28), (0.016, 0.035), t.choroid)
     brush.ellipse((0, -0.33), (0.14, 0.12), t.grey, soft=2)  # vermis
     waves = np.sin(np.hypot(brush.x, brush.y + 0.15) * 150)
-    brush.fill(brush.cover(ellipse_distance(brush.x, brush.y, (0, -0.33), (0.13, 0.11)), 3) * 0.3, t.csf + (t.white - t.csf) * (waves > -0.3))  # fmt: skip
+    leaves = t.csf + (t.white - t.csf) * (waves > -0.3)
+    brush.shape(ellipse_distance(brush.x, brush.y, (0, -0.33), (0.13, 0.11)), leaves, opacity=0.3, soft=3)
     both.stroke([(0.02, -0.22), (0.13, -0.25), (0.19, -0.36)], 0.009, t.dura, opacity=0.8)  # tentorium
     brush.ellipse((0, -0.1), (0.165, 0.145), t.csf)  # cisterns around the midbrain
     brush.ellipse((0, 0.07), (0.11 + 0.01 * offset, 0.085), t.csf)

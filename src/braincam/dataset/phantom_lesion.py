@@ -1,8 +1,8 @@
 """The three drawn tumours: where they grow, what they push aside, how they look, which pixels they cover.
 
-- *glioma*: in the white matter, ragged; a bright uneven rim round a dark dead core, oedema around it.
-- *meningioma*: outside the brain on the dura (convexity or falx); smooth, bright, even, with a dural tail, and a thin cleft
-  of CSF towards the brain that it pushes in.
+- *glioma*: inside the brain, ragged; a bright uneven rim round a dark dead core, oedema around it.
+- *meningioma*: outside the brain on the dura (convexity, skull base or falx); smooth, bright, even,
+  with a dural tail, and a thin cleft of CSF towards the brain that it pushes in.
 - *pituitary*: an adenoma that grows out of the sella, on the midline, bright and fairly even, lifting the chiasm.
 
 Head coordinates throughout (see `phantom_head`). In the contrasts without contrast medium the tumours are drawn more
@@ -17,19 +17,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from braincam.dataset.phantom_head import (
-    INNER,
-    SELLA,
-    Brush,
-    Floats,
-    Head,
-    Point,
-    Texture,
-    ellipse_distance,
-)
+from braincam.dataset.phantom_head import INNER, SELLA, Head
+from braincam.dataset.phantom_shapes import Brush, Floats, Point, Texture, ellipse_distance
 
 MEDIAN_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.027, "meningioma": 0.017, "pituitary": 0.019})
-_LARGEST_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.038, "meningioma": 0.028, "pituitary": 0.032})
+_LARGEST_AREA: Mapping[str, float] = MappingProxyType({"glioma": 0.034, "meningioma": 0.028, "pituitary": 0.032})
 _REACH = 1.6  # the mass effect ends at this multiple of the radius
 
 
@@ -48,7 +40,7 @@ _GLOW: Mapping[str, _Glow] = MappingProxyType(
     {
         "t1": _Glow(rim=0.90, core=0.06, oedema=0.24, meningioma=0.78, adenoma=0.76),
         "t1c": _Glow(rim=0.95, core=0.06, oedema=0.22, meningioma=0.84, adenoma=0.82),
-        "t2": _Glow(rim=0.10, core=0.98, oedema=0.72, meningioma=0.68, adenoma=0.70),
+        "t2": _Glow(rim=0.24, core=0.95, oedema=0.72, meningioma=0.68, adenoma=0.70),
         "flair": _Glow(rim=0.92, core=0.06, oedema=0.64, meningioma=0.78, adenoma=0.76),
     }
 )
@@ -91,7 +83,7 @@ def place_lesion(rng: np.random.Generator, kind: str, plane: str, radius: float)
     """Choose where a tumour of a given radius (that of a disc of the same area) sits in a plane."""
     side, squash, tilt = 0, float(rng.uniform(0.85, 1.0)), float(rng.uniform(0, 180))
     if kind == "glioma":
-        centre = _in_white_matter(rng, plane, radius)
+        centre = _inside_the_brain(rng, plane, radius)
     elif kind == "meningioma":
         radius *= 1.08  # the cap beyond the dura is cut off
         centre, side, tilt = _on_the_dura(rng, plane, radius)
@@ -108,7 +100,7 @@ def place_lesion(rng: np.random.Generator, kind: str, plane: str, radius: float)
         tilt=tilt,
         side=side,
         outlines=(_wavy(rng, ragged), _wavy(rng, 0.17)),
-        grain=Texture(rng, 0.085 if kind == "pituitary" else 0.12),
+        grain=Texture(rng, 0.12),
         glow=float(rng.uniform(0.94, 1.06)),
     )
 
@@ -118,10 +110,11 @@ def _wavy(rng: np.random.Generator, roughness: float) -> Floats:
     waves = np.arange(2, 9)
     heights = roughness * rng.normal(0, 1, 7) / waves**0.6
     phases = rng.uniform(0, 2 * np.pi, 7)
-    return np.clip(1 + heights @ np.cos(waves[:, None] * angles + phases[:, None]), 0.6, 1.45).astype(np.float32)
+    radii = 1 + heights @ np.cos(waves[:, None] * angles + phases[:, None])
+    return np.asarray(np.clip(radii, 0.6, 1.45), np.float32)
 
 
-def _in_white_matter(rng: np.random.Generator, plane: str, radius: float) -> Point:
+def _inside_the_brain(rng: np.random.Generator, plane: str, radius: float) -> Point:
     """Inside the brain, anywhere but at the sella; also deep, on the midline and in the hindbrain."""
     x, y = rng.uniform(-0.7, 0.7, (2, 400)).astype(np.float32)
     sella = np.hypot(x - SELLA[plane][0], y - SELLA[plane][1]) - (0.1 + radius)
@@ -156,9 +149,9 @@ def paint_lesion(brush: Brush, head: Head, contrast: str, lesion: Lesion, inner:
     distance = (span - body) * np.float32(lesion.radius)
     if lesion.kind == "pituitary":
         share = brush.cover(distance)
-        brush.fill(share, np.float32(lesion.glow * glow.adenoma) * (1 + np.float32(0.02) * grain))
+        brush.fill(share, np.float32(lesion.glow * glow.adenoma) * (1 + np.float32(0.05) * grain))
         return share
-    even = np.float32(lesion.glow * glow.meningioma) * (1 + np.float32(0.06) * grain)
+    even = np.float32(lesion.glow * glow.meningioma) * (1 + np.float32(0.025) * grain)
     dura = np.maximum(inner, 0.006 - lesion.side * x) if lesion.side else inner
     brush.fill(brush.cover(np.maximum(distance - 0.013, dura)) * np.float32(0.8), head.tissues.csf)
     tail = np.abs(dura + 0.012) - np.float32(0.016) * np.clip((1.5 - span) * 2.5, 0, 1) + (span > 1.45)
@@ -184,4 +177,4 @@ def _paint_glioma(
     brush.fill(solid, np.float32(lesion.glow * glow.rim) * (1 + np.float32(0.09) * grain))
     dead = (span - (np.float32(0.63) - np.float32(0.2) * swelling) * body - np.float32(0.06) * grain) * radius
     brush.fill(brush.cover(dead, 1.5) * within, glow.core * (1 + np.float32(0.15) * grain))
-    return np.maximum(oedema, solid)
+    return np.asarray(np.maximum(oedema, solid), np.float32)

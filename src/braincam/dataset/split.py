@@ -51,13 +51,13 @@ class Leak:
         )
 
 
-def make_folds(labels: Sequence[int], groups: Sequence[str], folds: int, seed: int) -> list[int]:
+def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> list[int]:
     """Fold number of each slice: stratified by class, whole groups only, the same for the same seed.
 
     Raises:
         SplitError: a class has fewer groups than there are folds.
     """
-    groups_of: dict[int, set[str]] = defaultdict(set)
+    groups_of: dict[str, set[str]] = defaultdict(set)
     for label, name in zip(labels, groups, strict=True):
         groups_of[label].add(name)
     if folds < 2:
@@ -65,7 +65,7 @@ def make_folds(labels: Sequence[int], groups: Sequence[str], folds: int, seed: i
     for label, names in sorted(groups_of.items()):
         if len(names) < folds:
             raise SplitError(
-                f"class number {label} is too small to split: expected at least {folds} patients or groups of twins, "
+                f"class {label} is too small to split: expected at least {folds} patients or groups of twins, "
                 f"got {len(names)}; add patients or use fewer folds"
             )
     fold = np.full(len(labels), -1)
@@ -76,7 +76,7 @@ def make_folds(labels: Sequence[int], groups: Sequence[str], folds: int, seed: i
 
 
 def cut_validation(
-    labels: Sequence[int], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
+    labels: Sequence[str], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
     """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
     folds = max(2, round(1 / share))

@@ -100,13 +100,13 @@ def split(data: Path, out: Path, patients: Path | None = None, folds: int = FOLD
         SplitError: a class has too few groups, or (a defect) the folds leak.
     """
     found = grouped(data, patients)
-    numbers = make_folds(found.manifest.labels, found.groups, folds, seed)
+    labels = [item.label for item in found.manifest.slices]
+    numbers = make_folds(labels, found.groups, folds, seed)
     for fold in range(folds):
         leak = leak_of_fold(found, numbers, fold)
         if leak.leaks:
             raise SplitError(f"fold {fold} leaks: {leak}; this is a defect of braincam, please report it")
     write_split(out, found.manifest, found.groups, numbers)
-    labels = [item.label for item in found.manifest.slices]
     return {
         "slices": len(labels),
         "groups": len(set(found.groups)),
@@ -138,7 +138,7 @@ def divide(
         SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
     """
     manifest = found.manifest
-    labels, patients = manifest.labels, [item.patient for item in manifest.slices]
+    labels, patients = [item.label for item in manifest.slices], [item.patient for item in manifest.slices]
     rows = range(len(labels))
     if kind == "official":
         if not manifest.has_official_split:
@@ -170,11 +170,11 @@ def divide(
 
 def check_filled(manifest: Manifest, parts: Parts) -> None:
     """Every class must stand in every part, or nothing can be learned or said about it."""
-    labels = manifest.labels
+    labels = [item.label for item in manifest.slices]
     for part, rows in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
         present = {labels[row] for row in rows}
-        for number, name in enumerate(manifest.classes):
-            if number not in present:
+        for name in manifest.classes:
+            if name not in present:
                 raise DataError(
                     f"{manifest.root}: the {part} part has no slice of class {name}; expected at least one; "
                     "add patients of that class or choose other folds"
