@@ -20,7 +20,7 @@ from braincam.dataset.twins import read_one_slice
 from braincam.errors import DataError
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import hits, pointing_game, read_mask
-from braincam.model_file.card import Card, short_hash
+from braincam.model_file.card import HASH_LENGTH, Card, short_hash
 from braincam.predict import Prediction, Predictor
 from braincam.progress import track
 
@@ -47,17 +47,13 @@ def seen_before(manifest: Manifest, digests: Sequence[str], groups: Sequence[str
     `digests` are SHA-256 in hexadecimal; the card keeps their first digits.
     """
     slices, patients = set(card.seen_slices), set(card.seen_groups)
-    direct = np.array(
-        [
-            digest[: len(short_hash(""))] in slices
-            or (item.patient is not None and short_hash(item.patient) in patients)
-            for digest, item in zip(digests, manifest.slices, strict=True)
-        ],
-        dtype=bool,
-    )
+    direct = [
+        digest[:HASH_LENGTH] in slices or (item.patient is not None and short_hash(item.patient) in patients)
+        for digest, item in zip(digests, manifest.slices, strict=True)
+    ]
     met = {name for name, hit in zip(groups, direct, strict=True) if hit}
-    by_group = np.array([name in met for name in groups], dtype=bool)
-    return np.logical_or(direct, by_group)
+    by_group = [name in met for name in groups]
+    return np.array([one or other for one, other in zip(direct, by_group, strict=True)], dtype=bool)
 
 
 def class_numbers(manifest: Manifest, card: Card, where: str) -> list[int]:

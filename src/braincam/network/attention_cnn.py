@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +90,6 @@ class AttentionBlock(nn.Module):
         return F.relu(self.shortcut(x) + self.attention(self.branch(x)))
 
 
-def as_convolution(head: nn.Module) -> Tensor:
-    """The weights (K, C) of a linear layer, shaped to act on every pixel."""
-    assert isinstance(head, nn.Linear)
-    return head.weight[:, :, None, None]
-
-
 class PixelWeights(nn.Module):
     """How much each pixel's evidence counts: (N, C, h, w) → (N, 1, h, w), positive, with mean 1 over the pixels.
 
@@ -162,17 +156,19 @@ class AttentionCNN(nn.Module):
         return Reading(logits=cam.mean((2, 3)), features=features, cam=cam)
 
     def evidence(self, scales: list[Tensor]) -> Tensor:
-        """The class activation maps (N, K, S/4, S/4) of the three feature maps; the biases are spread over the pixels."""
-        total: Tensor | None = None
-        for head, scale in zip(self.heads, scales, strict=True):
-            # head.weight (K, C) as a 1 × 1 convolution
-            cam = F.conv2d(self.dropout(scale), as_convolution(head))
-            if total is not None:
-                # Bilinear enlargement by a whole factor repeats the edge, so it keeps the mean: the sum stays exact.
-                factor = total.shape[-1] // cam.shape[-1]
-                cam = total + F.interpolate(cam, scale_factor=factor, mode="bilinear", align_corners=False)
-            total = cam
-        bias = torch.stack([head.bias for head in self.heads]).sum(0)[:, None, None]
+        """Class activation maps (N, K, S/4, S/4) of the three feature maps; the biases are spread over the pixels."""
+        heads = [cast("nn.Linear", head) for head in self.heads]
+        # head.weight (K, C) acts on every pixel as a 1 × 1 convolution
+        maps = [
+            F.conv2d(self.dropout(scale), head.weight[:, :, None, None])
+            for head, scale in zip(heads, scales, strict=True)
+        ]
+        total = maps[0]
+        for coarse in maps[1:]:
+            # Bilinear enlargement by a whole factor repeats the edge, so it keeps the mean: the sum stays exact.
+            factor = total.shape[-1] // coarse.shape[-1]
+            total = total + F.interpolate(coarse, scale_factor=factor, mode="bilinear", align_corners=False)
         if self.where is not None:
             total = total * self.where(scales[0])
-        return total + bias
+        bias = torch.stack([head.bias for head in heads]).sum(0)  # (K,)
+        return total + bias[:, None, None]

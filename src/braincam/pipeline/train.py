@@ -23,7 +23,7 @@ from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
 from braincam.files import write_json, write_text
-from braincam.model_file.card import Card, short_hashes
+from braincam.model_file.card import HASH_LENGTH, Card, short_hashes
 from braincam.model_file.export import export_onnx, network_facts, save_model
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.exportable import Deployed
@@ -270,7 +270,7 @@ def make_card(
         recipe=asdict(recipe),
         versions=versions(),
         created=now(),
-        seen_slices=tuple(sorted({found.digests[row][:12] for row in met})),
+        seen_slices=tuple(sorted({found.digests[row][:HASH_LENGTH] for row in met})),
         seen_groups=short_hashes(patient for patient in (slices[row].patient for row in met) if patient is not None),
         **thresholds,
     )
