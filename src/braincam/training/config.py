@@ -45,7 +45,7 @@ class TrainConfig:
     network: str = "small"  # named size: tiny, small, base
     attention: str = "both"  # none, channel, spatial, both
     pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
-    dropout: float = 0.1  # of whole channels, before the linear layers
+    dropout: float = 0.2  # of whole channels, before the linear layers
     image_size: int = 128  # pixels; a multiple of 16
     mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
     std: tuple[float, ...] = (0.19,)
@@ -57,7 +57,7 @@ class TrainConfig:
     augment: str = "standard"
 
     # the optimisation
-    epochs: int = 24
+    epochs: int = 32
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
