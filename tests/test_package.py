@@ -71,12 +71,13 @@ def test_every_command_in_the_readme_parses() -> None:
         cli.parser().parse_args(line.replace('"', "").split())
 
 
-def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls = [
         [],
         ["nonsense"],
         ["predict"],
         ["predict", "x.png", "--model", "absent"],
+        ["predict", "x.png", "--cam", "gradcam", "--no-cam"],
         ["train", str(tmp_path), "--out", str(tmp_path / "run")],
         ["train", str(tmp_path / "absent"), "--out", str(tmp_path / "run")],
         ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--set", "epoch=3"],
@@ -86,7 +87,18 @@ def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
         ["export", str(tmp_path / "absent"), "--out", "x.onnx"],
     ]
     for call in calls:
-        done = subprocess.run([sys.executable, "-m", "braincam", *call], capture_output=True, text=True, check=False)
-        assert done.returncode == 2, (call, done.stderr)
-        assert done.stderr.startswith("braincam: "), done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
+        try:
+            code = cli.main(call)
+        except SystemExit as done:
+            code = int(done.code or 0)
+        captured = capsys.readouterr()
+        assert code == 2, (call, captured.err)
+        assert captured.err.startswith("braincam: "), captured.err
+        assert captured.err.count("\n") == 1, captured.err
+        assert not captured.out
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "braincam", "nonsense"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
