@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
-        extra = "cam" if missing.name == "torchcam" else "train"
+        extra = "cam" if getattr(options, "cam", None) else "train"
         return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)

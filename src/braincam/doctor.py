@@ -27,7 +27,7 @@ DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn"}
 NEEDS = {
     "predict": (),
     "models": (),
-    "phantom": ("scipy",),
+    "phantom": (),
     "split": ("scipy", "sklearn"),
     "train, evaluate, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
