@@ -42,9 +42,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/network_sizes.py
 
-# The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv
+# The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
 weights: $(READY)
-	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --name braincam-small-1 --out runs/default
+	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --name braincam-small-1 --out runs/default
 	mkdir -p src/braincam/models
 	cp runs/default/model.onnx src/braincam/models/default.onnx
 	cp runs/default/model.safetensors src/braincam/models/default.safetensors

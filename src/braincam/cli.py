@@ -281,9 +281,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _data(verb)
     _split(verb, fold=None)
-    verb.add_argument(
-        "--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)"
-    )
+    _model(verb)
     verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
@@ -294,9 +292,7 @@ def parser() -> argparse.ArgumentParser:
         "braincam predict study/ --cam layercam --out answers",
     )  # fmt: skip
     verb.add_argument("paths", nargs="+", metavar="PATH")
-    verb.add_argument(
-        "--model", metavar="M", help="an .onnx file, a run folder or a name (default: the packaged model)"
-    )
+    _model(verb)
     verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
     verb.add_argument(
         "--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl"
@@ -345,6 +341,11 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what:
 def _data(verb: Any) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
+
+
+def _model(verb: Any) -> None:
+    which = "an .onnx file, a run folder or a name (default: the packaged model)"
+    verb.add_argument("--model", metavar="M", help=which)
 
 
 def _split(verb: Any, fold: int | None) -> None:

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
-from braincam.dataset.twins import read_one_slice
 from braincam.errors import DataError
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import hits, pointing_game, read_mask
@@ -198,8 +197,3 @@ def _gallery(
         return [(predictions[row], manifest.slices[row].label) for row in picked]
 
     return chosen(wrong), chosen(right)
-
-
-def pixels_of(manifest: Manifest, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
-    """Decode some rows of a manifest, in order."""
-    return [read_one_slice(manifest.file(row)) for row in rows]

@@ -10,7 +10,9 @@ from sklearn.covariance import ledoit_wolf
 def fit_outliers(
     features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Class means (K, D) and a whitening matrix (D, D) of features (N, D): Mahalanobis distances become Euclidean.
+    """A whitening matrix (D, D) of features (N, D), and the class means (K, D) already whitened by it.
+
+    Between whitened features, Euclidean distances are Mahalanobis distances.
 
     The covariance is shared by the classes and shrunk (Ledoit and Wolf, 2004), so that it can be inverted however few
     slices there are.
@@ -20,7 +22,7 @@ def fit_outliers(
     covariance, _ = ledoit_wolf(wide - centres[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, values.max() * 1e-6))
-    return centres.astype(np.float32), whitening.astype(np.float32)
+    return (centres @ whitening).astype(np.float32), whitening.astype(np.float32)
 
 
 def rejection_threshold(scores: NDArray[np.float32], false_refusals: float) -> float:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from braincam.errors import ImageError
+from braincam.model_file.card import NOTICE
 
 CAUTION = "Shows where the score comes from, not where a tumour is."
-NOTICE = "Research use only. Not a medical device; not for diagnosis."
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

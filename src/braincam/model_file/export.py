@@ -113,13 +113,25 @@ def export_onnx(path: Path, model: Deployed, card: Card) -> float:
         )
     if program is None:
         raise ModelFileError(f"{path}: torch made no ONNX program; update torch and onnxscript")
-    graph = strip(program.model_proto)
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
-    content = graph.SerializeToString()
+    content = with_card(strip(program.model_proto), card)
     difference = check_parity(model, content, str(path))
     write_bytes(path, content)
     return difference
+
+
+def replace_card(path: Path, card: Card) -> None:
+    """Give an ONNX file that has passed its parity check another card; the graph stays as it is."""
+    graph = onnx.load(path)
+    del graph.metadata_props[:]
+    write_bytes(path, with_card(graph, card))
+
+
+def with_card(graph: onnx.ModelProto, card: Card) -> bytes:
+    """The bytes of a graph with the card in its metadata."""
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 def strip(graph: onnx.ModelProto) -> onnx.ModelProto:

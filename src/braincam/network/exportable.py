@@ -41,7 +41,7 @@ class Deployed(nn.Module):
         self.preprocess = preprocess
         self.network = network
         self.temperature = temperature
-        self.register_buffer("centres", centres @ whitening)  # (K, R) already whitened
+        self.register_buffer("centres", centres)  # (K, R) already whitened
         self.register_buffer("whitening", whitening)  # (D, R)
 
     def forward(self, image: Tensor) -> Answers:

@@ -24,7 +24,7 @@ from braincam.evaluation.metrics import score
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
 from braincam.files import write_json, write_text
 from braincam.model_file.card import HASH_LENGTH, Card, short_hashes
-from braincam.model_file.export import export_onnx, network_facts, save_model
+from braincam.model_file.export import export_onnx, network_facts, replace_card, save_model
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
@@ -132,14 +132,15 @@ def train(
         },
     )
     say("checking the exported graph against PyTorch")
-    # written once before the test, so that the file users get is what is judged, and once more with its scores
-    write_models(out, model, card)
+    # written before the test, so that the graph users get is what is judged; the scores join its card afterwards
+    export_onnx(out / "model.onnx", model, card)
     judged = judge_rows(out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks)
     metrics = {**judged.metrics, "split": parts.describe()}
     say("scoring the baselines that see no lesion")
     metrics["baselines"] = baselines(found, parts, judged, preprocess, training, validation)
     card = replace(card, scores=headline_scores(metrics))
-    write_models(out, model, card)
+    replace_card(out / "model.onnx", card)
+    save_model(out / "model.safetensors", model, card)
 
     seconds = time.perf_counter() - started
     run = run_facts(data, found, parts, recipe, seconds, card, fitted)
@@ -274,12 +275,6 @@ def make_card(
         seen_groups=short_hashes(patient for patient in (slices[row].patient for row in met) if patient is not None),
         **thresholds,
     )
-
-
-def write_models(out: Path, model: Deployed, card: Card) -> None:
-    """Both files of a model; the ONNX one only after its parity check."""
-    export_onnx(out / "model.onnx", model, card)
-    save_model(out / "model.safetensors", model, card)
 
 
 def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:

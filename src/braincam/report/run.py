@@ -14,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from braincam.files import write_text
+from braincam.model_file.card import NOTICE
 from braincam.report import figures
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-NOTICE = "Research use only. Not a medical device; not for diagnosis."
 CAUTION = "A map shows where the score comes from, not where a tumour is."
 
 Picture = tuple[bytes, str]  # PNG, caption

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from braincam.errors import ConfigError
+from braincam.network.attention import ATTENTIONS
+from braincam.network.attention_cnn import POOLINGS, SIZES
+from braincam.training.schedule import SCHEDULES
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "network": ("tiny", "small", "base"),
-    "attention": ("none", "channel", "spatial", "both"),
-    "pooling": ("mean", "attention"),
+    "network": tuple(SIZES),
+    "attention": ATTENTIONS,
+    "pooling": POOLINGS,
     "split": ("grouped", "official"),
     "augment": ("none", "standard"),
-    "schedule": ("constant", "cosine"),
+    "schedule": SCHEDULES,
     "precision": ("auto", "float32", "bfloat16"),
 }
 AT_LEAST: dict[str, float] = {
