@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from braincam.errors import ConfigError, MissingDependencyError, ModelFileError
 from braincam.model_file.export import load_model
 from braincam.network.exportable import Deployed
+from braincam.network.framing import lay_back
 from braincam.predict import Prediction, Predictor
 
 METHODS = {
@@ -41,7 +42,8 @@ class _Logits(nn.Module):
 
 
 def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method: str) -> NDArray[np.float32]:
-    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1], on the grid of the last stage.
+    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1] over the whole slice, as fine as
+    the last stage.
 
     Raises:
         ConfigError: torchcam has no such method.
@@ -56,12 +58,16 @@ def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method
             f"--cam {method} needs {missing.name}; run: pip install 'braincam[cam]'"
         ) from missing
     network = _Logits(model).eval()
-    inputs = model.preprocess(torch.from_numpy(pixels)[None]).detach().requires_grad_()
+    scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
+    inputs = model.preprocess.standardise(scaled).detach().requires_grad_()
     extractor: Any = getattr(methods, METHODS[method])
     with extractor(network, target_layer=network.network.stages[-1]) as cam:
         logits = network(inputs)
         (heat,) = cam(target, logits)
-    return np.asarray(heat.detach().squeeze().float().numpy(), np.float32)
+    heat = heat.detach().float().reshape(1, 1, *heat.shape[-2:])
+    if model.preprocess.config.frame:
+        heat = lay_back(heat, frames)
+    return np.asarray(heat[0, 0].numpy(), np.float32)
 
 
 def with_torchcam(answers: Iterable[Prediction], predictor: Predictor, method: str) -> Iterator[Prediction]:

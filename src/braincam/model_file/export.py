@@ -64,6 +64,7 @@ def build(card: Card, centres: Tensor, whitening: Tensor) -> Deployed:
     """An untrained model of the card's shape."""
     preprocess = PreprocessConfig(
         image_size=card.preprocess["image_size"],
+        frame=card.preprocess.get("frame", False),  # absent from the cards of the first models
         mean=tuple(card.preprocess["mean"]),
         std=tuple(card.preprocess["std"]),
     )

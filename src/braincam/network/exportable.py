@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from braincam.network.attention_cnn import AttentionCNN
+from braincam.network.framing import paste
 from braincam.network.preprocess import Preprocess
 
 
@@ -45,9 +46,15 @@ class Deployed(nn.Module):
         self.register_buffer("whitening", whitening)  # (D, R)
 
     def forward(self, image: Tensor) -> Answers:
-        """Uint8 (N, H, W) → probabilities, class activation maps, outlier scores."""
-        reading = self.network.read(self.preprocess(image))
-        probabilities = torch.softmax(reading.logits / self.temperature, dim=1)
-        offsets = (reading.features @ self.whitening)[:, None] - self.centres  # (N, K, R)
-        distance = offsets.square().mean(2).amin(1).sqrt()  # (N,)
-        return Answers(probabilities, reading.cam, distance)
+        """Uint8 (N, H, W) → probabilities, class activation maps over the whole slice, outlier scores."""
+        scaled, frames = self.preprocess.scale(image)
+        reading = self.network.read(self.preprocess.standardise(scaled))
+        cam = paste(reading.cam, frames) if self.preprocess.config.frame else reading.cam
+        probabilities, outlier_score = self.judge(reading.logits, reading.features)
+        return Answers(probabilities, cam, outlier_score)
+
+    def judge(self, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and pooled features (N, D) → calibrated probabilities (N, K) and outlier scores (N,)."""
+        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        offsets = (features @ self.whitening)[:, None] - self.centres  # (N, K, R)
+        return probabilities, offsets.square().mean(2).amin(1).sqrt()

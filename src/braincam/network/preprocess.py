@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from braincam.network.framing import cut, find_head, frame_around
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """Input size and standardisation; the number of means is the number of equal input channels."""
+    """Input size, framing and standardisation; the number of means is the number of equal input channels."""
 
     image_size: int = 128
+    frame: bool = False  # cut out the head; without it the whole canvas is squeezed into the square
     mean: tuple[float, ...] = (0.18,)
     std: tuple[float, ...] = (0.19,)
 
@@ -27,21 +30,27 @@ class PreprocessConfig:
 class Preprocess(nn.Module):
     """Grey uint8 slices of any size → the network's standardised input: (N, H, W) → (N, C, S, S).
 
-    The steps are torchvision's: scale to [0, 1], resize (bilinear, anti-aliased) and normalise. The two
-    halves are public because training keeps resized slices in memory and augments between them.
+    First the geometry (`scale`: resize with torchvision, bilinear and anti-aliased, and frame the head), then the
+    intensities (`standardise`). The halves are public because training keeps scaled slices in memory and augments
+    between the two.
     """
 
     def __init__(self, config: PreprocessConfig):
         super().__init__()
         self.config = config
-        side = config.image_size
+        # a frame is cut from a picture of twice its side, so that enlarging a small head loses little
+        side = config.image_size * (2 if config.frame else 1)
         self._resize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Resize((side, side), antialias=True)])
         self._normalise = v2.Normalize(list(config.mean), list(config.std))
 
-    def resize(self, slices: Tensor) -> Tensor:
-        """Uint8 (N, H, W) in 0..255 → float32 (N, 1, S, S) in [0, 1]."""
+    def scale(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Uint8 (N, H, W) in 0..255 → float32 (N, 1, S, S) in [0, 1], and the frames (N, 4) they were cut from."""
         resized: Tensor = self._resize(slices.unsqueeze(1))
-        return resized
+        if not self.config.frame:
+            whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=resized.device)
+            return resized, whole.expand(resized.shape[0], 4)  # len() would fix the batch size in the graph
+        frames = frame_around(find_head(resized), slices.shape[1], slices.shape[2])
+        return cut(resized, frames, self.config.image_size), frames
 
     def standardise(self, scaled: Tensor) -> Tensor:
         """Float32 (N, 1, S, S) in [0, 1] → float32 (N, C, S, S), C equal channels standardised one by one."""
@@ -50,4 +59,4 @@ class Preprocess(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         """Uint8 (N, H, W) → float32 (N, C, S, S)."""
-        return self.standardise(self.resize(slices))
+        return self.standardise(self.scale(slices)[0])

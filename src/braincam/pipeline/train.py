@@ -31,7 +31,7 @@ from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.evaluate import command_line, judge_rows, write_results
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
 from braincam.progress import say, track
-from braincam.training.batches import Pool
+from braincam.training.batches import Pool, unit
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.device import describe_device, pick_device, pick_precision
 from braincam.training.history import to_frame
@@ -92,7 +92,9 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", recipe.to_toml())
 
-    preprocess = Preprocess(PreprocessConfig(image_size=recipe.image_size, mean=recipe.mean, std=recipe.std))
+    preprocess = Preprocess(
+        PreprocessConfig(image_size=recipe.image_size, frame=recipe.frame, mean=recipe.mean, std=recipe.std)
+    )
     training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
     torch.manual_seed(recipe.seed)
     network = AttentionCNN(
@@ -180,7 +182,7 @@ def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
     """Decode slices once and keep them at the network's input size, as uint8."""
     labels = found.manifest.labels
     pixels = [
-        (preprocess.resize(torch.from_numpy(read_one_slice(found.manifest.file(row)))[None])[0, 0] * 255)
+        (preprocess.scale(torch.from_numpy(read_one_slice(found.manifest.file(row)))[None])[0][0, 0] * 255)
         .round()
         .to(torch.uint8)
         for row in track(rows, "loading", len(rows), "slices")
@@ -195,7 +197,7 @@ def readings(fitted: Fit, preprocess: Preprocess, pixels: Tensor) -> tuple[Tenso
     network = fitted.model
     device = next(network.parameters()).device
     for slices in pixels.split(EVALUATION_BATCH):
-        inputs = preprocess(slices.to(device)).contiguous(memory_format=torch.channels_last)
+        inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
         reading = network.read(inputs)
         logits.append(reading.logits.cpu())
         features.append(reading.features.cpu())
@@ -204,7 +206,7 @@ def readings(fitted: Fit, preprocess: Preprocess, pixels: Tensor) -> tuple[Tenso
 
 def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
     """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
-    logits, _ = readings(fitted, preprocess, validation.pixels)
+    logits, features = readings(fitted, preprocess, validation.pixels)
     labels = validation.labels.numpy()
     temperature = fit_temperature(logits.numpy(), labels)
     _, training_features = readings(fitted, preprocess, training.pixels)
@@ -213,10 +215,7 @@ def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: P
     model = Deployed(
         preprocess, fitted.model.cpu(), temperature, torch.from_numpy(centres), torch.from_numpy(whitening)
     ).eval()
-    with torch.inference_mode():
-        answers = [model(slices) for slices in validation.pixels.split(EVALUATION_BATCH)]
-    probabilities = torch.cat([answer.probabilities for answer in answers]).numpy()
-    outliers = torch.cat([answer.outlier_score for answer in answers]).numpy()
+    probabilities, outliers = (answer.numpy() for answer in model.judge(logits, features))
     threshold = rejection_threshold(outliers, FALSE_REFUSALS)
     return model, {
         "temperature": temperature,

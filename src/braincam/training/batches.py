@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Labelled slices in memory, at the network's input size."""
+    """Labelled slices in memory, already resized and framed: they are not preprocessed again."""
 
     pixels: Tensor  # (N, S, S) uint8
     labels: Tensor  # (N,) int64
@@ -44,6 +44,11 @@ def shuffled(pool: Pool, batch_size: int, seed: int, epoch: int) -> Iterator[tup
 def generator(seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh source of randomness for one epoch, so that a resumed run needs no stored random state."""
     return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """What `Preprocess.scale` gave, from a pool: uint8 (N, S, S) → float32 (N, 1, S, S) in [0, 1]."""
+    return pixels.unsqueeze(1).float() / 255
 
 
 def augment(x: Tensor, random: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from braincam.errors import TrainingError
 from braincam.network.attention_cnn import AttentionCNN
 from braincam.network.preprocess import Preprocess
 from braincam.progress import say
-from braincam.training.batches import Pool, augment, generator, shuffled
+from braincam.training.batches import Pool, augment, generator, shuffled, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.config import TrainConfig
 from braincam.training.history import Epoch, best_epoch, write_history
@@ -93,7 +93,7 @@ def fit(
                 )
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                scaled = preprocess.resize(slices)  # (N, 1, S, S) in [0, 1]
+                scaled = unit(slices)  # (N, 1, S, S) in [0, 1]
                 if config.augment == "standard":
                     scaled = augment(scaled, random)
                 inputs = preprocess.standardise(scaled).contiguous(memory_format=torch.channels_last)
@@ -185,11 +185,11 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
 
 @torch.inference_mode()
 def logits_of(model: AttentionCNN, preprocess: Preprocess, pixels: Tensor, precision: torch.dtype) -> Tensor:
-    """Logits of uint8 slices (N, H, W) in evaluation mode: float32 (N, K)."""
+    """Logits of a pool's slices, uint8 (N, S, S), in evaluation mode: float32 (N, K)."""
     model.eval()
     parts = []
     for slices in pixels.split(EVALUATION_BATCH):
-        inputs = preprocess(slices).contiguous(memory_format=torch.channels_last)
+        inputs = preprocess.standardise(unit(slices)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
             parts.append(model(inputs).float())
     return torch.cat(parts)
