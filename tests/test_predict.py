@@ -205,3 +205,9 @@ def test_predictions_do_not_depend_on_the_number_of_threads(run: Path, scans: Pa
 
     one, two = (Predictor(run, threads=n).predict(a_scan(scans))[0] for n in (1, 2))
     assert probabilities(one) == pytest.approx(probabilities(two), abs=1e-5)
+
+
+def test_a_path_that_no_file_system_takes_is_a_row_and_costs_the_others_nothing(scans: Path, run: Path) -> None:
+    good = next((scans / "data").rglob("*.png"))
+    rows = Predictor(run / "model.onnx").predict(["x" * 5000, good])
+    assert [row.status == "error" for row in rows] == [True, False]

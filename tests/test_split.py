@@ -13,7 +13,7 @@ from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.split import cut_validation, find_leak, make_folds, read_split, write_split
 from braincam.dataset.twins import Fingerprints, group, near_twins, thumbnail
 from braincam.errors import SplitError
-from braincam.pipeline.prepare import merge_identical
+from braincam.pipeline.prepare import merge_sharing
 
 
 def smooth(seed: int, size: int = 96) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_groups_do_not_depend_on_the_order_of_slices(order: list[int]) -> None:
 
 
 def test_identical_files_join_the_groups_of_a_split_file() -> None:
-    joined = merge_identical(["a", "a", "b", "c"], ["1", "2", "2", "3"])
+    joined = merge_sharing(["a", "a", "b", "c"], ["1", "2", "2", "3"])
     assert joined[0] == joined[1] == joined[2] != joined[3]
 
 
@@ -123,3 +123,14 @@ def test_a_split_file_survives_the_round_trip_and_a_foreign_one_is_refused(tmp_p
     file.write_text(file.read_text().replace("a/0.png,a", "a/0.png,b"))
     with pytest.raises(SplitError, match="labelled b"):
         read_split(file, manifest)
+
+
+def test_slices_of_one_patient_or_one_file_share_a_group_whatever_a_split_file_says() -> None:
+    assert merge_sharing(["a", "b", "c", "d"], ["p", None, "p", None]) == ["a", "b", "a", "d"]
+    assert merge_sharing(["a", "b", "b", "c"], ["x", "x", "y", "y"]) == ["a", "a", "a", "a"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(SplitError, match="seed"):
+        make_folds(["a", "b"] * 4, [str(n) for n in range(8)], 2, seed)

@@ -231,3 +231,15 @@ def test_the_first_of_equal_epochs_is_best() -> None:
         )  # fmt: skip
 
     assert best_epoch([row(1, 0.5), row(2, 0.3), row(3, 0.3)]) == 2
+
+
+def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config"):
+        read_config(tmp_path / "specification.toml")
+    assert read_config(Path("specification")) == read_config(shipped("specification"))
+
+
+@pytest.mark.parametrize("override", ["weight_decay=nan", "learning_rate=inf", "seed=4294967296"])
+def test_numbers_that_cannot_be_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        read_config(None, [override])

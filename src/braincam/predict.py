@@ -196,12 +196,19 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             yield source
             continue
         path = Path(source)
-        if path.is_dir():
+        try:
+            folder, there = path.is_dir(), path.exists()
+        except OSError as error:  # a name longer than the file system allows
+            yield ImageError(
+                f"{str(path)[:80]}...: not a usable path ({error.strerror}); expected a file, folder or pattern"
+            )
+            continue
+        if folder:
             files = [file for file in _walk(path) if looks_readable(file)]
             if not files:
                 yield ImageError(f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
-        elif not path.exists() and glob.has_magic(str(path)):
+        elif not there and glob.has_magic(str(path)):
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
                 yield ImageError(f"{path}: no file matches this pattern")

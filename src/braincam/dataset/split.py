@@ -55,8 +55,10 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: i
     """Fold number of each slice: stratified by class, whole groups only, the same for the same seed.
 
     Raises:
-        SplitError: a class has fewer groups than there are folds.
+        SplitError: a class has fewer groups than there are folds, or the seed is out of range.
     """
+    if not 0 <= seed < 2**32:
+        raise SplitError(f"seed: expected 0 or more and less than 2^32, got {seed}")
     groups_of: dict[str, set[str]] = defaultdict(set)
     for label, name in zip(labels, groups, strict=True):
         groups_of[label].add(name)

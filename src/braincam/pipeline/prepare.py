@@ -56,7 +56,8 @@ class Parts:
 def grouped(data: Path, patients: Path | None = None, split_file: Path | None = None) -> Grouped:
     """Read a folder once and find its groups; a split file brings its own groups and leaves out what it does not name.
 
-    Byte-identical files are always in one group, also where a split file says otherwise: that is how a leak shows.
+    Byte-identical files, and all slices of a patient, are always in one group, also where a split file says otherwise:
+    that is how a leak shows, and it keeps patients whole when validation is cut from training.
     """
     manifest = read_folder(data, patients)
     folds = None
@@ -70,14 +71,15 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         lost = {item.path for item in unreadable}
         keep = [row for row, item in enumerate(manifest.slices) if item.path not in lost]
         groups, folds = [groups[row] for row in keep], [folds[row] for row in keep]
-        groups = merge_identical(groups, prints.digests)
+        groups = merge_sharing(groups, prints.digests)
+        groups = merge_sharing(groups, [item.patient for item in readable.slices])
     else:
         groups = group([item.patient for item in readable.slices], prints)
     return Grouped(readable, prints.digests, groups, folds, unreadable)
 
 
-def merge_identical(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
-    """Give byte-identical slices, and with them their whole groups, one name."""
+def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
+    """Give slices of one key (bytes, patient), and with them their whole groups, one name; None is no key."""
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -86,8 +88,10 @@ def merge_identical(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
         return name
 
     first: dict[str, str] = {}
-    for name, digest in zip(groups, digests, strict=True):
-        a, b = find(name), find(first.setdefault(digest, name))
+    for name, key in zip(groups, keys, strict=True):
+        if key is None:
+            continue
+        a, b = find(name), find(first.setdefault(key, name))
         if a != b:
             leader[max(a, b)] = min(a, b)
     return [find(name) for name in groups]

@@ -42,6 +42,7 @@ LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
     ("with_twin_in_training", "have a twin (near copy) in training"),
     ("with_group_in_training", "have their group in training"),
+    ("seen_in_training", "were met by the model in training, themselves or by a twin or their patient"),
 )
 
 
@@ -185,10 +186,15 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         of = split.get("with_known_patient") if key == "with_patient_in_training" else total
         whose = "test slices whose patient is known" if of is not total else "test slices"
         lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
-    leaking = any(line["count"] for line in lines)
-    colour = "warn" if leaking or split.get("warning") else "good" if lines else "plain"
+    leaking = any(split[key] for key, _ in counted if key != "seen_in_training")
+    met = bool(split.get("seen_in_training"))
+    colour = "warn" if leaking or met or split.get("warning") else "good" if lines else "plain"
     titles = {
-        "warn": "These scores are flattered by leakage" if leaking else "Read these scores with care",
+        "warn": "These scores are flattered by leakage"
+        if leaking
+        else "Slices the model has met are kept out of the headline"
+        if met
+        else "Read these scores with care",
         "good": "No patient or twin group straddles the split",
         "plain": "Leakage was not counted",
     }

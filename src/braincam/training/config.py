@@ -7,6 +7,7 @@ letter). ``--set key=value`` overrides single keys.
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -83,6 +84,7 @@ class TrainConfig:
         for key, lowest in AT_LEAST.items():
             if getattr(self, key) < lowest:
                 raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")
+        self._refuse_impossible_numbers()
         for key in BELOW_ONE:
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key}: expected 0 or more and below 1, got {getattr(self, key)}")
@@ -96,6 +98,13 @@ class TrainConfig:
             raise ConfigError(
                 f"mean, std: expected one positive std per mean, got {list(self.mean)} and {list(self.std)}"
             )
+
+    def _refuse_impossible_numbers(self) -> None:
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed: expected less than 2^32, got {self.seed}")
+        for key, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{key}: expected a finite number, got {value}")
 
     def to_toml(self) -> str:
         """The config as TOML that `read_config` reads back to an equal config."""
@@ -118,12 +127,14 @@ def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> Tr
     """
     raw: dict[str, Any] = {}
     if source is not None:
-        path = source if source.exists() else shipped(source.stem)
+        # only a bare name stands for a shipped recipe: a mistyped path must not
+        bare = source.parent == Path() and source.suffix in ("", ".toml")
+        path = shipped(source.stem) if bare and not source.exists() else source
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(
-                f"{source}: no such config; give a TOML file, or one of the shipped: default, specification"
+                f"{source}: no such config; give a TOML file, or one of the shipped: default, specification, demo"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(f"{source}: expected a TOML file, got: {error}") from error
