@@ -163,3 +163,13 @@ def test_the_hottest_pixel_counts_and_no_tolerance_is_given() -> None:
     assert (game.n, game.n_groups, game.hit_rate) == (4, 2, 0.75)
     assert game.mean_area == pytest.approx(0.15)
     assert pointing_game([], [], []) is None
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, scans: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    before = (folder / "config.toml").read_bytes()
+    config, other = folder / "config.toml", ["learning_rate=0.5"]
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(scans / "data", folder, patients=scans / "patients.csv", config=config, overrides=other, resume=True)
+    assert config.read_bytes() == before

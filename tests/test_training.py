@@ -243,3 +243,11 @@ def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> No
 def test_numbers_that_cannot_be_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         read_config(None, [override])
+
+
+def test_a_run_is_not_resumed_on_other_slices_or_labels(tmp_path: Path) -> None:
+    run(QUICK, tmp_path)
+    whole = pool()
+    for other in (pool(22), Pool(whole.pixels.flip(0), whole.labels), Pool(whole.pixels, 1 - whole.labels)):
+        with pytest.raises(TrainingError, match="other slices"):
+            run(QUICK, tmp_path, resume=True, data=other)

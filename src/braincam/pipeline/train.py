@@ -90,7 +90,8 @@ def train(
     parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
     announce(found, parts, device, precision)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.toml", recipe.to_toml())
+    if not resume:  # a refused resume must not change what the run says of itself
+        write_text(out / "config.toml", recipe.to_toml())
 
     preprocess = Preprocess(
         PreprocessConfig(image_size=recipe.image_size, frame=recipe.frame, mean=recipe.mean, std=recipe.std)

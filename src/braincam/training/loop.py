@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import sys
 import time
@@ -65,11 +66,13 @@ def fit(
     averaged = copy.deepcopy(model).eval() if config.ema_decay else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     weights = class_weights(train.labels, model.config.classes) if config.class_weights else None
+    slices_hash = fingerprint(train, validation)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     if resume:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], config, folder)
+        check_same_slices(state.get("slices"), slices_hash, folder)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
@@ -134,6 +137,7 @@ def fit(
             folder / "last.ckpt",
             {
                 "config": {**asdict(config), "mean": list(config.mean), "std": list(config.std)},
+                "slices": slices_hash,
                 "model": model.state_dict(),
                 "averaged": averaged.state_dict(),
                 "best": best,
@@ -206,6 +210,16 @@ def validate(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def fingerprint(*pools: Pool) -> str:
+    """A hash of what a run trains and is validated on, so that it is never resumed on a fold it would be tested on."""
+    content = hashlib.sha256()
+    for pool in pools:
+        content.update(str(len(pool)).encode())
+        content.update(pool.pixels.cpu().numpy().tobytes())
+        content.update(pool.labels.cpu().numpy().tobytes())
+    return content.hexdigest()
+
+
 def check_same_recipe(stored: dict[str, Any], config: TrainConfig, folder: Path) -> None:
     """Resuming with another recipe would give a run that no config describes. More epochs are no exception: they
     bend the schedule."""
@@ -215,6 +229,15 @@ def check_same_recipe(stored: dict[str, Any], config: TrainConfig, folder: Path)
     if changed:
         detail = ", ".join(f"{key} was {stored.get(key)!r}, is {asked[key]!r}" for key in changed)
         raise TrainingError(f"{folder}: cannot resume with another recipe ({detail}); use a new --out folder")
+
+
+def check_same_slices(stored: str | None, given: str, folder: Path) -> None:
+    """Another fold's training slices would have the run judged on slices it has learnt from."""
+    if stored != given:
+        raise TrainingError(
+            f"{folder}: cannot resume on other slices than the run began with; repeat its data, --patients, --split "
+            "and --fold exactly, or use a new --out folder"
+        )
 
 
 def list_if_tuple(value: object) -> object:
