@@ -188,19 +188,19 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
     leaking = any(split[key] for key, _ in counted if key != "seen_in_training")
     met = bool(split.get("seen_in_training"))
-    colour = "warn" if leaking or met or split.get("warning") else "good" if lines else "plain"
-    titles = {
-        "warn": "These scores are flattered by leakage"
-        if leaking
-        else "Slices the model has met are kept out of the headline"
-        if met
-        else "Read these scores with care",
-        "good": "No patient or twin group straddles the split",
-        "plain": "Leakage was not counted",
-    }
+    if leaking:
+        colour, title = "warn", "These scores are flattered by leakage"
+    elif met:
+        colour, title = "warn", "Slices the model has met are kept out of the headline"
+    elif split.get("warning"):
+        colour, title = "warn", "Read these scores with care"
+    elif lines:
+        colour, title = "good", "No patient or twin group straddles the split"
+    else:
+        colour, title = "plain", "Leakage was not counted"
     return {
         "colour": colour,
-        "title": titles[colour],
+        "title": title,
         "kind": split.get("kind"),
         "lines": lines,
         "warning": split.get("warning"),

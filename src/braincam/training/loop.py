@@ -66,7 +66,7 @@ def fit(
     averaged = copy.deepcopy(model).eval() if config.ema_decay else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     weights = class_weights(train.labels, model.config.classes) if config.class_weights else None
-    slices_hash = fingerprint(train, validation)
+    slices_hash = digest(train, validation)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     if resume:
@@ -210,7 +210,7 @@ def validate(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def fingerprint(*pools: Pool) -> str:
+def digest(*pools: Pool) -> str:
     """A hash of what a run trains and is validated on, so that it is never resumed on a fold it would be tested on."""
     content = hashlib.sha256()
     for pool in pools:
