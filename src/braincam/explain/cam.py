@@ -64,9 +64,7 @@ def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method
     with extractor(network, target_layer=network.network.stages[-1]) as cam:
         logits = network(inputs)
         (heat,) = cam(target, logits)
-    heat = heat.detach().float().reshape(1, 1, *heat.shape[-2:])
-    if model.preprocess.config.frame:
-        heat = lay_back(heat, frames)
+    heat = lay_back(heat.detach().float().reshape(1, 1, *heat.shape[-2:]), frames)
     return np.asarray(heat[0, 0].numpy(), np.float32)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from braincam.network.attention_cnn import AttentionCNN
-from braincam.network.framing import paste
 from braincam.network.preprocess import Preprocess
 
 
@@ -49,7 +48,7 @@ class Deployed(nn.Module):
         """Uint8 (N, H, W) → probabilities, class activation maps over the whole slice, outlier scores."""
         scaled, frames = self.preprocess.scale(image)
         reading = self.network.read(self.preprocess.standardise(scaled))
-        cam = paste(reading.cam, frames) if self.preprocess.config.frame else reading.cam
+        cam = self.preprocess.paste(reading.cam, frames)
         probabilities, outlier_score = self.judge(reading.logits, reading.features)
         return Answers(probabilities, cam, outlier_score)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from braincam.network.framing import cut, find_head, frame_around
+from braincam.network.framing import cut, find_head, frame_around, paste
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +22,7 @@ class PreprocessConfig:
     """Input size, framing and standardisation; the number of means is the number of equal input channels."""
 
     image_size: int = 128
-    frame: bool = False  # cut out the head; without it the whole canvas is squeezed into the square
+    frame: bool = True  # cut out the head; without it the whole canvas is squeezed into the square
     mean: tuple[float, ...] = (0.18,)
     std: tuple[float, ...] = (0.19,)
 
@@ -56,6 +56,10 @@ class Preprocess(nn.Module):
         """Float32 (N, 1, S, S) in [0, 1] → float32 (N, C, S, S), C equal channels standardised one by one."""
         standardised: Tensor = self._normalise(scaled.expand(-1, len(self.config.mean), -1, -1))
         return standardised
+
+    def paste(self, maps: Tensor, frames: Tensor) -> Tensor:
+        """Evidence over what the network saw → over the whole slices, means kept: (N, K, h, h) → (N, K, h, h)."""
+        return paste(maps, frames) if self.config.frame else maps
 
     def forward(self, slices: Tensor) -> Tensor:
         """Uint8 (N, H, W) → float32 (N, C, S, S)."""

@@ -51,7 +51,7 @@ class TrainConfig:
     pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
     dropout: float = 0.2  # of whole channels, before the linear layers
     image_size: int = 128  # pixels; a multiple of 16
-    frame: bool = False  # find the head and cut it out, so that the canvas carries no label
+    frame: bool = True  # find the head and cut it out, so that the canvas carries no label
     mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
     std: tuple[float, ...] = (0.19,)
 
@@ -62,7 +62,7 @@ class TrainConfig:
     augment: str = "standard"
 
     # the optimisation
-    epochs: int = 32
+    epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
