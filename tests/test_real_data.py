@@ -32,9 +32,11 @@ def test_the_popular_split_leaks_every_patient_it_can(real_data: Path) -> None:
         [row for row, part in enumerate(parts) if part == "Testing"],
         [item.patient for item in found.manifest.slices],
         found.groups,
+        found.twins,
     )
     assert leak.test_slices == 1311
     assert leak.with_known_patient == leak.with_patient_in_training == 788
+    assert leak.with_twin_in_training >= 481 + 403  # known copies of tumours, and of notumor slices
 
 
 def test_the_packaged_model_answers_real_slices_in_every_class(real_data: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from braincam.model_file.card import Card
+    from braincam.pipeline.audit import audit
     from braincam.pipeline.evaluate import evaluate
     from braincam.pipeline.export import export
     from braincam.pipeline.prepare import split
@@ -40,6 +41,7 @@ _HOME = {
     "Predictor": "braincam.predict",
     "SplitError": "braincam.errors",
     "TrainingError": "braincam.errors",
+    "audit": "braincam.pipeline.audit",
     "evaluate": "braincam.pipeline.evaluate",
     "export": "braincam.pipeline.export",
     "split": "braincam.pipeline.prepare",
@@ -60,6 +62,7 @@ __all__ = [
     "SplitError",
     "TrainingError",
     "__version__",
+    "audit",
     "evaluate",
     "export",
     "split",

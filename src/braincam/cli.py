@@ -17,7 +17,7 @@ from braincam.model_file.card import NOTICE
 if TYPE_CHECKING:
     from braincam.predict import Prediction
 
-OK, SOME_FAILED, WRONG_CALL = 0, 1, 2
+OK, SOME_FAILED, WRONG_CALL, LEAKS = 0, 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,10 +71,28 @@ def phantom(options: argparse.Namespace) -> int:
     return OK
 
 
-def split(options: argparse.Namespace) -> int:
-    """Folds that no patient and no twin group straddles."""
-    from braincam.pipeline.prepare import split as make_split
+def audit(options: argparse.Namespace) -> int:
+    """What is wrong with a labelled folder."""
+    from braincam.pipeline.audit import audit as run
+    from braincam.printing import print_audit
 
+    result = run(options.data, options.patients, out=options.out)
+    print_audit(result, options.out)
+    return LEAKS if options.strict and result.leaks else OK
+
+
+def split(options: argparse.Namespace) -> int:
+    """Folds that no patient and no twin group straddles; or the check of a table of folds."""
+    from braincam.pipeline.prepare import check_split
+    from braincam.pipeline.prepare import split as make_split
+    from braincam.printing import print_straddling
+
+    if (options.check is None) == (options.out is None):
+        return _fail("split: give --out FILE.csv to make folds, or --check FILE.csv to check some")
+    if options.check:
+        found, straddling = check_split(options.data, options.check, options.patients)
+        print_straddling(found, straddling, options.check)
+        return LEAKS if straddling.leaks else OK
     facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
     print(
         f"{facts['slices']} slices in {facts['groups']} groups ({facts['patients']} known patients; the largest group "
@@ -247,13 +265,25 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0, metavar="S")
 
     verb = _verb(
+        verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",
+        "braincam audit DATA --patients patients.csv --out out/audit", "braincam audit DATA --strict",
+    )  # fmt: skip
+    _data(verb)
+    verb.add_argument("--out", type=Path, metavar="DIR", help="write audit.json, audit.html, twins.csv and flags.csv")
+    verb.add_argument("--strict", action="store_true", help="exit with code 3 when a leak or a label conflict is found")
+
+    verb = _verb(
         verbs, "split", split, "folds that no patient and no twin straddles",
         "braincam split DATA --out folds.csv", "braincam split DATA --patients patients.csv --folds 5 --out folds.csv",
+        "braincam split DATA --check folds.csv",
     )  # fmt: skip
     _data(verb)
     verb.add_argument("--folds", type=int, default=5, metavar="K")
     verb.add_argument("--seed", type=int, default=0, metavar="S")
-    verb.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+    verb.add_argument("--out", type=Path, metavar="FILE.csv", help="where the folds go")
+    verb.add_argument(
+        "--check", type=Path, metavar="FILE.csv", help="check any table of columns path,fold; exits with 3 if it leaks"
+    )
 
     verb = _verb(
         verbs, "train", train, "train on a labelled folder, judge and export",

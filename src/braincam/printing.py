@@ -8,11 +8,16 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from braincam.dataset.manifest import Manifest
 from braincam.files import replacing
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction
+
+if TYPE_CHECKING:  # these need the training wing's libraries
+    from braincam.dataset.audit import Audit
+    from braincam.dataset.split import Straddling
 
 
 def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
@@ -118,3 +123,39 @@ def _print_block(title: str, scores: dict[str, Any]) -> None:
         print(f"  {key.replace('_', ' '):<24}{with_interval(scores, key)}")
     if three := scores.get("three_tumour_classes"):
         print(f"  {'three tumour classes':<24}{with_interval(three, 'accuracy')}")
+
+
+def print_audit(result: Audit, out: Path | None) -> None:
+    """The findings, worst first, then where the rest stands."""
+    facts = result.facts
+    print(
+        f"{facts['slices']} slices in {len(facts['classes'])} classes, {facts['groups']} groups that belong together; "
+        f"{facts['twin_pairs']['all']} pairs of copies"
+    )
+    for finding in result.findings:
+        print(
+            f"{finding.level:<9}{finding.count} {finding.title}\n         {finding.meaning}\n         {finding.advice}"
+        )
+    if not result.complaints:
+        print("nothing to complain about")
+    for name, metrics in facts["probes"].items():
+        low, high = metrics["ci95"]["balanced_accuracy"] or (float("nan"), float("nan"))
+        print(f"probe    {name}: balanced accuracy {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+    if out:
+        print(f"report: {out / 'audit.html'}; pairs: {out / 'twins.csv'}")
+    print(NOTICE)
+
+
+def print_straddling(manifest: Manifest, found: Straddling, table: Path) -> None:
+    """What a table of folds tears apart."""
+    print(f"{table}: {found.slices} slices in {found.folds} folds")
+    if not found.leaks:
+        print("no patient and no pair of copies lies in two folds")
+        return
+    print(f"{len(found.patients)} patients lie in more than one fold{': ' if found.patients else ''}", end="")
+    print(", ".join(found.patients[:5]) + (", ..." if len(found.patients) > 5 else ""))
+    print(f"{len(found.twins)} pairs of copies lie in two folds")
+    for a, b in found.twins[:10]:
+        print(f"  {manifest.slices[a].path}  {manifest.slices[b].path}")
+    if len(found.twins) > 10:
+        print("  ...")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from braincam.dataset.phantom_head import CONTRASTS, PLANES, Head, make_head, paint_head
+from braincam.dataset.phantom_head import CONTRASTS, PLANES, Head, at_another_level, make_head, paint_head
 from braincam.dataset.phantom_lesion import Lesion, paint_lesion, place_lesion, tumour_area
 from braincam.dataset.phantom_shapes import Brush, Floats
 from braincam.errors import DataError
@@ -104,6 +104,8 @@ def _draw_patient(patient: int, slices: int, seed: int, size: int, lesions: bool
     for index in range(slices):
         plane = PLANES[(rank + index) % len(PLANES)]
         cut = _draw_cut(np.random.default_rng((seed, patient, _CUT, index)), plane, build)
+        if index >= len(PLANES) and index % len(PLANES) == 0:  # a plane comes again: two levels are no copies
+            head = at_another_level(head, np.random.default_rng((seed, patient, _PERSON, index)))
         lesion = None
         if lesions and label != "notumor":
             place = np.random.default_rng((seed, patient, _TUMOUR, index))

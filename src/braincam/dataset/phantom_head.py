@@ -8,7 +8,7 @@ about classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -125,6 +125,12 @@ def make_head(rng: np.random.Generator, contrast: str) -> Head:
         mottle=Texture(rng, 0.5, 32),
         spots=tuple((float(x), float(y), float(r), float(o)) for x, y, r, o in spots),
     )
+
+
+def at_another_level(head: Head, rng: np.random.Generator) -> Head:
+    """The same person cut elsewhere: other folds and spots, and the ventricles at another width."""
+    other = make_head(rng, next(iter(TISSUES)))
+    return replace(head, folds=other.folds, mottle=other.mottle, spots=other.spots, ventricles=other.ventricles)
 
 
 def paint_head(brush: Brush, inside: Brush, head: Head, plane: str, offset: float) -> Floats:

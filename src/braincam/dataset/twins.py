@@ -1,39 +1,58 @@
-"""Which slices belong together: the same patient, the same bytes, or near copies of each other.
+"""Which slices belong together: the same patient, the same bytes, or copies of each other.
 
-Near copies are found on small thumbnails, as they are and mirrored. A group is whatever such links connect; it must
-never straddle a split.
+`find_twins` looks for copies in three steps: byte-identical files; the nearest neighbours of each slice by descriptor,
+mirrored or not; and for those, how well their textures fit, as they lie or once one is laid onto the other. A group is
+whatever patients, twins and look-alikes connect; it must never straddle a split.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations, pairwise, product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
+from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
+from braincam.dataset.neighbours import nearest
 from braincam.errors import DataError, ImageError
 from braincam.images.reader import read_slices
 from braincam.progress import track
 
-SIDE = 32  # thumbnail side in pixels
-NEAR = 0.95  # correlation from which two thumbnails count as copies
-BLOCK = 2048  # rows compared at once: 2048 × N correlations in memory
+TWIN = 0.87  # correlation of textures from which two slices are one; chosen by benchmarks/twins.py
+ALIKE = 0.95  # correlation of thumbnails from which two slices may be neighbours in one head
+NEIGHBOURS = 3  # per slice, mirror image and view or zoom: how many are looked at
+LIKELY = 0.6  # correlation after rough registration from which a pair is registered finely
+DIMENSIONS = 64  # of the descriptors' principal components, for the search alone
+
+_ROUGH, _FINE = 16, 32  # sides at which pairs are registered
+_CHUNK = 32  # slices or pairs worked on at once: stays in the processor's cache
+_MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
+
+Pairs = NDArray[np.int64]  # (M, 2) row numbers, the first below the second
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """What the twin search compares, one row per slice."""
+    """What one reading of the slices leaves behind, one row per slice."""
 
     digests: tuple[str, ...]  # SHA-256 of the file's bytes
-    thumbnails: NDArray[np.float32]  # (N, SIDE, SIDE), each with mean 0 and norm 1
+    textures: NDArray[np.int8]  # (N, 2, 64, 64) local contrast of the two views, see `likeness`
+    descriptors: NDArray[np.float16]  # (N, 2 + Z, D) where edges run, in the views and the zooms
+    thumbnails: NDArray[np.uint8]  # (N, 2, 32, 32) the two views
+    histograms: NDArray[np.float32]  # (N, 16) share of pixels per range of grey
+    sizes: NDArray[np.int64]  # (N, 2) height, width
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,16 @@ class Unreadable:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """Pairs of copies, with what kind of copy each is, and looser pairs that only grouping heeds."""
+
+    pairs: Pairs  # sorted
+    kinds: tuple[str, ...]  # identical, copy, mirrored, cropped, "mirrored and cropped"
+    similarity: NDArray[np.float32]  # (M,) correlation of textures; 1 for identical bytes
+    alike: Pairs  # thumbnails correlate at `ALIKE` or more: perhaps slices of one head
 
 
 def read_one_slice(path: Path) -> NDArray[np.uint8]:
@@ -60,78 +89,223 @@ def read_one_slice(path: Path) -> NDArray[np.uint8]:
 
 def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unreadable]]:
     """Read every slice once: the manifest without unreadable pictures, its fingerprints, and what was left out."""
+    total = len(manifest.slices)
+    parts: list[Fingerprints] = []
 
-    def one(row: int) -> tuple[str, NDArray[np.float32]] | ImageError:
-        path = manifest.file(row)
-        try:
-            return hashlib.sha256(path.read_bytes()).hexdigest(), thumbnail(read_one_slice(path))
-        except ImageError as error:
-            return error
-        except OSError as error:
-            return ImageError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions")
+    def read(start: int) -> tuple[list[ImageError | None], Fingerprints | None]:
+        found = [_read(manifest.file(row)) for row in range(start, min(start + _CHUNK, total))]
+        good = [item for item in found if not isinstance(item, ImageError)]
+        prints = print_slices([digest for digest, _ in good], [pixels for _, pixels in good]) if good else None
+        return [item if isinstance(item, ImageError) else None for item in found], prints
 
-    with ThreadPoolExecutor() as pool:
-        results = list(track(pool.map(one, range(len(manifest.slices))), "reading", len(manifest.slices), "slices"))
-    good = [row for row, result in enumerate(results) if not isinstance(result, ImageError)]
+    def outcomes() -> Iterator[ImageError | None]:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
+            for errors, prints in pool.map(read, range(0, total, _CHUNK)):
+                parts.extend([prints] if prints else [])
+                yield from errors
+
+    errors = list(track(outcomes(), "reading", total, "slices"))
     unreadable = [
-        Unreadable(manifest.slices[row].path, str(result))
-        for row, result in enumerate(results)
-        if isinstance(result, ImageError)
+        Unreadable(manifest.slices[row].path, str(error)) for row, error in enumerate(errors) if error is not None
     ]
-    if not good:
-        raise DataError(
-            f"{manifest.root}: none of its {len(results)} pictures can be read; the first: {unreadable[0].reason}"
-        )
-    pairs = [result for result in results if not isinstance(result, ImageError)]
-    prints = Fingerprints(tuple(digest for digest, _ in pairs), np.stack([thumb for _, thumb in pairs]))
-    return manifest.keep(good), prints, unreadable
+    if not parts:
+        raise DataError(f"{manifest.root}: none of its {total} pictures can be read; the first: {unreadable[0].reason}")
+    return manifest.keep(row for row, error in enumerate(errors) if error is None), _joined(parts), unreadable
 
 
-def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) uint8 → (SIDE, SIDE) with mean 0 and norm 1; a constant picture becomes all zero."""
-    small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
-    values = np.asarray(small, np.float32)
-    values = values - values.mean()
-    norm = float(np.linalg.norm(values))
-    return np.asarray(values / norm if norm > 1e-6 else values * 0, np.float32)
+def _read(path: Path) -> tuple[str, NDArray[np.uint8]] | ImageError:
+    """The hash of a file's bytes and its one slice, or why not."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest(), read_one_slice(path)
+    except ImageError as error:
+        return error
+    except OSError as error:
+        return ImageError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions")
 
 
-def near_twins(thumbnails: NDArray[np.float32], threshold: float = NEAR) -> NDArray[np.int64]:
-    """Pairs (M, 2), first below second, whose thumbnails correlate at `threshold` or more, mirrored or not."""
-    flat = thumbnails.reshape(len(thumbnails), -1)
-    mirrored = thumbnails[:, :, ::-1].reshape(len(thumbnails), -1)
-    pairs = []
-    for start in range(0, len(flat), BLOCK):
-        block = flat[start : start + BLOCK]
-        rest, rest_mirrored = flat[start:], mirrored[start:]
-        alike = np.maximum(block @ rest.T, block @ rest_mirrored.T) >= threshold
-        first, second = np.nonzero(np.triu(alike, 1))
-        pairs.append(np.stack((first + start, second + start), 1))
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+def print_slices(digests: Sequence[str], slices: Sequence[NDArray[np.uint8]]) -> Fingerprints:
+    """Fingerprints of slices (H, W) of any sizes; `digests` say which files are identical."""
+    views = np.stack([likeness.views(pixels) for pixels in slices])
+    zooms = np.stack([likeness.zooms(pixels) for pixels in slices])
+    flat = views.reshape(-1, *views.shape[2:])
+    shape = (len(slices), likeness.VIEWS)
+    halved = flat.reshape(-1, 32, flat.shape[1] // 32, 32, flat.shape[2] // 32).mean((2, 4))
+    counts = [np.bincount(pixels.ravel() // 16, minlength=16) / pixels.size for pixels in slices]
+    return Fingerprints(
+        digests=tuple(digests),
+        textures=likeness.textures(flat).reshape(*shape, *flat.shape[1:]),
+        descriptors=np.concatenate(
+            [
+                likeness.descriptors(seen.reshape(-1, *seen.shape[2:])).reshape(*seen.shape[:2], -1).astype(np.float16)
+                for seen in (views, zooms)
+            ],
+            axis=1,
+        ),
+        thumbnails=np.rint(halved).astype(np.uint8).reshape(*shape, 32, 32),
+        histograms=np.array(counts, np.float32),
+        sizes=np.array([pixels.shape for pixels in slices]),
+    )
 
 
-def group(patients: Sequence[str | None], prints: Fingerprints) -> list[str]:
+def _joined(parts: Sequence[Fingerprints]) -> Fingerprints:
+    """Parts of one folder, one after the other."""
+    return Fingerprints(
+        digests=tuple(digest for part in parts for digest in part.digests),
+        textures=np.concatenate([part.textures for part in parts]),
+        descriptors=np.concatenate([part.descriptors for part in parts]),
+        thumbnails=np.concatenate([part.thumbnails for part in parts]),
+        histograms=np.concatenate([part.histograms for part in parts]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+    )
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+def find_twins(prints: Fingerprints) -> Twins:
+    """Every pair of copies among the slices, as far as their nearest neighbours tell.
+
+    Identical files are found by hash, and only one of them takes part in the search. N^1.5 work for N slices.
+    """
+    identical, copies_of = _identical(prints.digests)
+    unique = np.array(sorted(copies_of))
+    found: dict[tuple[int, int], tuple[float, str]] = {}
+    alike = []
+    for mirrored in (False, True):
+        pairs = _neighbours(prints.descriptors, unique, mirrored)
+        alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
+        similarity, moved = _compare(prints.textures, pairs, mirrored)
+        for (a, b), value, cropped in zip(pairs.tolist(), similarity.tolist(), moved.tolist(), strict=True):
+            if value >= TWIN and value > found.get((a, b), (0.0, ""))[0]:
+                found[a, b] = value, _kind(mirrored, cropped)
+    for (a, b), fact in list(found.items()):  # what holds for one of several identical files holds for each
+        found |= {(min(pair), max(pair)): fact for pair in product(copies_of[a], copies_of[b])}
+    found |= dict.fromkeys([(a, b) for a, b in identical.tolist()], (1.0, "identical"))
+    ordered = sorted(found)
+    return Twins(
+        pairs=np.array(ordered, np.int64).reshape(-1, 2),
+        kinds=tuple(found[pair][1] for pair in ordered),
+        similarity=np.array([found[pair][0] for pair in ordered], np.float32),
+        alike=np.unique(np.concatenate(alike), axis=0),
+    )
+
+
+def _identical(digests: Sequence[str]) -> tuple[Pairs, dict[int, list[int]]]:
+    """Pairs of files with the same bytes; and for the first row of each content, (at most 50 of) its rows."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
+        rows_of[digest].append(row)
+    pairs = [
+        pair
+        for rows in rows_of.values()
+        for pair in (combinations(rows, 2) if len(rows) <= _MOST_LISTED else pairwise(rows))
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2), {rows[0]: rows[:_MOST_LISTED] for rows in rows_of.values()}
+
+
+def _neighbours(descriptors: NDArray[np.float16], unique: NDArray[np.int64], mirrored: bool) -> Pairs:
+    """Each slice, perhaps mirrored, with its nearest neighbours by descriptor: in either view, and among the zooms."""
+    found = []
+    for place in range(descriptors.shape[1]):
+        rows = descriptors[unique, place].astype(np.float32)
+        queries = rows if place < likeness.VIEWS else descriptors[unique, 0].astype(np.float32)
+        axes = _principal_axes(rows)
+        index, _ = nearest(rows @ axes, (likeness.mirrored(queries) if mirrored else queries) @ axes, NEIGHBOURS + 1)
+        pairs = np.stack((np.repeat(np.arange(len(unique)), index.shape[1]), index.ravel()), 1)
+        found.append(pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])])
+    pairs = unique[np.unique(np.sort(np.concatenate(found), 1), axis=0)]
+    return np.asarray(pairs, np.int64)
+
+
+def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Directions in which descriptors differ most: (N, D) → (D, R). Products change little and cost less."""
+    some = rows[:: max(1, len(rows) // 20_000)]
+    _, vectors = np.linalg.eigh(some.T @ some)
+    return np.ascontiguousarray(vectors[:, ::-1][:, :DIMENSIONS], np.float32)
+
+
+def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, mirrored: bool) -> NDArray[np.bool_]:
+    """Whether the thumbnails of each pair correlate at `ALIKE` or more in either view."""
+
+    def standard(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        values = thumbnails[rows].astype(np.float32)
+        values -= values.mean((2, 3), keepdims=True)
+        norm = np.sqrt(np.square(values).sum((2, 3), keepdims=True))
+        return np.asarray(np.divide(values, norm, out=np.zeros_like(values), where=norm > 1), np.float32)
+
+    alike = np.zeros(len(pairs), bool)
+    for chunk in _chunks(len(pairs)):
+        first, second = standard(pairs[chunk, 0]), standard(pairs[chunk, 1])
+        second = second[..., ::-1] if mirrored else second
+        alike[chunk] = np.einsum("nvij,nvij->nv", first, second).max(1) >= ALIKE
+    return alike
+
+
+def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """How well the textures of each pair fit, and whether one had to be moved or stretched for that.
+
+    First as they lie, in either view. What is open then is registered as a whole: roughly, and finely where that
+    was of use.
+    """
+    similarity = np.zeros(len(pairs), np.float32)
+    rough = np.zeros(len(pairs), np.float32)
+    warps = likeness.unmoved(len(pairs))
+    soft = _in_chunks(len(textures), lambda rows: likeness.soften(textures[rows, 0], _ROUGH), "softening")
+    small = np.concatenate(soft)
+
+    def as_they_lie(chunk: slice) -> None:
+        for view in range(likeness.VIEWS):
+            first, second = textures[pairs[chunk, 0], view], textures[pairs[chunk, 1], view]
+            second = second[..., ::-1] if mirrored else second
+            similarity[chunk] = np.maximum(similarity[chunk], likeness.correlation(first, second))
+        second = small[pairs[chunk, 1]]
+        second = second[..., ::-1] if mirrored else second
+        warps[chunk], rough[chunk] = likeness.register(small[pairs[chunk, 0]], second, warps[chunk])
+
+    _in_chunks(len(pairs), as_they_lie, "comparing")
+    chosen = np.flatnonzero((similarity < TWIN) & (rough >= LIKELY))
+    moved = np.zeros(len(pairs), bool)
+
+    def laid_onto(chunk: slice) -> None:
+        rows = chosen[chunk]
+        # the crop is laid onto the whole: the other way round what is missing there misleads the fit
+        crop_first = warps[rows, :2].prod(1) < 1
+        whole, crop = np.where(crop_first[:, None], pairs[rows, ::-1], pairs[rows]).T
+        first, second = textures[whole, 0], textures[crop, 0]
+        second = second[..., ::-1] if mirrored else second
+        start = np.where(crop_first[:, None], likeness.inverse(warps[rows], mirrored), warps[rows])
+        finer, _ = likeness.register(likeness.soften(first, _FINE), likeness.soften(second, _FINE), start)
+        similarity[rows] = np.maximum(similarity[rows], likeness.registered_correlation(first, second, finer))
+        moved[rows] = similarity[rows] >= TWIN
+
+    _in_chunks(len(chosen), laid_onto, "registering")
+    return similarity, moved
+
+
+def _kind(mirrored: bool, cropped: bool) -> str:
+    """What was done to one of two copies."""
+    return " and ".join([*(["mirrored"] if mirrored else []), *(["cropped"] if cropped else [])]) or "copy"
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+def group(patients: Sequence[str | None], digests: Sequence[str], twins: Twins) -> list[str]:
     """A group name for each slice; slices of one group must stay together in every split.
 
-    Slices are linked by patient, by identical bytes, and by near-identical thumbnails. Two slices whose patients are
-    both known and differ are not linked by likeness: heads are alike, and their patients say they are two.
+    Slices are linked by patient, by identical bytes, as twins, and, where a patient is unknown, as look-alikes: heads
+    are alike, and two known patients are two however alike they look.
     """
-    n = len(patients)
-    links: list[NDArray[np.int64]] = [
-        _chain(patients),
-        _chain(prints.digests),
-    ]
     names = np.array([name or "" for name in patients], dtype=object)
-    near = near_twins(prints.thumbnails)
-    one_unknown = (names[near[:, 0]] == "") | (names[near[:, 1]] == "")
-    links.append(near[one_unknown])
-    edges = np.concatenate(links)
-    graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    unknown = (names[twins.alike] == "").any(1)
+    links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown]))
+    n = len(patients)
+    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(n, n))
     _, component = connected_components(graph, directed=False)
     return [f"g{number:05d}" for number in component]
 
 
-def _chain(keys: Sequence[str | None]) -> NDArray[np.int64]:
+def _chain(keys: Sequence[str | None]) -> Pairs:
     """Links between each row and the previous one with the same key; None links to nothing."""
     last: dict[str, int] = {}
     links = []
@@ -142,3 +316,14 @@ def _chain(keys: Sequence[str | None]) -> NDArray[np.int64]:
             links.append((last[key], row))
         last[key] = row
     return np.array(links, np.int64).reshape(-1, 2)
+
+
+def _in_chunks(total: int, work: Callable[[slice], Result], what: str) -> list[Result]:
+    """Do the work for chunks of the rows, several at a time, each on one thread: else they fight for the cores."""
+    chunks = _chunks(total)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
+        return list(track(pool.map(work, chunks), what, len(chunks), f"batches of {_CHUNK}"))
+
+
+def _chunks(total: int, size: int = _CHUNK) -> list[slice]:
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]

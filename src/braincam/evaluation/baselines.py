@@ -54,11 +54,11 @@ def baseline_probabilities(
     frequency = np.bincount(labels, minlength=n_classes) / len(labels)
     return {
         "majority": np.tile(frequency, (len(test_pixels), 1)),
-        "intensity histogram": _boosted(
+        "intensity histogram": gradient_boosting(
             intensity_histograms(train_pixels), labels, intensity_histograms(test_pixels), n_classes, seed
         ),
-        "nearest neighbour": _nearest_neighbour(train, labels, test, n_classes),
-        "border only": _boosted(train[:, ring], labels, test[:, ring], n_classes, seed),
+        "nearest neighbour": nearest_neighbour(train, labels, test, n_classes),
+        "border only": gradient_boosting(train[:, ring], labels, test[:, ring], n_classes, seed),
     }
 
 
@@ -87,7 +87,7 @@ def border_mask(size: int = THUMBNAIL, share: float = BORDER) -> npt.NDArray[np.
     return mask
 
 
-def _nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbnails, k: int) -> Floats:
+def nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbnails, k: int) -> Floats:
     """Correlation with the most similar slice of each class, as probabilities; the argmax is plain 1-NN."""
     pixels = train.shape[1] * train.shape[2]
     likeness = test.reshape(len(test), pixels) @ train.reshape(len(train), pixels).T / pixels  # (N_test, N_train)
@@ -98,7 +98,9 @@ def _nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbn
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
 
 
-def _boosted(train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int) -> Floats:
+def gradient_boosting(
+    train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int
+) -> Floats:
     """Gradient-boosted trees on feature rows (N, F) -> probabilities (N_test, K)."""
     found = np.zeros((len(test), k))
     known = np.unique(labels)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from braincam.dataset import split as splitting
-from braincam.dataset.manifest import Manifest, read_folder
-from braincam.dataset.split import Leak, cut_validation, find_leak, make_folds, read_split, write_split
-from braincam.dataset.twins import Unreadable, fingerprint, group
+from braincam.dataset.manifest import Manifest, read_folder, read_table
+from braincam.dataset.split import (
+    Leak,
+    Straddling,
+    cut_validation,
+    find_leak,
+    make_folds,
+    read_split,
+    verify,
+    write_split,
+)
+from braincam.dataset.twins import Pairs, Unreadable, find_twins, fingerprint, group
 from braincam.errors import DataError, SplitError
 from braincam.progress import say
 
@@ -27,6 +36,7 @@ class Grouped:
     groups: list[str]
     folds: list[int] | None  # where a split file gave them
     unreadable: list[Unreadable]
+    twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +75,7 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     if split_file:
         manifest, groups, folds = read_split(split_file, manifest)
     readable, prints, unreadable = fingerprint(manifest)
+    twins = find_twins(prints)
     for item in unreadable:
         say(f"left out: {item.reason}")
     if groups is not None and folds is not None:
@@ -74,8 +85,8 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         groups = merge_sharing(groups, prints.digests)
         groups = merge_sharing(groups, [item.patient for item in readable.slices])
     else:
-        groups = group([item.patient for item in readable.slices], prints)
-    return Grouped(readable, prints.digests, groups, folds, unreadable)
+        groups = group([item.patient for item in readable.slices], prints.digests, twins)
+    return Grouped(readable, prints.digests, groups, folds, unreadable, twins.pairs)
 
 
 def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
@@ -123,11 +134,39 @@ def split(data: Path, out: Path, patients: Path | None = None, folds: int = FOLD
     }
 
 
+def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[Manifest, Straddling]:
+    """Check any table of columns ``path,fold`` against patients and pixels, whatever groups it names.
+
+    A column ``patient``, where there is one, fills in patients that are not known otherwise.
+
+    Raises:
+        SplitError: a path of the table is not in the folder, or a slice has no fold.
+    """
+    manifest = read_folder(data, patients)
+    rows = {row["path"]: row for row in read_table(table, ("path", "fold"))}
+    known = {item.path for item in manifest.slices}
+    if absent := [name for name in rows if name not in known]:
+        raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
+    if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
+        raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
+    readable, prints, unreadable = fingerprint(
+        manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
+    )
+    for item in unreadable:
+        say(f"left out: {item.reason}")
+    slices = tuple(
+        replace(item, patient=item.patient or rows[item.path].get("patient") or None) for item in readable.slices
+    )
+    names = sorted({row["fold"] for row in rows.values()})
+    folds = [names.index(rows[item.path]["fold"]) for item in slices]
+    return replace(readable, slices=slices), verify(folds, [item.patient for item in slices], find_twins(prints).pairs)
+
+
 def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
     """What fold `fold` shares with the others."""
     test = [row for row, number in enumerate(folds) if number == fold]
     rest = [row for row, number in enumerate(folds) if number != fold]
-    return find_leak(rest, test, [item.patient for item in found.manifest.slices], found.groups)
+    return find_leak(rest, test, [item.patient for item in found.manifest.slices], found.groups, found.twins)
 
 
 def divide(
@@ -160,7 +199,7 @@ def divide(
         test = [row for row in rows if folds[row] == fold]
     held_out = set(test)
     rest = [row for row in rows if row not in held_out]
-    leak = find_leak(rest, test, patients, found.groups)
+    leak = find_leak(rest, test, patients, found.groups, found.twins)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(
             f"the split leaks: {leak}; make a safe one with `braincam split`, or say --allow-leak to train anyway "

@@ -1,0 +1,292 @@
+"""What is wrong with a labelled folder: findings from its table, its fingerprints and its twins. Pure counting.
+
+A finding's level says how bad it is: `leak` (a score on these parts means nothing), `conflict` (copies with different
+labels), `warning` (look at it), `note` (good to know; no complaint).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braincam.dataset.manifest import Manifest
+from braincam.dataset.split import verify
+from braincam.dataset.twins import Fingerprints, Twins, Unreadable
+
+LEVELS = ("leak", "conflict", "warning", "note")
+UNLIKE = 6.0  # robust spreads from its class's middle from which a slice is unlike the rest
+EXAMPLES = 6  # per finding
+_MODE_SHARES_DIFFER = 0.25  # between classes, in the share of a colour mode
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found, what it means and what to do."""
+
+    key: str
+    level: str
+    count: int
+    title: str
+    meaning: str
+    advice: str
+    examples: tuple[str, ...] = ()  # paths
+    pairs: tuple[tuple[str, str], ...] = ()  # paths of two slices
+
+
+@dataclass(frozen=True, eq=False)
+class FileFacts:
+    """What a file says before its pixels are looked at; one row per readable slice."""
+
+    modes: tuple[str, ...]  # as the decoder names them: L, RGB, P, ...; the suffix where it is no picture format
+    bytes_per_pixel: NDArray[np.float64]
+    sizes: NDArray[np.int64]  # (N, 2) height, width
+
+    def table(self) -> NDArray[np.float64]:
+        """Numbers for a classifier: (N, 4)."""
+        numbers = {mode: k for k, mode in enumerate(sorted(set(self.modes)))}
+        return np.column_stack(([numbers[mode] for mode in self.modes], self.sizes, self.bytes_per_pixel))
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """All findings, worst first, and the counts behind them."""
+
+    findings: tuple[Finding, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a leak or a label conflict was found."""
+        return any(finding.level in ("leak", "conflict") for finding in self.findings)
+
+    @property
+    def complaints(self) -> int:
+        """Findings that are more than notes."""
+        return sum(finding.level != "note" for finding in self.findings)
+
+
+def find_faults(
+    manifest: Manifest,
+    prints: Fingerprints,
+    twins: Twins,
+    groups: Sequence[str],
+    unreadable: Sequence[Unreadable],
+    files: FileFacts,
+) -> Audit:
+    """Everything but the shortcut probes."""
+    findings = [
+        *_passed_over(manifest, unreadable),
+        *_twins(manifest, twins),
+        *_patients(manifest),
+        *_conflicts(manifest, twins),
+        *_formats(manifest, files),
+        *_unlike(manifest, prints),
+    ]
+    return Audit(sort(findings), facts(manifest, prints, twins, groups, unreadable, files))
+
+
+def sort(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Worst first."""
+    return tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+
+
+def facts(
+    manifest: Manifest,
+    prints: Fingerprints,
+    twins: Twins,
+    groups: Sequence[str],
+    unreadable: Sequence[Unreadable],
+    files: FileFacts,
+) -> dict[str, Any]:
+    """Counts by class and part."""
+    slices = manifest.slices
+    mean = prints.histograms @ (np.arange(16) * 16 + 7.5)
+    per_class = {}
+    for name in manifest.classes:
+        rows = [row for row, item in enumerate(slices) if item.label == name]
+        per_class[name] = {
+            "slices": len(rows),
+            "by_part": dict(Counter(slices[row].part or "" for row in rows)),
+            "patients_known": len({slices[row].patient for row in rows} - {None}),
+            "slices_without_patient": sum(slices[row].patient is None for row in rows),
+            "groups": len({groups[row] for row in rows}),
+            "modes": dict(Counter(files.modes[row] for row in rows)),
+            "sizes": {f"{w}x{h}": n for (h, w), n in Counter(map(tuple, prints.sizes[rows].tolist())).most_common(5)},
+            "mean_intensity": [round(float(value), 1) for value in np.percentile(mean[rows], (25, 50, 75))],
+        }
+    kinds = Counter(twins.kinds)
+    return {
+        "slices": len(slices),
+        "classes": per_class,
+        "groups": len(set(groups)),
+        "largest_group": max(Counter(groups).values()),
+        "unreadable": len(unreadable),
+        "ignored": list(manifest.ignored),
+        "twin_pairs": {"all": len(twins.pairs), **kinds},
+        "slices_with_twin": len(np.unique(twins.pairs)),
+        "surplus_identical": len(prints.digests) - len(set(prints.digests)),
+    }
+
+
+def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[Finding]:
+    found = []
+    if unreadable:
+        found.append(
+            Finding(
+                "unreadable", "warning", len(unreadable), "files that cannot be read",
+                "They are left out of every split, training and score.",
+                "Restore them from the source or delete them. The first: " + unreadable[0].reason,
+                tuple(item.path for item in unreadable[:EXAMPLES]),
+            )
+        )  # fmt: skip
+    hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
+    stray = [name for name in manifest.ignored if name not in hidden]
+    for key, names, title in (
+        ("hidden", hidden, "hidden files or folders"),
+        ("stray", stray, "stray files and folders"),
+    ):
+        if names:
+            found.append(
+                Finding(
+                    key, "warning", len(names), title,
+                    "They are ignored here; other programs may read them as data.",
+                    "Delete them, or move them out of the data set.", tuple(names[:EXAMPLES]),
+                )
+            )  # fmt: skip
+    return found
+
+
+def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
+    slices = manifest.slices
+    across: list[tuple[int, int]] = []
+    within: list[tuple[int, int]] = []
+    for a, b in twins.pairs.tolist():
+        straddles = slices[a].part != slices[b].part and slices[a].part and slices[b].part
+        (across if straddles else within).append((a, b))
+    found = []
+    if across:
+        tested = {row for pair in across for row in pair if slices[row].part == "Testing"}
+        total = sum(item.part == "Testing" for item in slices)
+        found.append(
+            Finding(
+                "twins_across_parts", "leak", len(tested), f"of {total} test slices are copies of training slices",
+                "A score on this test part measures memory: looking up the nearest training slice does well there.",
+                "Do not report this split alone. Make another: braincam split DATA --out folds.csv",
+                pairs=_named(manifest, across),
+            )
+        )  # fmt: skip
+    if within:
+        found.append(
+            Finding(
+                "twins", "note", len(within), "pairs of copies within one part",
+                "Copies weigh double, and a random split would put them on both sides.",
+                "Split with braincam split, which keeps them together; they stand in twins.csv.",
+                pairs=_named(manifest, within),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _patients(manifest: Manifest) -> list[Finding]:
+    slices = manifest.slices
+    found = []
+    if manifest.has_official_split:
+        in_test = [int(item.part == "Testing") for item in slices]
+        straddling = verify(in_test, [item.patient for item in slices], np.empty((0, 2), np.int64)).patients
+        tested = [item for item in slices if item.part == "Testing" and item.patient is not None]
+        seen = [item for item in tested if item.patient in straddling]
+        if seen:
+            found.append(
+                Finding(
+                    "patients_across_parts", "leak", len(seen),
+                    f"of {len(tested)} test slices with a known patient have that patient in training",
+                    "Slices of one patient are alike; a score on them says nothing about new patients.",
+                    "Split by patient: braincam split DATA --patients CSV --out folds.csv",
+                    tuple(item.path for item in seen[:EXAMPLES]),
+                )
+            )  # fmt: skip
+    labels_of: dict[str, set[str]] = defaultdict(set)
+    for item in slices:
+        if item.patient is not None:
+            labels_of[item.patient].add(item.label)
+    if several := sorted(name for name, labels in labels_of.items() if len(labels) > 1):
+        found.append(
+            Finding(
+                "patients_with_several_labels", "note", len(several), "patients with slices of several classes",
+                "Either these patients have both, or a label or an identifier is wrong.",
+                "Look at their slices.", tuple(several[:EXAMPLES]),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _conflicts(manifest: Manifest, twins: Twins) -> list[Finding]:
+    slices = manifest.slices
+    torn = [(a, b) for a, b in twins.pairs.tolist() if slices[a].label != slices[b].label]
+    if not torn:
+        return []
+    return [
+        Finding(
+            "label_conflicts", "conflict", len(torn), "pairs of copies with different labels",
+            "One of the two labels is wrong; nothing was relabelled.",
+            "Look at each pair in twins.csv (same_label = 0), and correct or remove one.",
+            pairs=_named(manifest, torn),
+        )
+    ]  # fmt: skip
+
+
+def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
+    labels = np.array([item.label for item in manifest.slices])
+    modes = np.array(files.modes)
+    for mode in sorted(set(files.modes)):
+        shares = {name: float((modes[labels == name] == mode).mean()) for name in manifest.classes}
+        if max(shares.values()) - min(shares.values()) > _MODE_SHARES_DIFFER:
+            listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
+            return [
+                Finding(
+                    "colour_mode", "warning", int((modes == mode).sum()), f"files of mode {mode}, unevenly spread",
+                    f"The format tells the class: {listed}. A model that reads three channels may use it.",
+                    "Read every file as grey, as braincam does.",
+                )
+            ]  # fmt: skip
+    return []
+
+
+def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
+    """Slices far from the middle of their class in how bright and how even they are."""
+    labels = np.array([item.label for item in manifest.slices])
+    rows: list[int] = []
+    for name in manifest.classes:
+        members = np.flatnonzero(labels == name)
+        distance = unlikeness(prints.histograms[members])
+        far = members[np.argsort(-distance)][: int((distance > UNLIKE).sum())]
+        rows += far.tolist()
+    if not rows:
+        return []
+    return [
+        Finding(
+            "unlike_their_class", "note", len(rows), "slices whose intensities are unlike the rest of their class",
+            "Another modality (CT), another sequence, a lesion, an inverted or an annotated picture may be among them.",
+            "Look at them; they stand in flags.csv. Nothing was removed or relabelled.",
+            tuple(manifest.slices[row].path for row in rows[:EXAMPLES]),
+        )
+    ]  # fmt: skip
+
+
+def unlikeness(histograms: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Distance of each histogram (N, 16) from the median one in robust spreads (N,); near 1 for most."""
+    middle = np.median(histograms, axis=0)
+    distance = np.abs(histograms - middle).sum(1).astype(np.float64)
+    typical = float(np.median(distance))
+    return distance / typical if typical > 0 else np.zeros(len(distance))
+
+
+def _named(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
+    """Paths of some pairs, spread over the list."""
+    chosen = pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]
+    return tuple((manifest.slices[a].path, manifest.slices[b].path) for a, b in chosen)

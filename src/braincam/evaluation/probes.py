@@ -1,0 +1,68 @@
+"""Shortcut probes: how well classifiers do that cannot see a lesion, cross-validated by group.
+
+What they reach, a network can reach without having learnt anything about tumours. A probe is trained and tested on
+different groups, so copies do not help it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from braincam.evaluation.baselines import border_mask, gradient_boosting, nearest_neighbour
+from braincam.evaluation.metrics import score
+
+FOLDS = 3
+WARNS = 0.15  # balanced accuracy above chance, lower end of the interval: from here a probe is a finding
+
+# name → what it sees, and what it means when it does well
+PROBES = {
+    "file facts": ("colour mode, width, height, bytes per pixel", "the file's format tells the class"),
+    "global intensity": ("a 16-bin histogram of grey", "scanner, sequence or window tell the class"),
+    "border only": ("the outer 12 % of the picture", "the background, the margin or the crop tell the class"),
+}
+LOOK_UP = "nearest neighbour"  # sees everything, learns nothing: a floor, not a shortcut
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def probe(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    classes: Sequence[str],
+    *,
+    file_facts: Floats,
+    histograms: Floats,
+    thumbnails: npt.NDArray[np.uint8],
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Metrics of each probe, out of fold, over slices (N,); `thumbnails` are (N, 32, 32) grey.
+
+    Empty where a class has fewer groups than there are folds.
+    """
+    truth = np.asarray(labels)
+    names = np.asarray(groups)
+    if any(len(set(names[truth == k])) < FOLDS for k in range(len(classes))):
+        return {}
+    small = thumbnails.astype(np.float32)
+    small -= small.mean((1, 2), keepdims=True)
+    spread = small.std((1, 2), keepdims=True)
+    small = np.divide(small, spread, out=np.zeros_like(small), where=spread > 0)
+    tables = {"file facts": file_facts, "global intensity": histograms, "border only": small[:, border_mask()]}
+    answers = {name: np.zeros((len(truth), len(classes))) for name in (*tables, LOOK_UP)}
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for train, test in splitter.split(truth, truth, names):
+        for name, table in tables.items():
+            answers[name][test] = gradient_boosting(table[train], truth[train], table[test], len(classes), seed)
+        answers[LOOK_UP][test] = nearest_neighbour(small[train], truth[train], small[test], len(classes))
+    return {name: score(truth, found, classes, names) for name, found in answers.items()}
+
+
+def suspicious(metrics: dict[str, Any]) -> bool:
+    """Whether a probe is clearly better than guessing."""
+    interval = metrics["ci95"]["balanced_accuracy"]
+    return bool(interval and interval[0] > 1 / len(metrics["classes"]) + WARNS)

@@ -1,0 +1,128 @@
+"""Look for what is wrong with a labelled folder, and write it down with pictures of the evidence."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from braincam.dataset.audit import Audit, FileFacts, Finding, find_faults, sort, unlikeness
+from braincam.dataset.manifest import Manifest, read_folder
+from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, group
+from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
+from braincam.files import write_json, write_text
+from braincam.progress import say
+from braincam.report.audit import write_audit_report
+
+TWIN_COLUMNS = ("path_a", "path_b", "kind", "similarity", "same_label", "same_part")
+FLAG_COLUMNS = ("path", "label", "group", "unlikeness")
+
+
+def audit(data: Path | str, patients: Path | str | None = None, *, out: Path | str | None = None) -> Audit:
+    """Audit a folder; with `out`, write `audit.json`, `audit.html`, `twins.csv` and `flags.csv` there.
+
+    Raises:
+        DataError: the folder or the table of patients cannot be read.
+    """
+    manifest, prints, unreadable = fingerprint(read_folder(Path(data), Path(patients) if patients else None))
+    twins = find_twins(prints)
+    groups = group([item.patient for item in manifest.slices], prints.digests, twins)
+    files = file_facts(manifest, prints)
+    result = find_faults(manifest, prints, twins, groups, unreadable, files)
+    say("shortcut probes: classifiers that cannot see a lesion")
+    result = with_probes(result, manifest, prints, groups, files)
+    if out is not None:
+        write_audit(Path(out), result, manifest, prints, twins, groups)
+    return result
+
+
+def file_facts(manifest: Manifest, prints: Fingerprints) -> FileFacts:
+    """Colour mode and size in bytes of every file; only headers are read."""
+    modes, weights = [], []
+    for row, item in enumerate(manifest.slices):
+        path = manifest.file(row)
+        try:
+            with Image.open(path) as picture:
+                modes.append(str(picture.mode))
+        except (OSError, ValueError):  # DICOM, NIfTI
+            modes.append(Path(item.path).suffix)
+        weights.append(path.stat().st_size / max(int(prints.sizes[row].prod()), 1))
+    return FileFacts(tuple(modes), np.array(weights), prints.sizes)
+
+
+def with_probes(
+    result: Audit, manifest: Manifest, prints: Fingerprints, groups: Sequence[str], files: FileFacts
+) -> Audit:
+    """Add what the shortcut probes reach, and a finding for each that is clearly better than guessing."""
+    scores = probe(
+        manifest.labels,
+        groups,
+        manifest.classes,
+        file_facts=files.table(),
+        histograms=prints.histograms,
+        thumbnails=prints.thumbnails[:, 0],
+    )
+    findings = [
+        Finding(
+            f"shortcut_{name.replace(' ', '_')}", "warning", round(100 * metrics["balanced_accuracy"]),
+            f"per cent balanced accuracy without seeing a lesion: {PROBES[name][0]}",
+            f"Guessing gives {100 / len(manifest.classes):.0f}: {PROBES[name][1]}, and a network will use that too.",
+            "Report this floor beside every score; take away what it sees (grey, framing, one window) before training.",
+        )
+        for name, metrics in scores.items()
+        if name != LOOK_UP and suspicious(metrics)
+    ]  # fmt: skip
+    return Audit(sort([*result.findings, *findings]), {**result.facts, "probes": scores})
+
+
+def write_audit(
+    out: Path, result: Audit, manifest: Manifest, prints: Fingerprints, twins: Twins, groups: Sequence[str]
+) -> None:
+    """The four files of an audit."""
+    slices = manifest.slices
+    write_json(out / "audit.json", {"data": manifest.root.name, **summary(result)})
+    rows = [
+        (slices[a].path, slices[b].path, kind, f"{value:.4f}", int(slices[a].label == slices[b].label),
+         int(slices[a].part == slices[b].part))
+        for (a, b), kind, value in zip(twins.pairs.tolist(), twins.kinds, twins.similarity, strict=True)
+    ]  # fmt: skip
+    _write_table(out / "twins.csv", TWIN_COLUMNS, rows)
+    flagged = next((f for f in result.findings if f.key == "unlike_their_class"), None)
+    _write_table(out / "flags.csv", FLAG_COLUMNS, flags(manifest, prints, groups) if flagged else [])
+    write_audit_report(out / "audit.html", manifest, result)
+
+
+def flags(manifest: Manifest, prints: Fingerprints, groups: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Slices unlike their class, the furthest first."""
+    from braincam.dataset.audit import UNLIKE
+
+    labels = np.array([item.label for item in manifest.slices])
+    distance = np.zeros(len(labels))
+    for name in manifest.classes:
+        distance[labels == name] = unlikeness(prints.histograms[labels == name])
+    far = [row for row in np.argsort(-distance).tolist() if distance[row] > UNLIKE]
+    return [(manifest.slices[row].path, manifest.slices[row].label, groups[row], f"{distance[row]:.2f}") for row in far]
+
+
+def summary(result: Audit) -> dict[str, Any]:
+    """What `audit.json` holds."""
+    return {
+        "leaks": result.leaks,
+        "complaints": result.complaints,
+        "findings": [asdict(finding) for finding in result.findings],
+        **result.facts,
+    }
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,132 @@
+"""A copy is found whatever was done to it, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from braincam.dataset import likeness
+from braincam.dataset.neighbours import nearest
+from braincam.dataset.phantom import make_slices
+from braincam.dataset.twins import Twins, find_twins, print_slices
+
+Pixels = np.ndarray
+
+
+@pytest.fixture(scope="module")
+def heads() -> list[Pixels]:
+    """Slices of which none is a copy of another, though some are of one patient."""
+    return [piece.pixels for piece in make_slices(patients=16, slices_per_patient=4, seed=3)]
+
+
+def search(slices: list[Pixels]) -> Twins:
+    return find_twins(print_slices([str(number) for number in range(len(slices))], slices))
+
+
+def through(picture: Pixels, change: Callable[[Image.Image], Image.Image]) -> Pixels:
+    return np.asarray(change(Image.fromarray(picture)).convert("L"))
+
+
+def as_jpeg(picture: Pixels, quality: int) -> Pixels:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file).convert("L"))
+
+
+def rewindowed(picture: Pixels, low: float, high: float) -> Pixels:
+    return np.clip((picture - low * 255.0) / (high - low), 0, 255).astype(np.uint8)
+
+
+CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
+    "re-encoded": lambda p: as_jpeg(p, 50),
+    "smaller": lambda p: through(p, lambda i: i.resize((128, 128))),
+    "larger": lambda p: through(p, lambda i: i.resize((400, 400))),
+    "mirrored": lambda p: p[:, ::-1].copy(),
+    "brighter": lambda p: (255 * (p / 255) ** 0.6).astype(np.uint8),
+    "darker": lambda p: (255 * (p / 255) ** 1.6).astype(np.uint8),
+    "another window": lambda p: rewindowed(p, 0.05, 0.8),
+    "edges enhanced": lambda p: through(p, lambda i: i.filter(ImageFilter.EDGE_ENHANCE)),
+    "sharpened": lambda p: through(p, lambda i: i.filter(ImageFilter.UnsharpMask(3, 200, 0))),
+    "padded": lambda p: np.pad(p, 40),
+    "padded to one side": lambda p: np.pad(p, ((0, 20), (0, 60))),
+    "cropped": lambda p: p[11:-11, 11:-11].copy(),
+    "cropped hard": lambda p: p[22:-22, 22:-22].copy(),
+    "cropped, mirrored and brighter": lambda p: CHANGES["brighter"](p[9:-12, 14:-6][:, ::-1]),
+}  # fmt: skip
+
+
+def test_heads_of_other_patients_and_other_slices_of_one_are_no_copies(heads: list[Pixels]) -> None:
+    assert len(search(heads).pairs) == 0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_and_only_that(heads: list[Pixels], change: str) -> None:
+    originals = range(0, len(heads), 8)
+    found = search([*heads, *(CHANGES[change](heads[number]) for number in originals)])
+    assert [tuple(pair) for pair in found.pairs.tolist()] == [(n, len(heads) + k) for k, n in enumerate(originals)]
+    assert all(("mirrored" in kind) == ("mirrored" in change) for kind in found.kinds)
+
+
+def test_what_is_found_of_one_identical_file_holds_for_all(heads: list[Pixels]) -> None:
+    slices = [heads[0], heads[0], heads[0][:, ::-1].copy(), *heads[1:20]]
+    found = find_twins(print_slices(["same", "same", *map(str, range(len(slices) - 2))], slices))
+    kinds = dict(zip(map(tuple, found.pairs.tolist()), found.kinds, strict=True))
+    assert kinds == {(0, 1): "identical", (0, 2): "mirrored", (1, 2): "mirrored"}
+
+
+def test_even_pictures_are_copies_of_nothing(heads: list[Pixels]) -> None:
+    even = [np.full((64, 80), level, np.uint8) for level in (0, 9, 255)]
+    assert len(search([*even, *heads[:5]]).pairs) == 0
+    assert len(search(even[:1]).pairs) == 0
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(range(12)))
+def test_the_order_of_slices_does_not_matter(order: list[int]) -> None:
+    heads = [piece.pixels for piece in make_slices(patients=4, slices_per_patient=2, seed=3)]
+    slices = [*heads, *(head[:, ::-1].copy() for head in heads[:4])]
+    pairs = {frozenset(order[n] for n in pair) for pair in search([slices[n] for n in order]).pairs.tolist()}
+    assert pairs == {frozenset((n, 8 + n)) for n in range(4)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(1.0, 1.25), st.floats(0.95, 1.05), st.floats(-0.12, 0.12), st.floats(-0.12, 0.12))
+def test_registration_undoes_a_warp(scale: float, ratio: float, x: float, y: float) -> None:
+    (head,) = (
+        piece.pixels for piece in make_slices(patients=4, slices_per_patient=1, seed=1) if piece.label == "glioma"
+    )
+    texture = likeness.textures(likeness.views(head)[:1])
+    true = np.array([[scale, scale * ratio, x, y]], np.float32)
+    warped = likeness.warp(texture.astype(np.float32), true).astype(np.int8)
+    warps = likeness.unmoved(1)
+    for side in (16, 32):
+        warps, _ = likeness.register(likeness.soften(warped, side), likeness.soften(texture, side), warps)
+    assert likeness.registered_correlation(warped, texture, warps)[0] > 0.8  # sampled twice
+
+
+def test_mirrored_descriptors_are_the_descriptors_of_the_mirrored_slices(heads: list[Pixels]) -> None:
+    views = np.stack([likeness.views(head)[0] for head in heads[:6]])
+    mirrored = likeness.mirrored(likeness.descriptors(views))
+    np.testing.assert_allclose(mirrored, likeness.descriptors(views[:, :, ::-1]), atol=1e-3)
+
+
+def test_neighbours_by_cells_are_nearly_those_by_comparing_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    from braincam.dataset import neighbours
+
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(60, 16))
+    rows = (centres[random.integers(0, 60, 1500)] + 0.3 * random.normal(size=(1500, 16))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    exact, products = nearest(rows, rows, 4)
+    np.testing.assert_array_equal(exact[:, 0], np.arange(1500))
+    np.testing.assert_allclose(products, np.sort(rows @ rows.T, 1)[:, :-5:-1], atol=1e-6)
+    monkeypatch.setattr(neighbours, "EXACT", 100)
+    by_cells, _ = nearest(rows, rows, 4)
+    assert np.mean([len(set(a) & set(b)) / 4 for a, b in zip(exact.tolist(), by_cells.tolist(), strict=True)]) > 0.97
+    np.testing.assert_array_equal(by_cells, nearest(rows, rows, 4)[0])
