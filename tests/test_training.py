@@ -251,3 +251,9 @@ def test_a_run_is_not_resumed_on_other_slices_or_labels(tmp_path: Path) -> None:
     for other in (pool(22), Pool(whole.pixels.flip(0), whole.labels), Pool(whole.pixels, 1 - whole.labels)):
         with pytest.raises(TrainingError, match="other slices"):
             run(QUICK, tmp_path, resume=True, data=other)
+
+
+def test_a_folder_of_that_name_does_not_hide_a_shipped_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "specification").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("specification")).image_size == 224

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from braincam.model_file.card import Card
     from braincam.pipeline.audit import audit
+    from braincam.pipeline.crossval import crossval
     from braincam.pipeline.evaluate import evaluate
     from braincam.pipeline.export import export
     from braincam.pipeline.prepare import split
@@ -42,6 +43,7 @@ _HOME = {
     "SplitError": "braincam.errors",
     "TrainingError": "braincam.errors",
     "audit": "braincam.pipeline.audit",
+    "crossval": "braincam.pipeline.crossval",
     "evaluate": "braincam.pipeline.evaluate",
     "export": "braincam.pipeline.export",
     "split": "braincam.pipeline.prepare",
@@ -63,6 +65,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "audit",
+    "crossval",
     "evaluate",
     "export",
     "split",

@@ -129,6 +129,27 @@ def train(options: argparse.Namespace) -> int:
     return OK
 
 
+def crossval(options: argparse.Namespace) -> int:
+    """Every fold in turn as the test."""
+    from braincam.pipeline.crossval import crossval as run
+
+    result = run(
+        options.data,
+        options.out,
+        patients=options.patients,
+        split_file=options.split,
+        seeds=options.seeds,
+        config=options.config,
+        overrides=options.set,
+        masks=options.masks,
+        allow_leak=options.allow_leak,
+    )
+    print(result.summary)
+    print(f"written: {result.folder / 'crossval.md'}, runs.csv and predictions.csv.gz beside it")
+    print(NOTICE)
+    return OK
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """Score a model on labelled slices."""
     from braincam.pipeline.evaluate import evaluate as run
@@ -305,6 +326,20 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="RUN")
 
     verb = _verb(
+        verbs, "crossval", crossval, "train and score every fold in turn; goes on where it stopped",
+        "braincam crossval DATA --patients patients.csv --out runs/folds",
+        "braincam crossval DATA --split folds.csv --seeds 3 --out runs/folds",
+    )  # fmt: skip
+    _data(verb)
+    verb.add_argument("--split", type=Path, metavar="FILE.csv", help="folds (default: safe ones are made)")
+    verb.add_argument("--seeds", type=_count, default=1, metavar="N", help="seeds per fold (default: 1)")
+    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps only")
+    verb.add_argument("--allow-leak", action="store_true", help="go on with a --split that leaks")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    verb = _verb(
         verbs, "evaluate", evaluate, "score a model on labelled slices, with intervals",
         "braincam evaluate DATA --model runs/first --out out/first",
         "braincam evaluate DATA --split folds.csv --fold 0 --against runs/other/model.onnx",
@@ -366,6 +401,13 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what:
     )
     verb.set_defaults(verb=run)
     return verb
+
+
+def _count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _data(verb: Any) -> None:

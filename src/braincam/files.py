@@ -35,6 +35,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object."""
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -36,7 +36,8 @@ LIKELY = 0.6  # correlation after rough registration from which a pair is regist
 DIMENSIONS = 64  # of the descriptors' principal components, for the search alone
 
 _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
-_CHUNK = 32  # slices or pairs worked on at once: stays in the processor's cache
+_CHUNK = 64  # slices read at once
+_BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
 Pairs = NDArray[np.int64]  # (M, 2) row numbers, the first below the second
@@ -322,8 +323,8 @@ def _in_chunks(total: int, work: Callable[[slice], Result], what: str) -> list[R
     """Do the work for chunks of the rows, several at a time, each on one thread: else they fight for the cores."""
     chunks = _chunks(total)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
-        return list(track(pool.map(work, chunks), what, len(chunks), f"batches of {_CHUNK}"))
+        return list(track(pool.map(work, chunks), what, len(chunks), f"batches of {_BATCH}"))
 
 
-def _chunks(total: int, size: int = _CHUNK) -> list[slice]:
+def _chunks(total: int, size: int = _BATCH) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]

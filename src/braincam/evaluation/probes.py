@@ -17,7 +17,9 @@ from braincam.evaluation.baselines import border_mask, gradient_boosting, neares
 from braincam.evaluation.metrics import score
 
 FOLDS = 3
-WARNS = 0.15  # balanced accuracy above chance, lower end of the interval: from here a probe is a finding
+# Balanced accuracy above chance, lower end of the interval, from which a probe is a finding. A bright lesion moves a
+# histogram, so that probe may do better before it says anything of scanners and windows.
+WARNS = {"file facts": 0.15, "global intensity": 0.4, "border only": 0.15}
 
 # name → what it sees, and what it means when it does well
 PROBES = {
@@ -62,7 +64,7 @@ def probe(
     return {name: score(truth, found, classes, names) for name, found in answers.items()}
 
 
-def suspicious(metrics: dict[str, Any]) -> bool:
-    """Whether a probe is clearly better than guessing."""
+def suspicious(name: str, metrics: dict[str, Any]) -> bool:
+    """Whether a probe does clearly better than one that cannot see a lesion should."""
     interval = metrics["ci95"]["balanced_accuracy"]
-    return bool(interval and interval[0] > 1 / len(metrics["classes"]) + WARNS)
+    return bool(interval and interval[0] > 1 / len(metrics["classes"]) + WARNS[name])

@@ -76,7 +76,7 @@ def with_probes(
             "Report this floor beside every score; take away what it sees (grey, framing, one window) before training.",
         )
         for name, metrics in scores.items()
-        if name != LOOK_UP and suspicious(metrics)
+        if name != LOOK_UP and suspicious(name, metrics)
     ]  # fmt: skip
     return Audit(sort([*result.findings, *findings]), {**result.facts, "probes": scores})
 

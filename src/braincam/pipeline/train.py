@@ -93,9 +93,7 @@ def train(
     if not resume:  # a refused resume must not change what the run says of itself
         write_text(out / "config.toml", recipe.to_toml())
 
-    preprocess = Preprocess(
-        PreprocessConfig(image_size=recipe.image_size, frame=recipe.frame, mean=recipe.mean, std=recipe.std)
-    )
+    preprocess = preprocessing(recipe)
     training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
     torch.manual_seed(recipe.seed)
     network = AttentionCNN(
@@ -177,6 +175,24 @@ def announce(found: Grouped, parts: Parts, device: torch.device, precision: torc
         f"{parts.leak}"
     )
     say(f"training on {describe_device(device)} in {str(precision).removeprefix('torch.')}")
+
+
+def preprocessing(recipe: TrainConfig) -> Preprocess:
+    """What the recipe does to a slice before the network sees it."""
+    return Preprocess(
+        PreprocessConfig(image_size=recipe.image_size, frame=recipe.frame, mean=recipe.mean, std=recipe.std)
+    )
+
+
+def baseline_answers(
+    found: Grouped, train_rows: Sequence[int], test_rows: Sequence[int], recipe: TrainConfig
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Probabilities (N, K) of the learners that see no lesion, on what the network would see of the test rows."""
+    preprocess = preprocessing(recipe)
+    train, test = load(found, train_rows, preprocess), load(found, test_rows, preprocess)
+    return baseline_probabilities(
+        train.pixels.numpy(), train.labels.numpy(), test.pixels.numpy(), len(found.manifest.classes)
+    )
 
 
 def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:

@@ -120,7 +120,7 @@ def shipped(name: str) -> Path:
 def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> TrainConfig:
     """Read a recipe from a TOML file (None: the default recipe), then apply ``key=value`` overrides.
 
-    A `source` that does not exist but is the name of a shipped recipe, with or without ``.toml``, is that recipe.
+    A `source` that is no file but the name of a shipped recipe, with or without ``.toml``, is that recipe.
 
     Raises:
         ConfigError: a missing or malformed file, an unknown key, a value of the wrong type or out of range.
@@ -129,7 +129,7 @@ def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> Tr
     if source is not None:
         # only a bare name stands for a shipped recipe: a mistyped path must not
         bare = source.parent == Path() and source.suffix in ("", ".toml")
-        path = shipped(source.stem) if bare and not source.exists() else source
+        path = shipped(source.stem) if bare and not source.is_file() else source
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

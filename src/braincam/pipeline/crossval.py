@@ -1,0 +1,224 @@
+"""Every fold in turn as the test, with one or several seeds: resumable, and summed up in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from braincam.errors import TrainingError
+from braincam.evaluation.metrics import score
+from braincam.files import read_json, replacing, write_json, write_text
+from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
+from braincam.pipeline.train import baseline_answers, train
+from braincam.progress import say
+from braincam.training.config import TrainConfig, read_config
+
+MACHINE = ("device", "threads", "precision", "seed")  # may differ between runs of one table
+
+
+@dataclass(frozen=True, eq=False)
+class Crossval:
+    """What was found: one row per run, and the scores pooled over all folds."""
+
+    folder: Path
+    runs: pd.DataFrame
+    pooled: dict[str, dict[str, Any]]  # learner → metrics over every slice, each judged by a model that never met it
+    summary: str  # Markdown
+
+
+def crossval(
+    data: Path | str,
+    out: Path | str,
+    *,
+    patients: Path | str | None = None,
+    split_file: Path | str | None = None,
+    seeds: int = 1,
+    config: Path | TrainConfig | None = None,
+    overrides: Sequence[str] = (),
+    masks: Path | str | None = None,
+    allow_leak: bool = False,
+) -> Crossval:
+    """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
+
+    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
+    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities), from which every figure can be
+    computed again.
+
+    Raises:
+        BraincamError: any of its kinds; the message says what to do.
+    """
+    data, out = Path(data), Path(out)
+    patients = Path(patients) if patients else None
+    recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    table = Path(split_file) if split_file else out / "folds.csv"
+    if not split_file and not table.exists():
+        split(data, table, patients, FOLDS, recipe.seed)
+    found = grouped(data, patients, table)
+    folds = sorted(set(found.folds or ()))
+    for seed in range(seeds):
+        for fold in folds:
+            run = out / f"fold{fold}-seed{seed}"
+            if finished(run, recipe):
+                say(f"{run.name}: finished already")
+                continue
+            say(f"{run.name}: training")
+            train(
+                data,
+                run,
+                patients=patients,
+                split=table,
+                fold=fold,
+                config=replace(recipe, seed=seed),
+                resume=(run / "last.ckpt").exists(),
+                allow_leak=allow_leak,
+                masks=Path(masks) if masks else None,
+            )
+    return sum_up(out, found, folds, seeds, recipe)
+
+
+def finished(run: Path, recipe: TrainConfig) -> bool:
+    """Whether a run folder holds a finished run of this recipe.
+
+    Raises:
+        TrainingError: it holds one of another recipe.
+    """
+    if not (run / "run.json").exists():
+        return False
+    kept, asked = read_json(run / "run.json")["config"], asdict(recipe)
+    changed = [
+        key for key, value in asked.items()
+        if key not in MACHINE and kept.get(key) != (list(value) if isinstance(value, tuple) else value)
+    ]  # fmt: skip
+    if changed:
+        detail = ", ".join(f"{key} was {kept.get(key)!r}, is {asked[key]!r}" for key in changed)
+        raise TrainingError(f"{run}: holds a run of another recipe ({detail}); use a new --out folder")
+    return True
+
+
+def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: TrainConfig) -> Crossval:
+    """Collect the predictions of finished runs, add the baselines, and write the table."""
+    classes = found.manifest.classes
+    columns = [f"p_{name}" for name in classes]
+    runs, kept = [], []
+    for seed in range(seeds):
+        for fold in folds:
+            folder = out / f"fold{fold}-seed{seed}"
+            metrics, run = read_json(folder / "metrics.json"), read_json(folder / "run.json")
+            low, high = metrics["ci95"]["accuracy"] or (None, None)
+            runs.append(
+                {
+                    "fold": fold, "seed": seed, "n": metrics["n"], "groups": metrics["n_groups"],
+                    "accuracy": metrics["accuracy"], "low": low, "high": high,
+                    "balanced_accuracy": metrics["balanced_accuracy"],
+                    "three_tumour_classes": (metrics.get("three_tumour_classes") or {}).get("accuracy"),
+                    "ece": metrics["ece"],
+                    "points_at_lesion": (metrics.get("localisation") or {}).get("hit_rate"),
+                    "with_twin_in_training": metrics["split"].get("with_twin_in_training"),
+                    "minutes": run["seconds"] / 60,
+                }
+            )  # fmt: skip
+            answers = pd.read_csv(folder / "predictions.csv")
+            kept.append(answers.assign(fold=fold, seed=seed, learner="this network"))
+    kept += [baseline_table(found, fold, recipe, columns) for fold in folds]
+    predictions = pd.concat(kept, ignore_index=True)
+    pooled = pool(predictions, found, columns)
+    facts = localisation(predictions)
+    table = pd.DataFrame(runs)
+    summary = describe(table, pooled, facts, seeds)
+    with replacing(out / "predictions.csv.gz") as temporary:
+        predictions[["path", "fold", "seed", "learner", *columns]].to_csv(
+            temporary, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0}
+        )
+    with replacing(out / "runs.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    write_json(out / "crossval.json", {"pooled": pooled, "localisation": facts, "runs": table.to_dict("records")})
+    write_text(out / "crossval.md", summary)
+    return Crossval(out, table, pooled, summary)
+
+
+def baseline_table(found: Grouped, fold: int, recipe: TrainConfig, columns: Sequence[str]) -> pd.DataFrame:
+    """The floors' answers on one fold, fitted on all the others."""
+    say(f"fold {fold}: the baselines that see no lesion")
+    parts = divide(found, "file", fold, recipe.validation_share, recipe.seed, allow_leak=True)
+    answers = baseline_answers(found, [*parts.train, *parts.validation], parts.test, recipe)
+    paths = [found.manifest.slices[row].path for row in parts.test]
+    return pd.concat(
+        [
+            pd.DataFrame(probabilities, columns=list(columns)).assign(path=paths, fold=fold, seed=0, learner=name)
+            for name, probabilities in answers.items()
+        ]
+    )
+
+
+def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Metrics of each learner over all folds. Seeds of a slice stay in its group: they do not narrow the interval."""
+    slices = found.manifest.slices
+    label = {item.path: number for item, number in zip(slices, found.manifest.labels, strict=True)}
+    group = {item.path: name for item, name in zip(slices, found.groups, strict=True)}
+    return {
+        str(learner): score(
+            rows["path"].map(label), rows[list(columns)].to_numpy(), found.manifest.classes, rows["path"].map(group)
+        )
+        for learner, rows in predictions.groupby("learner", sort=False)
+    }
+
+
+def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
+    """How often the hottest pixel lies in the lesion, over all rightly named tumours that have a mask."""
+    if "points_at_lesion" not in predictions:
+        return None
+    known = predictions["points_at_lesion"].dropna()
+    return {"hit_rate": float(known.astype(bool).mean()), "n": len(known)} if len(known) else None
+
+
+def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict[str, Any] | None, seeds: int) -> str:
+    """The table as Markdown."""
+    lines = [
+        "| learner | accuracy | balanced accuracy | three tumour classes | ECE |",
+        "|---|---|---|---|---|",
+    ]
+    for name, metrics in pooled.items():
+        three = metrics.get("three_tumour_classes")
+        lines.append(
+            f"| {name} | {with_ci(metrics, 'accuracy')} | {with_ci(metrics, 'balanced_accuracy')} | "
+            f"{with_ci(three, 'accuracy') if three else '–'} | {metrics['ece']:.3f} |"
+        )
+    own = pooled["this network"]
+    times = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    lines += [
+        "",
+        f"Pooled over {table['fold'].nunique()} folds and {times}: every slice is judged by models that met none of",
+        f"its group; {own['n'] // seeds} slices, {own['n_groups']} patients or groups, 95 % intervals over these.",
+        f"Over the {len(table)} runs: accuracy {table['accuracy'].mean():.3f}, standard deviation",
+        f"{table['accuracy'].std():.3f} (a spread, not an interval).",
+    ]
+    if facts:
+        lines.append(f"Points at the lesion: {facts['hit_rate']:.3f} of {facts['n']} rightly named tumours.")
+    names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
+    lines += ["", f"| {' | '.join([*names, 'points at the lesion', 'minutes'])} |", "|" + "---|" * (len(names) + 2)]
+    lines += [run_line(row) for row in table.to_dict("records")]
+    return "\n".join(lines) + "\n"
+
+
+def run_line(row: dict[Any, Any]) -> str:
+    """One run as a row of the table."""
+
+    def number(key: str) -> str:
+        return "–" if pd.isna(row[key]) else f"{row[key]:.3f}"
+
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    scores = " | ".join(map(number, ("balanced_accuracy", "three_tumour_classes", "ece", "points_at_lesion")))
+    return (
+        f"| {row['fold']} | {row['seed']} | {row['n']} | {row['groups']} | {number('accuracy')}{interval} | "
+        f"{scores} | {row['minutes']:.1f} |"
+    )
+
+
+def with_ci(metrics: dict[str, Any], key: str) -> str:
+    """A score with its interval."""
+    interval = metrics["ci95"].get(key)
+    return f"{metrics[key]:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

@@ -1,0 +1,159 @@
+"""An audit complains about nothing that is in order, and finds every planted fault and no other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam.cli import main
+from braincam.dataset.phantom import write_phantom
+from braincam.pipeline.audit import audit
+from braincam.pipeline.prepare import check_split, split
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    write_phantom(folder, patients=60, slices_per_patient=4, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, set[tuple[str, str]]]]:
+    """A copy of the folder with faults, and the pairs that were made."""
+    data = tmp_path_factory.mktemp("planted") / "data"
+    shutil.copytree(scans / "data", data)
+    pictures = sorted(path.relative_to(data) for path in data.glob("*/*.png"))
+    random = np.random.default_rng(0)
+    random.shuffle(pictures)  # type: ignore[arg-type]
+    chosen = iter(pictures)
+    pairs: dict[str, set[tuple[str, str]]] = {
+        "mirrored": set(),
+        "re-encoded": set(),
+        "cropped": set(),
+        "conflict": set(),
+    }
+
+    def plant(kind: str, name: str, picture: Image.Image, source: Path, **how: int) -> None:
+        target = source.parent / name
+        picture.save(data / target, **how)  # type: ignore[arg-type]
+        pairs[kind].add(tuple(sorted((source.as_posix(), target.as_posix()))))  # type: ignore[arg-type]
+
+    for number in range(20):
+        source = next(chosen)
+        with Image.open(data / source) as picture:
+            plant("mirrored", f"m{number}.png", picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), source)
+        source = next(chosen)
+        with Image.open(data / source) as picture:
+            plant("re-encoded", f"r{number}.jpg", picture.convert("L"), source, quality=int(random.integers(50, 91)))
+        source = next(chosen)
+        with Image.open(data / source) as picture:
+            edge = int(random.integers(5, 19))
+            box = (edge, edge, picture.width - edge, picture.height - edge)
+            plant("cropped", f"c{number}.png", picture.crop(box), source)
+    for number in range(3):
+        source = next(chosen)
+        other = next(name for name in ("glioma", "pituitary") if name != source.parent.name)
+        shutil.copy(data / source, data / other / f"x{number}.png")
+        pairs["conflict"].add(tuple(sorted((source.as_posix(), f"{other}/x{number}.png"))))  # type: ignore[arg-type]
+    (data / "glioma" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (data / "glioma" / "empty.jpg").write_bytes(b"")
+    (data / "glioma" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(data / pictures[0], data / "glioma" / ".ipynb_checkpoints" / "copy.png")
+    return data, pairs
+
+
+def test_synthetic_scans_are_in_order(scans: Path) -> None:
+    found = audit(scans / "data", scans / "patients.csv")
+    assert not found.complaints, [finding.title for finding in found.findings]
+    assert not found.leaks
+    assert found.facts["twin_pairs"]["all"] == 0
+    assert main(["audit", str(scans / "data"), "--strict"]) == 0
+
+
+def test_every_planted_fault_is_found_and_no_other(
+    planted: tuple[Path, dict[str, set[tuple[str, str]]]], tmp_path: Path
+) -> None:
+    data, pairs = planted
+    found = audit(data, out=tmp_path)
+    with (tmp_path / "twins.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = {tuple(sorted((row["path_a"], row["path_b"]))): row["kind"] for row in rows}
+    assert set(kinds) == set.union(*pairs.values())
+    assert all("mirrored" in kinds[pair] for pair in pairs["mirrored"])
+    assert all(kinds[pair] == "identical" for pair in pairs["conflict"])
+    conflicts = {tuple(sorted((row["path_a"], row["path_b"]))) for row in rows if row["same_label"] == "0"}
+    assert conflicts == pairs["conflict"]
+    facts = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    counts = {finding["key"]: finding["count"] for finding in facts["findings"] if finding["level"] != "note"}
+    assert counts == {"label_conflicts": 3, "unreadable": 2, "hidden": 1}
+    assert found.leaks
+    assert main(["audit", str(data), "--strict"]) == 3
+    assert main(["audit", str(data)]) == 0
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    for finding in found.findings:
+        assert finding.title in page.replace("&#39;", "'")
+
+
+def test_copies_and_patients_across_the_popular_parts_are_leaks(scans: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (scans / "data").iterdir())
+    for name in names:
+        for number, path in enumerate(sorted((scans / "data" / name).glob("*.png"))[:24]):
+            part = tmp_path / "data" / ("Testing" if number % 4 == 3 else "Training") / name
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, part / path.name)
+            if number % 8 == 0:
+                (tmp_path / "data" / "Testing" / name).mkdir(parents=True, exist_ok=True)
+                with Image.open(path) as picture:
+                    mirrored = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                mirrored.save(tmp_path / "data" / "Testing" / name / f"copy-{path.name}")
+    rows = [
+        f"{path.relative_to(tmp_path / 'data').as_posix()},{path.stem.removeprefix('copy-').rsplit('-', 1)[0]}"
+        for path in (tmp_path / "data").glob("*/*/*.png")
+    ]
+    (tmp_path / "patients.csv").write_text("path,patient\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    found = {finding.key: finding for finding in audit(tmp_path / "data", tmp_path / "patients.csv").findings}
+    assert (found["twins_across_parts"].level, found["twins_across_parts"].count) == ("leak", 3 * len(names))
+    assert found["patients_across_parts"].count == 9 * len(names)  # six fourth slices and three copies per class
+
+
+def test_a_shortcut_is_called_one(scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(scans / "data", tmp_path / "data")
+    for path in (tmp_path / "data" / "glioma").glob("*.png"):
+        with Image.open(path) as picture:
+            pixels = np.array(picture)
+        pixels[:20] = 90  # a band above every glioma
+        Image.fromarray(pixels).convert("RGB").save(path)
+    found = {finding.key for finding in audit(tmp_path / "data", scans / "patients.csv").findings}
+    assert {"colour_mode", "shortcut_border_only"} <= found
+
+
+def test_any_table_of_folds_can_be_checked(
+    scans: Path,
+    planted: tuple[Path, dict[str, set[tuple[str, str]]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, pairs = planted
+    safe = tmp_path / "safe.csv"
+    split(data, safe, folds=3)
+    assert not check_split(data, safe)[1].leaks
+    pictures = sorted(path.relative_to(scans / "data").as_posix() for path in (scans / "data").glob("*/*.png"))
+    a, b = sorted(pairs["cropped"])[0]
+    own = tmp_path / "own.csv"
+    rows = [f"{name},{'x' if name == a else 'y'}" for name in sorted({*pictures, a, b})]
+    own.write_text("path,fold\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    manifest, straddling = check_split(data, own)
+    assert [{manifest.slices[i].path, manifest.slices[j].path} for i, j in straddling.twins] == [{a, b}]
+    assert main(["split", str(data), "--check", str(own)]) == 3
+    assert a in capsys.readouterr().out
+    assert main(["split", str(data), "--check", str(safe)]) == 0
+    assert main(["split", str(data)]) == 2

@@ -1,0 +1,53 @@
+"""Cross-validation resumes, judges every slice once per seed, and its table can be computed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from braincam.dataset.phantom import write_phantom
+from braincam.errors import TrainingError
+from braincam.pipeline import crossval as module
+from braincam.pipeline.crossval import crossval
+from braincam.pipeline.prepare import split
+
+QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
+
+
+def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_phantom(tmp_path, patients=24, slices_per_patient=1, seed=0)
+    data, table = tmp_path / "data", tmp_path / "folds.csv"
+    split(data, table, folds=2)
+    trained: list[str] = []
+    real = module.train
+
+    def counted(*arguments: object, **options: object) -> object:
+        trained.append(str(arguments[1]))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train", counted)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        crossval(data, out, split_file=table, overrides=QUICK)
+    found = crossval(data, out, split_file=table, overrides=QUICK)
+    assert [Path(name).name for name in trained] == ["fold0-seed0", "fold1-seed0", "fold1-seed0"]
+    own = found.pooled["this network"]
+    assert own["n"] == 24
+    assert own["accuracy"] == pytest.approx((found.runs["accuracy"] * found.runs["n"]).sum() / 24)
+    kept = pd.read_csv(out / "predictions.csv.gz")
+    assert set(kept["learner"]) == {
+        "this network", "majority", "intensity histogram", "nearest neighbour", "border only",
+    }  # fmt: skip
+    for _, rows in kept.groupby("learner"):
+        assert sorted(rows["path"]) == sorted(path.relative_to(data).as_posix() for path in data.glob("*/*.png"))
+    columns = [name for name in kept if name.startswith("p_")]
+    mine = kept[kept["learner"] == "this network"]
+    right = mine[columns].idxmax(axis=1).str.removeprefix("p_") == mine["path"].str.split("/").str[0]
+    assert right.mean() == pytest.approx(own["accuracy"])
+    assert "this network" in (out / "crossval.md").read_text(encoding="utf-8")
+    with pytest.raises(TrainingError, match="another recipe"):
+        crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
