@@ -19,7 +19,8 @@ from braincam.dataset.split import verify
 from braincam.dataset.twins import Fingerprints, Twins, Unreadable
 
 LEVELS = ("leak", "conflict", "warning", "note")
-UNLIKE = 6.0  # robust spreads from its class's middle from which a slice is unlike the rest
+UNLIKE = 3.5  # robust spreads above its class's median (Iglewicz and Hoaglin 1993) that make a slice unlike the rest
+HEAD = 1  # the view in which the head is framed
 EXAMPLES = 6  # per finding
 _MODE_SHARES_DIFFER = 0.25  # between classes, in the share of a colour mode
 
@@ -258,32 +259,44 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
 
 
 def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
-    """Slices far from the middle of their class in how bright and how even they are."""
-    labels = np.array([item.label for item in manifest.slices])
-    rows: list[int] = []
-    for name in manifest.classes:
-        members = np.flatnonzero(labels == name)
-        distance = unlikeness(prints.histograms[members])
-        far = members[np.argsort(-distance)][: int((distance > UNLIKE).sum())]
-        rows += far.tolist()
+    """Slices with a far brighter closed ring around the head than the rest of their class."""
+    distance = unlikeness(manifest, prints)
+    rows = [row for row in np.argsort(-distance, kind="stable").tolist() if distance[row] > UNLIKE]
     if not rows:
         return []
     return [
         Finding(
-            "unlike_their_class", "note", len(rows), "slices whose intensities are unlike the rest of their class",
-            "Another modality (CT), another sequence, a lesion, an inverted or an annotated picture may be among them.",
-            "Look at them; they stand in flags.csv. Nothing was removed or relabelled.",
-            tuple(manifest.slices[row].path for row in rows[:EXAMPLES]),
+            "unlike_their_class", "note", len(rows), "slices with a far brighter skull than the rest of their class",
+            "Most such slices are CT, where bone is white; some show lesions or another sequence.",
+            "Look at them and at their groups; they stand in flags.csv. Nothing was removed or relabelled.",
+            tuple(manifest.slices[row].path for row in rows[:: max(1, len(rows) // EXAMPLES)][:EXAMPLES]),
         )
     ]  # fmt: skip
 
 
-def unlikeness(histograms: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Distance of each histogram (N, 16) from the median one in robust spreads (N,); near 1 for most."""
-    middle = np.median(histograms, axis=0)
-    distance = np.abs(histograms - middle).sum(1).astype(np.float64)
-    typical = float(np.median(distance))
-    return distance / typical if typical > 0 else np.zeros(len(distance))
+def unlikeness(manifest: Manifest, prints: Fingerprints) -> NDArray[np.float64]:
+    """How far each slice's ring brightness lies above its class's median, in robust spreads (N,)."""
+    ring = ring_brightness(prints.thumbnails[:, HEAD])
+    labels = np.array([item.label for item in manifest.slices])
+    distance = np.zeros(len(ring))
+    for name in manifest.classes:
+        values = ring[labels == name]
+        spread = 1.4826 * np.median(np.abs(values - np.median(values)))
+        distance[labels == name] = (values - np.median(values)) / max(spread, 0.02)
+    return distance
+
+
+def ring_brightness(heads: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Of framed heads (N, 32, 32): the brightest pixel towards each of 16 directions, against the inside; the third
+    lowest, so that it is high only where the ring is closed, as the skull is in CT."""
+    values = heads.astype(np.float64)
+    line = np.linspace(-1, 1, heads.shape[1])
+    radius = np.hypot(line, line[:, None]) * 1.2
+    direction = ((np.arctan2(line[:, None], line) + np.pi) / (2 * np.pi) * 16).astype(int) % 16
+    ring = (radius > 0.6) & (radius < 1.12)
+    brightest = np.stack([values[:, ring & (direction == k)].max(1) for k in range(16)], 1)
+    low, middle, high = np.percentile(values[:, radius < 0.55], (10, 50, 90), axis=1)
+    return np.asarray(np.sort(brightest, 1)[:, 2] / (middle + high - low + 10))
 
 
 def _named(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> tuple[tuple[str, str], ...]:

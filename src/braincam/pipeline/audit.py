@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from braincam.dataset.audit import Audit, FileFacts, Finding, find_faults, sort, unlikeness
+from braincam.dataset.audit import UNLIKE, Audit, FileFacts, Finding, find_faults, sort, unlikeness
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, group
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
@@ -93,20 +93,14 @@ def write_audit(
         for (a, b), kind, value in zip(twins.pairs.tolist(), twins.kinds, twins.similarity, strict=True)
     ]  # fmt: skip
     _write_table(out / "twins.csv", TWIN_COLUMNS, rows)
-    flagged = next((f for f in result.findings if f.key == "unlike_their_class"), None)
-    _write_table(out / "flags.csv", FLAG_COLUMNS, flags(manifest, prints, groups) if flagged else [])
+    _write_table(out / "flags.csv", FLAG_COLUMNS, flags(manifest, prints, groups))
     write_audit_report(out / "audit.html", manifest, result)
 
 
 def flags(manifest: Manifest, prints: Fingerprints, groups: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """Slices unlike their class, the furthest first."""
-    from braincam.dataset.audit import UNLIKE
-
-    labels = np.array([item.label for item in manifest.slices])
-    distance = np.zeros(len(labels))
-    for name in manifest.classes:
-        distance[labels == name] = unlikeness(prints.histograms[labels == name])
-    far = [row for row in np.argsort(-distance).tolist() if distance[row] > UNLIKE]
+    distance = unlikeness(manifest, prints)
+    far = [row for row in np.argsort(-distance, kind="stable").tolist() if distance[row] > UNLIKE]
     return [(manifest.slices[row].path, manifest.slices[row].label, groups[row], f"{distance[row]:.2f}") for row in far]
 
 
