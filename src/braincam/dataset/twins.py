@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from braincam.progress import track
 TWIN = 0.87  # correlation of textures from which two slices are one; chosen by benchmarks/twins.py
 ALIKE = 0.95  # correlation of thumbnails from which two slices may be neighbours in one head
 NEIGHBOURS = 3  # per slice, mirror image and view or zoom: how many are looked at
+PROMISING = 0.6  # correlation of descriptors from which a neighbour is looked at; copies reach 0.7 and more
 LIKELY = 0.6  # correlation after rough registration from which a pair is registered finely
 DIMENSIONS = 64  # of the descriptors' principal components, for the search alone
 
@@ -41,7 +41,6 @@ _BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
 Pairs = NDArray[np.int64]  # (M, 2) row numbers, the first below the second
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,21 +207,33 @@ def _neighbours(descriptors: NDArray[np.float16], unique: NDArray[np.int64], mir
     """Each slice, perhaps mirrored, with its nearest neighbours by descriptor: in either view, and among the zooms."""
     found = []
     for place in range(descriptors.shape[1]):
-        rows = descriptors[unique, place].astype(np.float32)
-        queries = rows if place < likeness.VIEWS else descriptors[unique, 0].astype(np.float32)
-        axes = _principal_axes(rows)
-        index, _ = nearest(rows @ axes, (likeness.mirrored(queries) if mirrored else queries) @ axes, NEIGHBOURS + 1)
+        axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
+        rows = _projected(descriptors, unique, place, axes, False)
+        queries = _projected(descriptors, unique, place if place < likeness.VIEWS else 0, axes, mirrored)
+        index, products = nearest(rows, queries, NEIGHBOURS + 1)
         pairs = np.stack((np.repeat(np.arange(len(unique)), index.shape[1]), index.ravel()), 1)
-        found.append(pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])])
+        found.append(pairs[(products.ravel() >= PROMISING) & (pairs[:, 0] != pairs[:, 1])])
     pairs = unique[np.unique(np.sort(np.concatenate(found), 1), axis=0)]
     return np.asarray(pairs, np.int64)
 
 
-def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _principal_axes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     """Directions in which descriptors differ most: (N, D) → (D, R). Products change little and cost less."""
-    some = rows[:: max(1, len(rows) // 20_000)]
+    some = rows.astype(np.float32)
     _, vectors = np.linalg.eigh(some.T @ some)
     return np.ascontiguousarray(vectors[:, ::-1][:, :DIMENSIONS], np.float32)
+
+
+def _projected(
+    descriptors: NDArray[np.float16], unique: NDArray[np.int64], place: int, axes: NDArray[np.float32], mirrored: bool
+) -> NDArray[np.float32]:
+    """Descriptors of some slices along the axes, (N, R) of norm 1; a chunk at a time, to hold little in float32."""
+    parts = []
+    for chunk in _chunks(len(unique), 4096):
+        rows = descriptors[unique[chunk], place].astype(np.float32)
+        parts.append((likeness.mirrored(rows) if mirrored else rows) @ axes)
+    along = np.concatenate(parts)
+    return np.asarray(along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, mirrored: bool) -> NDArray[np.bool_]:
@@ -251,8 +262,12 @@ def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[
     similarity = np.zeros(len(pairs), np.float32)
     rough = np.zeros(len(pairs), np.float32)
     warps = likeness.unmoved(len(pairs))
-    soft = _in_chunks(len(textures), lambda rows: likeness.soften(textures[rows, 0], _ROUGH), "softening")
-    small = np.concatenate(soft)
+    small = np.empty((len(textures), _ROUGH, _ROUGH), np.float32)
+
+    def soften(rows: slice) -> None:
+        small[rows] = likeness.soften(textures[rows, 0], _ROUGH)
+
+    _in_chunks(len(textures), soften, "softening")
 
     def as_they_lie(chunk: slice) -> None:
         for view in range(likeness.VIEWS):
@@ -319,11 +334,12 @@ def _chain(keys: Sequence[str | None]) -> Pairs:
     return np.array(links, np.int64).reshape(-1, 2)
 
 
-def _in_chunks(total: int, work: Callable[[slice], Result], what: str) -> list[Result]:
+def _in_chunks(total: int, work: Callable[[slice], None], what: str) -> None:
     """Do the work for chunks of the rows, several at a time, each on one thread: else they fight for the cores."""
     chunks = _chunks(total)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
-        return list(track(pool.map(work, chunks), what, len(chunks), f"batches of {_BATCH}"))
+        for _ in track(pool.map(work, chunks), what, len(chunks), f"batches of {_BATCH}"):
+            pass
 
 
 def _chunks(total: int, size: int = _BATCH) -> list[slice]:

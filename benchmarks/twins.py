@@ -1,0 +1,133 @@
+"""How well copies are found, and how the search grows.
+
+    python benchmarks/twins.py quality DATA --truth patients.csv    recall and precision on known copies
+    python benchmarks/twins.py growth [--most 100000]               seconds and memory against the number of slices
+
+Quality: two slices with one `figshare_id` are copies, two with different ones are not; slices without one are left out.
+The threshold is set on half of the patients and scored on the other half. Growth: synthetic fingerprints, one in ten a
+copy of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+import zlib
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from braincam.dataset import twins as search
+from braincam.dataset.likeness import CELLS, ORIENTATIONS, SIDE, VIEWS, ZOOMS
+from braincam.dataset.manifest import read_folder, read_table
+from braincam.dataset.twins import Fingerprints, find_twins, fingerprint
+
+LOWEST = 0.7  # similarities below this are not looked at
+
+
+def quality(data: Path, truth: Path) -> None:
+    """Recall and precision on the half of the patients that did not set the threshold."""
+    table = {row["path"]: row for row in read_table(truth, ("path", "patient", "figshare_id"))}
+    manifest, prints, _ = fingerprint(read_folder(data))
+    known = [table[item.path]["figshare_id"] for item in manifest.slices]
+    half = [zlib.crc32(table[item.path]["patient"].encode()) % 2 for item in manifest.slices]
+    shipped, search.TWIN = search.TWIN, LOWEST
+    started = time.perf_counter()
+    found = find_twins(prints)
+    seconds = time.perf_counter() - started
+    search.TWIN = shipped
+    similarity = {(a, b): s for (a, b), s in zip(found.pairs.tolist(), found.similarity.tolist(), strict=True)}
+    by_id: dict[str, list[int]] = {}
+    for row, name in enumerate(known):
+        if name:
+            by_id.setdefault(name, []).append(row)
+    true = {pair for rows in by_id.values() for pair in combinations(rows, 2)}
+
+    def score(part: int, threshold: float) -> tuple[float, float, int]:
+        real = {pair for pair in true if half[pair[0]] == part}
+        said = {
+            pair
+            for pair, value in similarity.items()
+            if value >= threshold and known[pair[0]] and known[pair[1]] and part in (half[pair[0]], half[pair[1]])
+        }
+        return len(said & real) / len(real), len(said & real) / max(len(said), 1), len(real)
+
+    def worse(threshold: float) -> float:
+        recall, precision, _ = score(0, threshold)
+        return min(recall, precision)
+
+    thresholds = np.round(np.arange(LOWEST, 0.99, 0.01), 2)
+    best = max(map(worse, thresholds))
+    good = [float(t) for t in thresholds if worse(t) == best]
+    middle = good[len(good) // 2]
+    print(f"search: {seconds:.1f} s for {len(known)} slices")
+    print(f"first half: min(recall, precision) = {best:.4f} from {good[0]:.2f} to {good[-1]:.2f}; shipped {shipped}")
+    for name, threshold in (("set on the first half", middle), ("shipped", shipped)):
+        recall, precision, pairs = score(1, threshold)
+        print(
+            f"second half, threshold {threshold:.2f} ({name}): recall {recall:.4f}, precision {precision:.4f}", end=""
+        )
+        print(f", {pairs} pairs of copies")
+
+
+def growth(most: int) -> None:
+    """Seconds and the most memory held so far."""
+    print("| slices | seconds | seconds x N^-1.5, relative | memory, GiB |\n|---|---|---|---|")
+    first: float | None = None
+    for n in (6_250, 25_000, most):
+        prints = synthetic(n)
+        started = time.perf_counter()
+        found = find_twins(prints)
+        seconds = time.perf_counter() - started
+        first = first or seconds / n**1.5
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"| {n} | {seconds:.1f} | {seconds / n**1.5 / first:.2f} | {memory:.2f} |", flush=True)
+        if len(found.pairs) < 0.09 * n:
+            raise SystemExit(f"only {len(found.pairs)} of {n // 10} planted copies were found")
+
+
+def synthetic(n: int, seed: int = 0) -> Fingerprints:
+    """Random fingerprints of `n` slices around a few hundred kinds; every tenth is a copy of the one before."""
+    random = np.random.default_rng(seed)
+    places = VIEWS + len(ZOOMS)
+    kinds = random.normal(size=(400, places, ORIENTATIONS * CELLS**2)).astype(np.float32)
+    textures = np.empty((n, VIEWS, SIDE, SIDE), np.int8)
+    descriptors = np.empty((n, places, kinds.shape[2]), np.float16)
+    for start in range(0, n, 1000):
+        rows = slice(start, min(start + 1000, n))
+        count = rows.stop - rows.start
+        textures[rows] = random.normal(0, 24, (count, VIEWS, SIDE, SIDE)).clip(-127, 127)
+        found = kinds[random.integers(0, len(kinds), count)] + random.normal(0, 1, (count, *kinds.shape[1:]))
+        descriptors[rows] = found / np.linalg.norm(found, axis=2, keepdims=True)
+    copies = np.arange(9, n, 10)
+    textures[copies], descriptors[copies] = textures[copies - 1], descriptors[copies - 1]
+    return Fingerprints(
+        digests=tuple(map(str, range(n))),
+        textures=textures,
+        descriptors=descriptors,
+        thumbnails=random.integers(0, 256, (n, VIEWS, 32, 32), dtype=np.uint8),
+        histograms=np.zeros((n, 16), np.float32),
+        sizes=np.full((n, 2), 224),
+    )
+
+
+def main() -> None:
+    """One of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_subparsers(dest="what", required=True)
+    one = what.add_parser("quality")
+    one.add_argument("data", type=Path)
+    one.add_argument("--truth", type=Path, required=True)
+    other = what.add_parser("growth")
+    other.add_argument("--most", type=int, default=100_000)
+    options = parser.parse_args()
+    if options.what == "quality":
+        quality(options.data, options.truth)
+    else:
+        growth(options.most)
+
+
+if __name__ == "__main__":
+    main()
