@@ -77,6 +77,7 @@ def growth(most: int) -> None:
     print("| slices | seconds | seconds x N^-1.5, relative | memory, GiB |\n|---|---|---|---|")
     first: float | None = None
     for n in (6_250, 25_000, most):
+        prints = None  # let the last one go first
         prints = synthetic(n)
         started = time.perf_counter()
         found = find_twins(prints)

@@ -76,7 +76,7 @@ def audit(options: argparse.Namespace) -> int:
     from braincam.pipeline.audit import audit as run
     from braincam.printing import print_audit
 
-    result = run(options.data, options.patients, out=options.out)
+    result = run(options.data, options.patients, out=options.out, about=options.about)
     print_audit(result, options.out)
     return LEAKS if options.strict and result.leaks else OK
 
@@ -290,7 +290,10 @@ def parser() -> argparse.ArgumentParser:
         "braincam audit DATA --patients patients.csv --out out/audit", "braincam audit DATA --strict",
     )  # fmt: skip
     _data(verb)
-    verb.add_argument("--out", type=Path, metavar="DIR", help="write audit.json, audit.html, twins.csv and flags.csv")
+    verb.add_argument(
+        "--out", type=Path, metavar="DIR", help="write audit.json, audit.html, data.md, twins.csv, flags.csv"
+    )
+    verb.add_argument("--about", type=Path, metavar="FILE.md", help="words for the head of the data sheet data.md")
     verb.add_argument("--strict", action="store_true", help="exit with code 3 when a leak or a label conflict is found")
 
     verb = _verb(

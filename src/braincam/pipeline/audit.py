@@ -18,14 +18,23 @@ from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint,
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
 from braincam.files import write_json, write_text
 from braincam.progress import say
-from braincam.report.audit import write_audit_report
+from braincam.report.audit import data_sheet, write_audit_report
 
 TWIN_COLUMNS = ("path_a", "path_b", "kind", "similarity", "same_label", "same_part")
 FLAG_COLUMNS = ("path", "label", "group", "unlikeness")
 
 
-def audit(data: Path | str, patients: Path | str | None = None, *, out: Path | str | None = None) -> Audit:
-    """Audit a folder; with `out`, write `audit.json`, `audit.html`, `twins.csv` and `flags.csv` there.
+def audit(
+    data: Path | str,
+    patients: Path | str | None = None,
+    *,
+    out: Path | str | None = None,
+    about: Path | str | None = None,
+) -> Audit:
+    """Audit a folder; with `out`, write `audit.json`, `audit.html`, `data.md`, `twins.csv` and `flags.csv` there.
+
+    `data.md` is a data sheet; `about` is a Markdown file with what no program can find out (provenance, licence, what
+    must not be concluded), which is put at its head.
 
     Raises:
         DataError: the folder or the table of patients cannot be read.
@@ -39,6 +48,8 @@ def audit(data: Path | str, patients: Path | str | None = None, *, out: Path | s
     result = with_probes(result, manifest, prints, groups, files)
     if out is not None:
         write_audit(Path(out), result, manifest, prints, twins, groups)
+        words = Path(about).read_text(encoding="utf-8") if about else ""
+        write_text(Path(out) / "data.md", data_sheet(manifest.root.name, words, result))
     return result
 
 

@@ -10,6 +10,7 @@ from braincam.dataset.phantom import write_phantom
 from braincam.errors import DataError
 from braincam.explain.save import with_overlays
 from braincam.files import write_text
+from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import split
 from braincam.pipeline.train import train
 from braincam.predict import Predictor
@@ -29,12 +30,14 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
     if (out / "scans").exists() or (out / "run").exists():
         raise DataError(f"{out}: holds a demo already; remove it or choose another --out")
     scans = out / "scans"
-    print("1/4  synthetic scans: four classes, several slices per patient, with lesion masks")
+    print("1/5  synthetic scans: four classes, several slices per patient, with lesion masks")
     count = write_phantom(scans, patients=patients)
     data, table, masks = scans / "data", scans / "patients.csv", scans / "masks"
-    print(f"     {count} slices of {patients} patients\n2/4  a split that no patient and no twin straddles")
+    print(f"     {count} slices of {patients} patients\n2/5  an audit: copies, leaks, conflicts, shortcuts")
+    complaints = audit(data, table, out=out / "audit").complaints
+    print(f"     {complaints or 'no'} findings\n3/5  a split that no patient and no twin straddles")
     facts = split(data, out / "folds.csv", table)
-    print(f"     {facts['groups']} groups in five folds\n3/4  training, and judging on patients held out")
+    print(f"     {facts['groups']} groups in five folds\n4/5  training, and judging on patients held out")
     recipe = read_config(shipped("demo"), overrides)
     trained = train(
         data,
@@ -46,12 +49,13 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
         masks=masks,
         name="demo",
     )
-    print("4/4  answers with heat maps for some of the held-out scans")
+    print("5/5  answers with heat maps for some of the held-out scans")
     written = overlays(trained.folder, data, out / "overlays")
     lines = [
         "",
         *score_lines(trained.metrics),
         "",
+        f"audit     {out / 'audit' / 'audit.html'}",
         f"report    {trained.folder / 'report.html'}",
         f"curves    {trained.folder / 'curves.png'}",
         f"model     {trained.folder / 'model.onnx'}",

@@ -41,6 +41,66 @@ def write_audit_report(out: Path, manifest: Manifest, result: Audit) -> None:
     write_page(out, "audit.html", name=manifest.root.name, facts=result.facts, result=result, findings=findings)
 
 
+def data_sheet(name: str, about: str, result: Audit) -> str:
+    """What is known of a data set as Markdown: `about` in its maker's words, then what the audit counted."""
+    facts = result.facts
+    lines = [
+        f"# Data sheet: {name}",
+        "",
+        *([about.strip(), ""] if about else []),
+        "## What the audit counted",
+        "",
+        f"{facts['slices']:,} slices in {len(facts['classes'])} classes and {facts['groups']:,} groups that belong",
+        f"together by patient, bytes or likeness; the largest has {facts['largest_group']} slices.",
+        f"{facts['unreadable']} files cannot be read, {len(facts['ignored'])} files or folders were passed over.",
+        "",
+        "| class | slices | parts | patients known | slices without | groups | colour modes | mean grey, quartiles |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for label, row in facts["classes"].items():
+        lines.append(
+            f"| {label} | {row['slices']:,} | {_counts(row['by_part'])} | {row['patients_known']} | "
+            f"{row['slices_without_patient']:,} | {row['groups']} | {_counts(row['modes'])} | "
+            f"{', '.join(map(str, row['mean_intensity']))} |"
+        )
+    pairs = {kind: count for kind, count in facts["twin_pairs"].items() if kind != "all"}
+    lines += [
+        "",
+        "## Copies",
+        "",
+        f"{facts['twin_pairs']['all']:,} pairs of copies among {facts['slices_with_twin']:,} slices: {_counts(pairs)}.",
+        f"{facts['surplus_identical']} files repeat another byte by byte.",
+        "",
+        "## Findings",
+        "",
+    ]
+    for finding in result.findings:
+        lines.append(
+            f"- **{TITLES[finding.level]}: {finding.count:,} {finding.title}.** {finding.meaning} {finding.advice}"
+        )
+    if facts["probes"]:
+        lines += [
+            "",
+            "## Shortcut probes",
+            "",
+            "Classifiers that cannot see a lesion, trained and tested on different groups.",
+            "The nearest neighbour sees the whole picture, small.",
+            "",
+            "| sees | accuracy | balanced accuracy |",
+            "|---|---|---|",
+        ]
+        for probe, metrics in facts["probes"].items():
+            low, high = metrics["ci95"]["balanced_accuracy"]
+            lines.append(
+                f"| {probe} | {metrics['accuracy']:.3f} | {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {key}".strip() for key, count in numbers.items())
+
+
 def _picture(manifest: Manifest, path: str) -> tuple[bytes, str] | None:
     """A small JPEG of a slice and its name, or None where there is no picture."""
     try:
