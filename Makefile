@@ -41,6 +41,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/network_sizes.py
+	$(BIN)/python benchmarks/twins.py growth
 
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
 weights: $(READY)

@@ -175,9 +175,10 @@ def find_twins(prints: Fingerprints) -> Twins:
         pairs = _neighbours(prints.descriptors, unique, mirrored)
         alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
         similarity, moved = _compare(prints.textures, pairs, mirrored)
-        for (a, b), value, cropped in zip(pairs.tolist(), similarity.tolist(), moved.tolist(), strict=True):
-            if value >= TWIN and value > found.get((a, b), (0.0, ""))[0]:
-                found[a, b] = value, _kind(mirrored, cropped)
+        for row in np.flatnonzero(similarity >= TWIN):
+            a, b = pairs[row].tolist()
+            if similarity[row] > found.get((a, b), (0.0, ""))[0]:
+                found[a, b] = float(similarity[row]), _kind(mirrored, bool(moved[row]))
     for (a, b), fact in list(found.items()):  # what holds for one of several identical files holds for each
         found |= {(min(pair), max(pair)): fact for pair in product(copies_of[a], copies_of[b])}
     found |= dict.fromkeys([(a, b) for a, b in identical.tolist()], (1.0, "identical"))
@@ -262,7 +263,7 @@ def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[
     similarity = np.zeros(len(pairs), np.float32)
     rough = np.zeros(len(pairs), np.float32)
     warps = likeness.unmoved(len(pairs))
-    small = np.empty((len(textures), _ROUGH, _ROUGH), np.float32)
+    small = np.empty((len(textures), _ROUGH, _ROUGH), np.float16)  # to hold 100,000 slices in 2 GiB
 
     def soften(rows: slice) -> None:
         small[rows] = likeness.soften(textures[rows, 0], _ROUGH)
@@ -271,12 +272,12 @@ def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[
 
     def as_they_lie(chunk: slice) -> None:
         for view in range(likeness.VIEWS):
-            first, second = textures[pairs[chunk, 0], view], textures[pairs[chunk, 1], view]
-            second = second[..., ::-1] if mirrored else second
-            similarity[chunk] = np.maximum(similarity[chunk], likeness.correlation(first, second))
-        second = small[pairs[chunk, 1]]
+            one, other = textures[pairs[chunk, 0], view], textures[pairs[chunk, 1], view]
+            other = other[..., ::-1] if mirrored else other
+            similarity[chunk] = np.maximum(similarity[chunk], likeness.correlation(one, other))
+        first, second = (small[pairs[chunk, side]].astype(np.float32) for side in (0, 1))
         second = second[..., ::-1] if mirrored else second
-        warps[chunk], rough[chunk] = likeness.register(small[pairs[chunk, 0]], second, warps[chunk])
+        warps[chunk], rough[chunk] = likeness.register(first, second, warps[chunk])
 
     _in_chunks(len(pairs), as_they_lie, "comparing")
     chosen = np.flatnonzero((similarity < TWIN) & (rough >= LIKELY))

@@ -186,7 +186,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         of = split.get("with_known_patient") if key == "with_patient_in_training" else total
         whose = "test slices whose patient is known" if of is not total else "test slices"
         lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
-    leaking = any(split[key] for key, _ in counted if key != "seen_in_training")
+    leaking = split.get("leaks", any(split[key] for key, _ in counted if key != "seen_in_training"))
     met = bool(split.get("seen_in_training"))
     if leaking:
         colour, title = "warn", "These scores are flattered by leakage"
