@@ -167,3 +167,16 @@ def test_models_beside_the_package_are_found_by_name(
     assert "mine" in [model.path.stem for model in models()]
     assert find_model("mine").card().name == "quick"
     assert find_model(run).path == run / "model.onnx"
+
+
+def test_one_bad_file_does_not_hide_the_other_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from braincam.cli import main
+
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    monkeypatch.setenv("BRAINCAM_MODELS", str(tmp_path))
+    assert main(["models", "--format", "json"]) == 1
+    said = capsys.readouterr()
+    assert [row["name"] for row in json.loads(said.out)] == ["default"]
+    assert "broken.onnx" in said.err

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from braincam.errors import ImageError
 from braincam.predict import Prediction, Predictor
 
 FIELDS = {
@@ -211,3 +212,16 @@ def test_a_path_that_no_file_system_takes_is_a_row_and_costs_the_others_nothing(
     good = next((scans / "data").rglob("*.png"))
     rows = Predictor(run / "model.onnx").predict(["x" * 5000, good])
     assert [row.status == "error" for row in rows] == [True, False]
+
+
+def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from braincam import predict
+    from braincam.images import grey
+
+    monkeypatch.setattr(grey, "MAX_PIXELS", 1000)
+    volume = np.linspace(0, 1, 12 * 30 * 30, dtype=np.float32).reshape(12, 30, 30)
+    slices = predict._from_array(volume)
+    assert len(slices) == 12
+    assert (slices[0].pixels.min(), slices[-1].pixels.max()) == (0, 255)  # scaled as a whole
+    with pytest.raises(ImageError, match="pixels"):
+        predict._from_array(np.zeros((2, 40, 40), np.float32))

@@ -126,3 +126,12 @@ def test_slices_of_one_patient_or_one_file_share_a_group_whatever_a_split_file_s
 def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(SplitError, match="seed"):
         make_folds(["a", "b"] * 4, [str(n) for n in range(8)], 2, seed)
+
+
+def test_validation_is_cut_from_small_classes_too_and_one_group_is_refused() -> None:
+    labels = ["a"] * 20 + ["b"] * 3
+    groups = [str(number) for number in range(23)]
+    train, validation = cut_validation(labels, groups, range(23), 0.1, 0)
+    assert {labels[row] for row in train} == {labels[row] for row in validation} == {"a", "b"}
+    with pytest.raises(SplitError, match="class b is too small to cut validation"):
+        cut_validation(labels, [*groups[:20], "same", "same", "same"], range(23), 0.1, 0)

@@ -108,7 +108,7 @@ def test_resuming_with_another_recipe_or_from_nothing_is_refused(tmp_path: Path)
 
 def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AttentionCNN, "forward", lambda self, x: self.heads[0](x[:, 0, 0, :32] * math.nan))
-    with pytest.raises(TrainingError, match="not a number.*lower learning_rate"):
+    with pytest.raises(TrainingError, match="not a number; nothing is kept.*lower learning_rate"):
         run(QUICK, tmp_path)
 
 
@@ -257,3 +257,9 @@ def test_a_folder_of_that_name_does_not_hide_a_shipped_recipe(tmp_path: Path, mo
     (tmp_path / "specification").mkdir()
     monkeypatch.chdir(tmp_path)
     assert read_config(Path("specification")).image_size == 224
+
+
+@pytest.mark.parametrize("share", [0, 0.6, 0.95])
+def test_most_of_the_slices_must_be_learnt_from(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"validation_share.*at most 0\.5"):
+        TrainConfig(validation_share=share)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError
+from braincam.errors import BraincamError, ModelFileError
 from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
@@ -200,7 +200,12 @@ def models(options: argparse.Namespace) -> int:
     from braincam.model_file.zoo import models as at_hand
     from braincam.printing import with_interval
 
-    found = [(model, model.card()) for model in at_hand()]
+    found, code = [], OK
+    for model in at_hand():
+        try:
+            found.append((model, model.card()))
+        except ModelFileError as error:  # one bad file must not hide the others
+            code = _fail(str(error), SOME_FAILED)
     if options.format == "json":
         rows = [
             {
@@ -213,7 +218,7 @@ def models(options: argparse.Namespace) -> int:
             for model, card in found
         ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return OK
+        return code
     for model, card in found:
         mark = " (default)" if is_default(model) else ""
         scores = card.scores
@@ -222,7 +227,7 @@ def models(options: argparse.Namespace) -> int:
             print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
         print(f"  {model.path}  sha256 {model.sha256[:16]}")
     print(NOTICE)
-    return OK
+    return code
 
 
 def export(options: argparse.Namespace) -> int:

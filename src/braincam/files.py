@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
+def as_path(path: Path | str | None) -> Path | None:
+    """What a caller gave as a path; None stays None."""
+    return None if path is None else Path(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success it is flushed and becomes `path`, on error it is removed."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.errors import ImageError
+from braincam.images.grey import check_size, stretch_from_min_to_max
 from braincam.images.reader import GreySlice, looks_readable, read_slices, to_grey
 from braincam.model_file.card import NOTICE
 from braincam.model_file.zoo import find_model, usable_cores
@@ -251,9 +252,11 @@ def _read(source: Source | ImageError) -> list[GreySlice] | ImageError:
 def _from_array(array: NDArray[Any]) -> list[GreySlice]:
     """(H, W) or (H, W, 3) is one slice; (N, H, W) is a volume, scaled as a whole."""
     if array.ndim == 3 and array.shape[-1] not in (3, 4) and array.size:
-        n, height, width = array.shape
-        grey = to_grey(array.reshape(n * height, width)).reshape(n, height, width)
-        return [GreySlice(plane, number) for number, plane in enumerate(grey)]
+        if array.dtype.kind not in "buif":
+            to_grey(array[0])  # says what is wrong
+        check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
+        grey = array if array.dtype == np.uint8 else stretch_from_min_to_max(array)
+        return [GreySlice(np.ascontiguousarray(plane), number) for number, plane in enumerate(grey)]
     return [GreySlice(to_grey(array), None)]
 
 

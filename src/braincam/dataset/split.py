@@ -97,7 +97,16 @@ def cut_validation(
     """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
     folds = max(2, round(1 / share))
     picked_labels, picked_groups = [labels[row] for row in rows], [groups[row] for row in rows]
-    numbers = make_folds(picked_labels, picked_groups, folds, seed)
+    fewest = min(
+        (len({g for label, g in zip(picked_labels, picked_groups, strict=True) if label == name}), name)
+        for name in set(picked_labels)
+    )
+    if fewest[0] < 2:
+        raise SplitError(
+            f"class {fewest[1]} is too small to cut validation from training: expected at least 2 patients or groups "
+            "of twins outside the test part, got 1; add patients of that class"
+        )
+    numbers = make_folds(picked_labels, picked_groups, min(folds, fewest[0]), seed)
     train = [row for row, number in zip(rows, numbers, strict=True) if number != 0]
     validation = [row for row, number in zip(rows, numbers, strict=True) if number == 0]
     return train, validation

@@ -15,7 +15,7 @@ import pandas as pd
 from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
-from braincam.files import replacing, write_json
+from braincam.files import as_path, replacing, write_json
 from braincam.model_file.card import Card
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
@@ -32,15 +32,15 @@ class Evaluation:
 
 
 def evaluate(
-    data: Path,
+    data: Path | str,
     model: Path | str | None = None,
     *,
-    patients: Path | None = None,
-    split: Path | None = None,
+    patients: Path | str | None = None,
+    split: Path | str | None = None,
     fold: int | None = None,
-    masks: Path | None = None,
+    masks: Path | str | None = None,
     against: Path | str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> Evaluation:
     """Score a model on fold `fold` of `split`; without a split on Testing/ if there is one, else on everything.
 
@@ -49,6 +49,7 @@ def evaluate(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
+    data, patients, split, masks, out = Path(data), as_path(patients), as_path(split), as_path(masks), as_path(out)
     if (split is None) != (fold is None):
         raise DataError("evaluate: --split and --fold belong together; give both or neither")
     predictor = Predictor(model)

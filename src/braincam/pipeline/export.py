@@ -9,12 +9,13 @@ from braincam.errors import ModelFileError
 from braincam.model_file.export import export_onnx, load_model
 
 
-def export(model: Path, out: Path) -> dict[str, Any]:
+def export(model: Path | str, out: Path | str) -> dict[str, Any]:
     """Write the ONNX file of a safetensors model (or of a run folder that holds one), checked against PyTorch first.
 
     Raises:
         ModelFileError: the model cannot be read, `out` is no .onnx name, or the graph disagrees with PyTorch.
     """
+    model, out = Path(model), Path(out)
     source = model / "model.safetensors" if model.is_dir() else model
     if source.suffix == ".onnx":
         twin = source.with_suffix(".safetensors")

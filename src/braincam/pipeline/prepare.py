@@ -22,6 +22,7 @@ from braincam.dataset.split import (
 )
 from braincam.dataset.twins import Pairs, Unreadable, find_twins, fingerprint, group
 from braincam.errors import DataError, SplitError
+from braincam.files import as_path
 from braincam.progress import say
 
 FOLDS = 5  # without --split, the test part is fold 0 of five
@@ -108,20 +109,22 @@ def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str
     return [find(name) for name in groups]
 
 
-def split(data: Path, out: Path, patients: Path | None = None, folds: int = FOLDS, seed: int = 0) -> dict[str, Any]:
+def split(
+    data: Path | str, out: Path | str, patients: Path | str | None = None, folds: int = FOLDS, seed: int = 0
+) -> dict[str, Any]:
     """Write patient- and twin-safe folds of a labelled folder to a CSV, checked by an independent count.
 
     Raises:
         SplitError: a class has too few groups, or (a defect) the folds leak.
     """
-    found = grouped(data, patients)
+    found = grouped(Path(data), as_path(patients))
     labels = [item.label for item in found.manifest.slices]
     numbers = make_folds(labels, found.groups, folds, seed)
     for fold in range(folds):
         leak = leak_of_fold(found, numbers, fold)
         if leak.leaks:
             raise SplitError(f"fold {fold} leaks: {leak}; this is a defect of braincam, please report it")
-    write_split(out, found.manifest, found.groups, numbers)
+    write_split(Path(out), found.manifest, found.groups, numbers)
     return {
         "slices": len(labels),
         "groups": len(set(found.groups)),

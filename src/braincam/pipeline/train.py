@@ -22,7 +22,7 @@ from braincam.evaluation.calibration import conformal_thresholds, fit_temperatur
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
-from braincam.files import write_json, write_text
+from braincam.files import as_path, write_json, write_text
 from braincam.model_file.card import HASH_LENGTH, Card, short_hashes
 from braincam.model_file.export import export_onnx, network_facts, replace_card, save_model
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
@@ -52,17 +52,17 @@ class Trained:
 
 
 def train(
-    data: Path,
-    out: Path,
+    data: Path | str,
+    out: Path | str,
     *,
-    patients: Path | None = None,
-    split: Path | None = None,
+    patients: Path | str | None = None,
+    split: Path | str | None = None,
     fold: int = 0,
-    config: Path | TrainConfig | None = None,
+    config: Path | str | TrainConfig | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
     allow_leak: bool = False,
-    masks: Path | None = None,
+    masks: Path | str | None = None,
     name: str | None = None,
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
@@ -74,8 +74,9 @@ def train(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
+    data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
     started = time.perf_counter()
-    recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
     if (out / "last.ckpt").exists() and not resume:

@@ -88,8 +88,11 @@ class TrainConfig:
         for key in BELOW_ONE:
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key}: expected 0 or more and below 1, got {getattr(self, key)}")
-        if self.validation_share == 0:
-            raise ConfigError("validation_share: expected more than 0, got 0; the best epoch is chosen on it")
+        if not 0 < self.validation_share <= 0.5:
+            raise ConfigError(
+                f"validation_share: expected more than 0 and at most 0.5, got {self.validation_share}; "
+                "the best epoch is chosen on it, and the rest is what is learnt from"
+            )
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         if self.image_size % 16:

@@ -114,9 +114,12 @@ def fit(
                 report(len(labels), loss_sum / seen, correct / seen)
 
         if not torch.isfinite(loss_sum):
+            kept = (
+                f"the weights of epoch {epoch - 1} are kept in {folder / 'last.ckpt'}" if history else "nothing is kept"
+            )
             raise TrainingError(
-                f"epoch {epoch}: the training loss is not a number; the weights of epoch {epoch - 1} are kept in "
-                f"{folder / 'last.ckpt'}; lower learning_rate (now {config.learning_rate:g}), "
+                f"epoch {epoch}: the training loss is not a number; {kept}; "
+                f"lower learning_rate (now {config.learning_rate:g}), "
                 "or try --set precision=float32"
             )
         rate_per_second = seen / (time.perf_counter() - start)
