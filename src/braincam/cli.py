@@ -275,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
         verbs,
         "demo",
         demo,
-        "the whole main job on synthetic scans, in about two minutes",
+        "the whole main job on synthetic scans, in about a minute",
         "braincam demo --out demo",
     )
     verb.add_argument(
