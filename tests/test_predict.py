@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +226,19 @@ def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monke
     assert (slices[0].pixels.min(), slices[-1].pixels.max()) == (0, 255)  # scaled as a whole
     with pytest.raises(ImageError, match="pixels"):
         predict._from_array(np.zeros((2, 40, 40), np.float32))
+
+
+def test_what_was_answered_before_an_interruption_is_kept(
+    predictor: Predictor, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from braincam.printing import print_predictions
+
+    def interrupted() -> Iterator[Prediction]:
+        yield from predictor.predict(a_scan(scans))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        print_predictions(interrupted(), "json", tmp_path)
+    kept = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
+    assert kept == capsys.readouterr().out
+    assert len(kept.splitlines()) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam.dataset.manifest import Manifest
-from braincam.files import replacing
+from braincam.files import write_text
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction
 
@@ -25,18 +25,19 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
     kept: list[str] = []
     failed = 0
     show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
-    for answer in answers:
-        failed += answer.status == "error"
-        if answer.status == "error":
-            print(f"braincam: {answer.reason}", file=sys.stderr)
-        print(show(answer), flush=style == "json")
+    try:
+        for answer in answers:
+            failed += answer.status == "error"
+            if answer.status == "error":
+                print(f"braincam: {answer.reason}", file=sys.stderr)
+            print(show(answer), flush=style == "json")
+            if out:
+                kept.append(_as_json(answer))
+    finally:  # also when the user stops it: what was answered is kept
         if out:
-            kept.append(_as_json(answer))
+            write_text(out / "predictions.jsonl", "".join(f"{line}\n" for line in kept))
     if style == "table":
         print(NOTICE)
-    if out:
-        with replacing(out / "predictions.jsonl") as temporary:
-            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
     return failed
 
 

@@ -179,5 +179,7 @@ def write_results(
 
 
 def command_line() -> str:
-    """The command as it was typed, for people who want to repeat it."""
+    """The command as it was typed, for people who want to repeat it; from a program there is none."""
+    if Path(sys.argv[0]).stem not in ("braincam", "__main__"):
+        return "(called from Python)"
     return shlex.join(["braincam", *sys.argv[1:]])
