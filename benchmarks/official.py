@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from braincam.evaluation.metrics import score
-from braincam.pipeline.crossval import with_ci
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.train import baseline_answers
+from braincam.printing import with_interval
 from braincam.training.config import TrainConfig
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         cells = []
         for keep in (np.ones(len(test), bool), clean):
             metrics = score(labels[keep], probabilities[keep], classes, groups[keep])
-            cells += [with_ci(metrics, "accuracy"), with_ci(metrics["three_tumour_classes"], "accuracy")]
+            cells += [with_interval(metrics, "accuracy"), with_interval(metrics["three_tumour_classes"], "accuracy")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
     print(f"| learner | all {len(test)} | their tumours | {clean.sum()} without identical copies | their tumours |")

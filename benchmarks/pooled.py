@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from braincam.evaluation.metrics import score
-from braincam.pipeline.crossval import with_ci
+from braincam.printing import with_interval
 
 
 def main() -> None:
@@ -35,11 +35,13 @@ def main() -> None:
     for learner, rows in kept.groupby("learner", sort=False):
         labels = rows["path"].map(table["label"]).map(classes.index)
         metrics = score(labels, rows[columns].to_numpy(), classes, rows["path"].map(table["group"]))
-        print(
-            f"| {learner} | {metrics['n']} | {metrics['n_groups']} | {with_ci(metrics, 'accuracy')} | "
-            f"{with_ci(metrics, 'balanced_accuracy')} | {with_ci(metrics['three_tumour_classes'], 'accuracy')} | "
-            f"{metrics['ece']:.3f} |"
+        scores = (
+            with_interval(metrics, "accuracy"),
+            with_interval(metrics, "balanced_accuracy"),
+            with_interval(metrics["three_tumour_classes"], "accuracy"),
+            f"{metrics['ece']:.3f}",
         )
+        print(f"| {learner} | {metrics['n']} | {metrics['n_groups']} | {' | '.join(scores)} |")
 
 
 if __name__ == "__main__":

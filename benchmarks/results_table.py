@@ -7,19 +7,23 @@ Runs whose names differ only behind the last hyphen, such as official-0 and offi
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from braincam.files import read_json
+from braincam.printing import with_interval
+
 Run = tuple[str, dict[str, Any], dict[str, Any]]  # name, metrics.json, run.json
 
 
 def main(folders: list[Path]) -> None:
     """Print every table."""
-    runs: list[Run] = [(folder.name, read(folder / "metrics.json"), read(folder / "run.json")) for folder in folders]
+    runs: list[Run] = [
+        (folder.name, read_json(folder / "metrics.json"), read_json(folder / "run.json")) for folder in folders
+    ]
     table(
         "run | test slices | patients or groups | accuracy | balanced accuracy | three tumour classes | ECE",
         scores(runs),
@@ -32,24 +36,12 @@ def main(folders: list[Path]) -> None:
     print("\n".join(f"- {name}: `{run['command']}`" for name, _, run in runs))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A JSON file."""
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
-
-
 def table(header: str, rows: list[list[object]]) -> None:
     """Print a Markdown table and an empty line."""
     print(f"| {header} |\n|{'---|' * (header.count('|') + 1)}")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     print()
-
-
-def cell(block: dict[str, Any], key: str) -> str:
-    """A score with its interval."""
-    interval = block["ci95"].get(key)
-    return f"{block[key]:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def scores(runs: list[Run]) -> list[list[object]]:
@@ -60,9 +52,11 @@ def scores(runs: list[Run]) -> list[list[object]]:
         if metrics["headline"] == "all" and metrics["unseen"]["n"]:
             blocks[f"{name}, not met in training"] = metrics["unseen"]
         for title, block in blocks.items():
-            three = cell(block["three_tumour_classes"], "accuracy") if block["three_tumour_classes"]["n"] else "–"
+            three = (
+                with_interval(block["three_tumour_classes"], "accuracy") if block["three_tumour_classes"]["n"] else "–"
+            )
             ece = f"{block['ece']:.3f}"
-            accuracies = cell(block, "accuracy"), cell(block, "balanced_accuracy")
+            accuracies = with_interval(block, "accuracy"), with_interval(block, "balanced_accuracy")
             rows.append([title, block["n"], block["n_groups"], *accuracies, three, ece])
     return rows
 
@@ -93,7 +87,7 @@ def by_class(runs: list[Run]) -> list[list[object]]:
 def baselines(runs: list[Run]) -> list[list[object]]:
     """The network beside the learners that see no lesion."""
     return [
-        [name, learner, cell(block, "accuracy"), cell(block, "balanced_accuracy")]
+        [name, learner, with_interval(block, "accuracy"), with_interval(block, "balanced_accuracy")]
         for name, metrics, _ in runs
         for learner, block in {"this network": metrics, **metrics["baselines"]}.items()
     ]

@@ -323,8 +323,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _data(verb)
     _split(verb, fold=0)
-    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
-    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    _recipe(verb)
     verb.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
     verb.add_argument("--allow-leak", action="store_true", help="train on a --split that leaks; the report says so")
     verb.add_argument(
@@ -341,8 +340,7 @@ def parser() -> argparse.ArgumentParser:
     _data(verb)
     verb.add_argument("--split", type=Path, metavar="FILE.csv", help="folds (default: safe ones are made)")
     verb.add_argument("--seeds", type=_count, default=1, metavar="N", help="seeds per fold (default: 1)")
-    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
-    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    _recipe(verb)
     verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps only")
     verb.add_argument("--allow-leak", action="store_true", help="go on with a --split that leaks")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -421,6 +419,11 @@ def _count(text: str) -> int:
 def _data(verb: Any) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
+
+
+def _recipe(verb: Any) -> None:
+    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
 
 
 def _model(verb: Any) -> None:

@@ -6,8 +6,6 @@ tables written here have the columns ``path,label,patient,group,fold``.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.dataset.manifest import Manifest, class_name, read_table
 from braincam.errors import SplitError
-from braincam.files import write_text
+from braincam.files import write_csv
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
 COLUMNS = ("path", "label", "patient", "group", "fold")
@@ -172,12 +170,8 @@ def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDAr
 
 def write_split(path: Path, manifest: Manifest, groups: Sequence[str], folds: Sequence[int]) -> None:
     """Write the portable CSV: relative paths, one row per slice."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for item, name, fold in zip(manifest.slices, groups, folds, strict=True):
-        writer.writerow((item.path, item.label, item.patient or "", name, fold))
-    write_text(path, text.getvalue())
+    rows = zip(manifest.slices, groups, folds, strict=True)
+    write_csv(path, COLUMNS, ((item.path, item.label, item.patient or "", name, fold) for item, name, fold in rows))
 
 
 def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], list[int]]:

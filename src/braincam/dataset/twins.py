@@ -171,10 +171,11 @@ def find_twins(prints: Fingerprints) -> Twins:
     unique = np.array(sorted(copies_of))
     found: dict[tuple[int, int], tuple[float, str]] = {}
     alike = []
+    small = _softened(prints.textures)
     for mirrored in (False, True):
         pairs = _neighbours(prints.descriptors, unique, mirrored)
         alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
-        similarity, moved = _compare(prints.textures, pairs, mirrored)
+        similarity, moved = _compare(prints.textures, small, pairs, mirrored)
         for row in np.flatnonzero(similarity >= TWIN):
             a, b = pairs[row].tolist()
             if similarity[row] > found.get((a, b), (0.0, ""))[0]:
@@ -254,7 +255,20 @@ def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, mirrored: bool) -> NDArr
     return alike
 
 
-def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _softened(textures: NDArray[np.int8]) -> NDArray[np.float16]:
+    """Whole pictures for rough registration; in half precision, to hold 100,000 slices in 2 GiB."""
+    small = np.empty((len(textures), _ROUGH, _ROUGH), np.float16)
+
+    def soften(rows: slice) -> None:
+        small[rows] = likeness.soften(textures[rows, 0], _ROUGH)
+
+    _in_chunks(len(textures), soften, "softening")
+    return small
+
+
+def _compare(
+    textures: NDArray[np.int8], small: NDArray[np.float16], pairs: Pairs, mirrored: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """How well the textures of each pair fit, and whether one had to be moved or stretched for that.
 
     First as they lie, in either view. What is open then is registered as a whole: roughly, and finely where that
@@ -263,12 +277,6 @@ def _compare(textures: NDArray[np.int8], pairs: Pairs, mirrored: bool) -> tuple[
     similarity = np.zeros(len(pairs), np.float32)
     rough = np.zeros(len(pairs), np.float32)
     warps = likeness.unmoved(len(pairs))
-    small = np.empty((len(textures), _ROUGH, _ROUGH), np.float16)  # to hold 100,000 slices in 2 GiB
-
-    def soften(rows: slice) -> None:
-        small[rows] = likeness.soften(textures[rows, 0], _ROUGH)
-
-    _in_chunks(len(textures), soften, "softening")
 
     def as_they_lie(chunk: slice) -> None:
         for view in range(likeness.VIEWS):

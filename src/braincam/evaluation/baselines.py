@@ -72,7 +72,12 @@ def intensity_histograms(pixels: Pixels, bins: int = 16) -> Floats:
 def thumbnails(pixels: Pixels, size: int = THUMBNAIL) -> Thumbnails:
     """Area-averaged, each of mean 0 and spread 1: (N, S, S) uint8 -> (N, size, size); a flat one is 0."""
     small = [Image.fromarray(_grey(p)).resize((size, size), Image.Resampling.BOX) for p in pixels]
-    stack = np.array([np.asarray(picture) for picture in small], np.float32).reshape(-1, size, size)
+    return standardised(np.array([np.asarray(picture) for picture in small], np.float32).reshape(-1, size, size))
+
+
+def standardised(pictures: npt.NDArray[Any]) -> Thumbnails:
+    """Each of mean 0 and spread 1, a flat one 0: (N, S, S) -> (N, S, S)."""
+    stack = np.array(pictures, np.float32)
     stack -= stack.mean(axis=(1, 2), keepdims=True)
     spread = stack.std(axis=(1, 2), keepdims=True)
     np.divide(stack, spread, out=stack, where=spread > 0)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from braincam.evaluation.baselines import border_mask, gradient_boosting, nearest_neighbour
+from braincam.evaluation.baselines import border_mask, gradient_boosting, nearest_neighbour, standardised
 from braincam.evaluation.metrics import score
 
 FOLDS = 3
@@ -50,10 +50,7 @@ def probe(
     names = np.asarray(groups)
     if any(len(set(names[truth == k])) < FOLDS for k in range(len(classes))):
         return {}
-    small = thumbnails.astype(np.float32)
-    small -= small.mean((1, 2), keepdims=True)
-    spread = small.std((1, 2), keepdims=True)
-    small = np.divide(small, spread, out=np.zeros_like(small), where=spread > 0)
+    small = standardised(thumbnails)
     tables = {"file facts": file_facts, "global intensity": histograms, "border only": small[:, border_mask()]}
     answers = {name: np.zeros((len(truth), len(classes))) for name in (*tables, LOOK_UP)}
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,7 @@ from braincam.dataset.audit import UNLIKE, Audit, FileFacts, Finding, find_fault
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, group
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
-from braincam.files import write_json, write_text
+from braincam.files import as_path, write_csv, write_json, write_text
 from braincam.progress import say
 from braincam.report.audit import data_sheet, write_audit_report
 
@@ -39,7 +37,7 @@ def audit(
     Raises:
         DataError: the folder or the table of patients cannot be read.
     """
-    manifest, prints, unreadable = fingerprint(read_folder(Path(data), Path(patients) if patients else None))
+    manifest, prints, unreadable = fingerprint(read_folder(Path(data), as_path(patients)))
     twins = find_twins(prints)
     groups = group([item.patient for item in manifest.slices], prints.digests, twins)
     files = file_facts(manifest, prints)
@@ -103,8 +101,8 @@ def write_audit(
          int(slices[a].part == slices[b].part))
         for (a, b), kind, value in zip(twins.pairs.tolist(), twins.kinds, twins.similarity, strict=True)
     ]  # fmt: skip
-    _write_table(out / "twins.csv", TWIN_COLUMNS, rows)
-    _write_table(out / "flags.csv", FLAG_COLUMNS, flags(manifest, prints, groups))
+    write_csv(out / "twins.csv", TWIN_COLUMNS, rows)
+    write_csv(out / "flags.csv", FLAG_COLUMNS, flags(manifest, prints, groups))
     write_audit_report(out / "audit.html", manifest, result)
 
 
@@ -123,11 +121,3 @@ def summary(result: Audit) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in result.findings],
         **result.facts,
     }
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from braincam.errors import TrainingError
 from braincam.evaluation.metrics import score
-from braincam.files import read_json, replacing, write_json, write_text
+from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
+from braincam.printing import with_interval
 from braincam.progress import say
 from braincam.training.config import TrainConfig, read_config
-
-MACHINE = ("device", "threads", "precision", "seed")  # may differ between runs of one table
+from braincam.training.loop import check_same_recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +50,7 @@ def crossval(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
-    data, out = Path(data), Path(out)
-    patients = Path(patients) if patients else None
+    data, out, patients = Path(data), Path(out), as_path(patients)
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
     table = Path(split_file) if split_file else out / "folds.csv"
     if not split_file and not table.exists():
@@ -62,7 +60,7 @@ def crossval(
     for seed in range(seeds):
         for fold in folds:
             run = out / f"fold{fold}-seed{seed}"
-            if finished(run, recipe):
+            if finished(run, replace(recipe, seed=seed)):
                 say(f"{run.name}: finished already")
                 continue
             say(f"{run.name}: training")
@@ -75,7 +73,7 @@ def crossval(
                 config=replace(recipe, seed=seed),
                 resume=(run / "last.ckpt").exists(),
                 allow_leak=allow_leak,
-                masks=Path(masks) if masks else None,
+                masks=masks,
             )
     return sum_up(out, found, folds, seeds, recipe)
 
@@ -88,14 +86,7 @@ def finished(run: Path, recipe: TrainConfig) -> bool:
     """
     if not (run / "run.json").exists():
         return False
-    kept, asked = read_json(run / "run.json")["config"], asdict(recipe)
-    changed = [
-        key for key, value in asked.items()
-        if key not in MACHINE and kept.get(key) != (list(value) if isinstance(value, tuple) else value)
-    ]  # fmt: skip
-    if changed:
-        detail = ", ".join(f"{key} was {kept.get(key)!r}, is {asked[key]!r}" for key in changed)
-        raise TrainingError(f"{run}: holds a run of another recipe ({detail}); use a new --out folder")
+    check_same_recipe(read_json(run / "run.json")["config"], recipe, run)
     return True
 
 
@@ -184,8 +175,8 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
     for name, metrics in pooled.items():
         three = metrics.get("three_tumour_classes")
         lines.append(
-            f"| {name} | {with_ci(metrics, 'accuracy')} | {with_ci(metrics, 'balanced_accuracy')} | "
-            f"{with_ci(three, 'accuracy') if three else '–'} | {metrics['ece']:.3f} |"
+            f"| {name} | {with_interval(metrics, 'accuracy')} | {with_interval(metrics, 'balanced_accuracy')} | "
+            f"{with_interval(three, 'accuracy') if three else '–'} | {metrics['ece']:.3f} |"
         )
     own = pooled["this network"]
     times = f"{seeds} seed{'s' if seeds > 1 else ''}"
@@ -216,9 +207,3 @@ def run_line(row: dict[Any, Any]) -> str:
         f"| {row['fold']} | {row['seed']} | {row['n']} | {row['groups']} | {number('accuracy')}{interval} | "
         f"{scores} | {row['minutes']:.1f} |"
     )
-
-
-def with_ci(metrics: dict[str, Any], key: str) -> str:
-    """A score with its interval."""
-    interval = metrics["ci95"].get(key)
-    return f"{metrics[key]:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
