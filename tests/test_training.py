@@ -124,7 +124,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     logits = loop.logits_of(
         fitted.model,
         Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,))),
-        pool().pixels,
+        pool(),
         torch.float32,
     )
     kept = loop.validate(logits, pool().labels)

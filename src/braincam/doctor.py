@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from importlib.util import find_spec
+from pathlib import Path
 
 from braincam import __version__
 from braincam.errors import BraincamError
@@ -18,6 +19,8 @@ TRAIN = (
     "matplotlib",
     "sklearn",
     "scipy",
+    "threadpoolctl",
+    "platformdirs",
     "jinja2",
     "safetensors",
     "onnx",
@@ -28,7 +31,7 @@ NEEDS = {
     "predict": (),
     "models": (),
     "phantom": (),
-    "split": ("scipy", "sklearn"),
+    "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
     "train, evaluate, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
 }
@@ -45,6 +48,7 @@ def report() -> str:
     lines += ["", "would be used"]
     lines.append(f"  {'predict':<14}cpu, {usable_cores()} threads, model {_default_model()}")
     lines.append(f"  {'train':<14}{_training_device()}")
+    lines.append(f"  {'cache':<14}{_cache()}")
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
@@ -67,6 +71,21 @@ def _default_model() -> str:
         return f"{model.card().name} ({len(model.content) / 1e6:.1f} MB)"
     except BraincamError as error:
         return f"none: {error}"
+
+
+def _cache() -> str:
+    if find_spec("platformdirs") is None:
+        return "none: only the training wing keeps anything"
+    from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
+
+    folder = cache_folder()
+    if folder is None:
+        return f"off ({VARIABLE}=off)"
+    home = Path.home()
+    shown = Path("~") / folder.relative_to(home) if folder.is_relative_to(home) else folder
+    return (
+        f"{shown}, {size_of(folder) / 1e9:.1f} of at most {LIMIT / 1e9:.0f} GB ({VARIABLE}=DIR moves it, off ends it)"
+    )
 
 
 def _training_device() -> str:

@@ -42,6 +42,9 @@ _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a c
 
 Pairs = NDArray[np.int64]  # (M, 2) row numbers, the first below the second
 
+# what was done to one of two twins
+KINDS = ("identical", "copy", "mirrored", "cropped", "mirrored and cropped")
+
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
@@ -68,7 +71,7 @@ class Twins:
     """Pairs of copies, with what kind of copy each is, and looser pairs that only grouping heeds."""
 
     pairs: Pairs  # sorted
-    kinds: tuple[str, ...]  # identical, copy, mirrored, cropped, "mirrored and cropped"
+    kinds: tuple[str, ...]  # (M,) of `KINDS`
     similarity: NDArray[np.float32]  # (M,) correlation of textures; 1 for identical bytes
     alike: Pairs  # thumbnails correlate at `ALIKE` or more: perhaps slices of one head
 

@@ -19,7 +19,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.errors import DataError
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import hits, pointing_game, read_mask
-from braincam.model_file.card import HASH_LENGTH, Card, short_hash
+from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.predict import Prediction, Predictor
 from braincam.progress import track
 
@@ -46,8 +46,9 @@ def seen_before(manifest: Manifest, digests: Sequence[str], groups: Sequence[str
     `digests` are SHA-256 in hexadecimal; the card keeps their first digits.
     """
     slices, patients = set(card.seen_slices), set(card.seen_groups)
+    data = str(card.training.get("data_sha256"))
     direct = [
-        digest[:HASH_LENGTH] in slices or (item.patient is not None and short_hash(item.patient) in patients)
+        digest[:HASH_LENGTH] in slices or (item.patient is not None and patient_hash(item.patient, data) in patients)
         for digest, item in zip(digests, manifest.slices, strict=True)
     ]
     met = {name for name, hit in zip(groups, direct, strict=True) if hit}

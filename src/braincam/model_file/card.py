@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -95,12 +95,10 @@ def _check(card: Card) -> None:
         raise ValueError("temperature and thresholds must be numbers")
 
 
-def short_hash(text: str | bytes) -> str:
-    """The short hash under which a card remembers a slice's bytes or a patient's name."""
-    content = text.encode() if isinstance(text, str) else text
-    return hashlib.sha256(content).hexdigest()[:HASH_LENGTH]
+def patient_hash(name: str, data_sha256: str) -> str:
+    """The short hash under which a card remembers a patient's name.
 
-
-def short_hashes(texts: Iterable[str | bytes]) -> tuple[str, ...]:
-    """Sorted distinct short hashes."""
-    return tuple(sorted({short_hash(text) for text in texts}))
+    The training data's hash is part of it, so that two models do not show that they met the same person. A name that
+    can be guessed can still be tried.
+    """
+    return hashlib.sha256(f"{data_sha256}:{name}".encode()).hexdigest()[:HASH_LENGTH]

@@ -20,9 +20,10 @@ from braincam.dataset.split import (
     verify,
     write_split,
 )
-from braincam.dataset.twins import Pairs, Unreadable, find_twins, fingerprint, group
+from braincam.dataset.twins import Pairs, Unreadable, group
 from braincam.errors import DataError, SplitError
 from braincam.files import as_path
+from braincam.pipeline.reading import find_copies
 from braincam.progress import say
 
 FOLDS = 5  # without --split, the test part is fold 0 of five
@@ -75,19 +76,19 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     groups: list[str] | None = None
     if split_file:
         manifest, groups, folds = read_split(split_file, manifest)
-    readable, prints, unreadable = fingerprint(manifest)
-    twins = find_twins(prints)
+    copies = find_copies(manifest)
+    readable, digests, twins, unreadable = copies.manifest, copies.digests, copies.twins, copies.unreadable
     for item in unreadable:
         say(f"left out: {item.reason}")
     if groups is not None and folds is not None:
         lost = {item.path for item in unreadable}
         keep = [row for row, item in enumerate(manifest.slices) if item.path not in lost]
         groups, folds = [groups[row] for row in keep], [folds[row] for row in keep]
-        groups = merge_sharing(groups, prints.digests)
+        groups = merge_sharing(groups, digests)
         groups = merge_sharing(groups, [item.patient for item in readable.slices])
     else:
-        groups = group([item.patient for item in readable.slices], prints.digests, twins)
-    return Grouped(readable, prints.digests, groups, folds, unreadable, twins.pairs)
+        groups = group([item.patient for item in readable.slices], digests, twins)
+    return Grouped(readable, digests, groups, folds, unreadable, twins.pairs)
 
 
 def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
@@ -152,17 +153,15 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
         raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
     if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
         raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
-    readable, prints, unreadable = fingerprint(
-        manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
-    )
-    for item in unreadable:
+    copies = find_copies(manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows))
+    for item in copies.unreadable:
         say(f"left out: {item.reason}")
     slices = tuple(
-        replace(item, patient=item.patient or rows[item.path].get("patient") or None) for item in readable.slices
+        replace(item, patient=item.patient or rows[item.path].get("patient") or None) for item in copies.manifest.slices
     )
     names = sorted({row["fold"] for row in rows.values()})
     folds = [names.index(rows[item.path]["fold"]) for item in slices]
-    return replace(readable, slices=slices), verify(folds, [item.patient for item in slices], find_twins(prints).pairs)
+    return replace(copies.manifest, slices=slices), verify(folds, [item.patient for item in slices], copies.twins.pairs)
 
 
 def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:

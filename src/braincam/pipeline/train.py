@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from braincam.dataset.twins import read_one_slice
 from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.calibration import conformal_thresholds, fit_temperature
@@ -23,14 +22,15 @@ from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
 from braincam.files import as_path, write_json, write_text
-from braincam.model_file.card import HASH_LENGTH, Card, short_hashes
+from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.export import export_onnx, network_facts, replace_card, save_model
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.evaluate import command_line, judge_rows, write_results
+from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
-from braincam.progress import say, track
+from braincam.progress import say
 from braincam.training.batches import Pool, unit
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.device import describe_device, pick_device, pick_precision
@@ -196,25 +196,13 @@ def baseline_answers(
     )
 
 
-def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
-    """Decode slices once and keep them at the network's input size, as uint8."""
-    labels = found.manifest.labels
-    pixels = [
-        (preprocess.scale(torch.from_numpy(read_one_slice(found.manifest.file(row)))[None])[0][0, 0] * 255)
-        .round()
-        .to(torch.uint8)
-        for row in track(rows, "loading", len(rows), "slices")
-    ]
-    return Pool(torch.stack(pixels), torch.tensor([labels[row] for row in rows]))
-
-
 @torch.inference_mode()
-def readings(fitted: Fit, preprocess: Preprocess, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and pooled features (N, D) of uint8 slices, on the CPU in float32."""
+def readings(fitted: Fit, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and pooled features (N, D) of a pool's slices, on the CPU in float32."""
     logits, features = [], []
     network = fitted.model
     device = next(network.parameters()).device
-    for slices in pixels.split(EVALUATION_BATCH):
+    for slices in pool.pieces(EVALUATION_BATCH):
         inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
         reading = network.read(inputs)
         logits.append(reading.logits.cpu())
@@ -224,10 +212,10 @@ def readings(fitted: Fit, preprocess: Preprocess, pixels: Tensor) -> tuple[Tenso
 
 def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
     """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
-    logits, features = readings(fitted, preprocess, validation.pixels)
+    logits, features = readings(fitted, preprocess, validation)
     labels = validation.labels.numpy()
     temperature = fit_temperature(logits.numpy(), labels)
-    _, training_features = readings(fitted, preprocess, training.pixels)
+    _, training_features = readings(fitted, preprocess, training)
     classes = fitted.model.config.classes
     centres, whitening = fit_outliers(training_features.numpy(), training.labels.numpy(), classes)
     model = Deployed(
@@ -270,6 +258,8 @@ def make_card(
     network, parameters = network_facts(model.network)
     met = [*parts.train, *parts.validation]
     slices = found.manifest.slices
+    patients = {name for name in (slices[row].patient for row in met) if name is not None}
+    data_hash = found.manifest.digest()
     return Card(
         name=name,
         classes=found.manifest.classes,
@@ -278,9 +268,9 @@ def make_card(
         parameters=parameters,
         conformal_coverage=COVERAGE,
         training={
-            "data_sha256": found.manifest.digest(),
+            "data_sha256": data_hash,
             "slices": len(met),
-            "patients_known": len({slices[row].patient for row in met} - {None}),
+            "patients_known": len(patients),
             "groups": len({found.groups[row] for row in met}),
             "split": parts.describe(),
         },
@@ -289,7 +279,7 @@ def make_card(
         versions=versions(),
         created=now(),
         seen_slices=tuple(sorted({found.digests[row][:HASH_LENGTH] for row in met})),
-        seen_groups=short_hashes(patient for patient in (slices[row].patient for row in met) if patient is not None),
+        seen_groups=tuple(sorted(patient_hash(name, data_hash) for name in patients)),
         **thresholds,
     )
 

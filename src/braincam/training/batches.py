@@ -17,17 +17,37 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Labelled slices in memory, already resized and framed: they are not preprocessed again."""
+    """Labelled slices, already resized and framed: they are not preprocessed again.
 
-    pixels: Tensor  # (N, S, S) uint8
+    `store` may be shared by several pools and mapped from disk; `rows` says which of its slices are in this one.
+    """
+
+    store: Tensor  # (M, S, S) uint8
     labels: Tensor  # (N,) int64
+    rows: Tensor | None = None  # (N,) int64; None: all, in order
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Pool:
-        """The same slices on another device."""
+        """The same slices on another device; only these are copied there."""
+        if self.labels.device == device:
+            return self
         return Pool(self.pixels.to(device), self.labels.to(device))
+
+    @property
+    def pixels(self) -> Tensor:
+        """All slices, (N, S, S) uint8, in memory."""
+        return self.store if self.rows is None else self.store[self.rows]
+
+    def take(self, which: Tensor) -> Tensor:
+        """Slices by their number in this pool: (B,) → (B, S, S) uint8."""
+        return self.store[which if self.rows is None else self.rows[which]]
+
+    def pieces(self, size: int) -> Iterator[Tensor]:
+        """All slices in order, `size` at a time: (B, S, S) uint8."""
+        for which in torch.arange(len(self), device=self.labels.device).split(size):
+            yield self.take(which)
 
 
 def shuffled(pool: Pool, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -35,10 +55,10 @@ def shuffled(pool: Pool, batch_size: int, seed: int, epoch: int) -> Iterator[tup
 
     The last batch is not dropped, unless it is a single slice: batch normalisation cannot train on one.
     """
-    order = torch.randperm(len(pool), generator=generator(seed, epoch)).to(pool.pixels.device)
+    order = torch.randperm(len(pool), generator=generator(seed, epoch)).to(pool.labels.device)
     for rows in order.split(batch_size):
         if len(rows) > 1:
-            yield pool.pixels[rows], pool.labels[rows]
+            yield pool.take(rows), pool.labels[rows]
 
 
 def generator(seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -123,7 +123,7 @@ def fit(
                 "or try --set precision=float32"
             )
         rate_per_second = seen / (time.perf_counter() - start)
-        val_logits = logits_of(averaged, preprocess, validation.pixels, precision)
+        val_logits = logits_of(averaged, preprocess, validation, precision)
         row = Epoch(
             epoch=epoch,
             train_loss=(loss_sum / seen).item(),
@@ -191,13 +191,13 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
 
 
 @torch.inference_mode()
-def logits_of(model: AttentionCNN, preprocess: Preprocess, pixels: Tensor, precision: torch.dtype) -> Tensor:
-    """Logits of a pool's slices, uint8 (N, S, S), in evaluation mode: float32 (N, K)."""
+def logits_of(model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision: torch.dtype) -> Tensor:
+    """Logits of a pool's slices, in evaluation mode: float32 (N, K)."""
     model.eval()
     parts = []
-    for slices in pixels.split(EVALUATION_BATCH):
+    for slices in pool.pieces(EVALUATION_BATCH):
         inputs = preprocess.standardise(unit(slices)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+        with torch.autocast(slices.device.type, precision, enabled=precision != torch.float32):
             parts.append(model(inputs).float())
     return torch.cat(parts)
 
@@ -218,7 +218,8 @@ def digest(*pools: Pool) -> str:
     content = hashlib.sha256()
     for pool in pools:
         content.update(str(len(pool)).encode())
-        content.update(pool.pixels.cpu().numpy().tobytes())
+        for slices in pool.pieces(EVALUATION_BATCH):
+            content.update(slices.cpu().numpy().tobytes())
         content.update(pool.labels.cpu().numpy().tobytes())
     return content.hexdigest()
 

@@ -1,0 +1,149 @@
+"""What was worked out from files, kept on disk between runs: decoded slices, twins.
+
+An entry is a folder of NumPy arrays. Its key names all that the arrays depend on, contents included, so an entry cannot
+be out of date. It is filled under a temporary name and renamed: a crash leaves no half entry, and of two processes that
+make the same one, one wins. Arrays come back mapped from disk, so they may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from braincam.errors import DataError
+from braincam.progress import say
+
+VARIABLE = "BRAINCAM_CACHE"  # a folder, or "off" to keep nothing after a run
+LIMIT = 10 * 10**9  # bytes; beyond that the entries unused for longest are removed
+ABANDONED = 86_400.0  # seconds after which a temporary entry belongs to no living process
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def cache_folder() -> Path | None:
+    """Where entries are kept, for `doctor` to tell; None when the user switched it off."""
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen.lower() == "off":
+        return None
+    return Path(chosen).expanduser() if chosen else user_cache_path("braincam", appauthor=False)
+
+
+def key_of(parts: Iterable[object]) -> str:
+    """A short name for anything that prints the same: 32 hexadecimal digits."""
+    content = hashlib.sha256()
+    for part in parts:
+        content.update(repr(part).encode())
+        content.update(b"\0")
+    return content.hexdigest()[:32]
+
+
+def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
+    """The arrays of an entry by name, mapped copy-on-write; `make` writes them as ``name.npy`` into a folder.
+
+    Where nothing can be kept, the arrays live in a temporary folder until the process ends.
+
+    Raises:
+        DataError: there is no room for them anywhere.
+    """
+    folder = cache_folder()
+    if folder is not None:
+        entry = folder / f"{kind}-{key}"
+        try:
+            return _opened(entry)
+        except (OSError, ValueError):  # not there, or damaged
+            pass
+        try:
+            _fill(entry, make)
+            found = _opened(entry)
+        except OSError as error:
+            say(f"cannot keep anything in {folder} ({error.strerror}); {VARIABLE}=DIR names another place")
+        else:
+            trim(folder, LIMIT, keep=entry)
+            return found
+    entry = _passing() / f"{kind}-{key}"
+    try:
+        if not entry.exists():
+            _fill(entry, make)
+        return _opened(entry)
+    except OSError as error:
+        raise DataError(
+            f"{entry.parent}: no place for decoded slices ({error.strerror}); "
+            f"free some space, or name a folder with room by {VARIABLE}=DIR"
+        ) from error
+
+
+def _opened(entry: Path) -> Arrays:
+    paths = sorted(entry.glob("*.npy"))
+    if not paths:
+        raise FileNotFoundError(entry)
+    # copy-on-write: torch wants writable memory, and the file stays as it is
+    arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in paths}
+    os.utime(entry)
+    return arrays
+
+
+def _fill(entry: Path, make: Callable[[Path], None]) -> None:
+    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=entry.parent))
+    try:
+        make(temporary)
+        for path in temporary.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(entry, ignore_errors=True)  # damaged, or it would have been opened
+        try:
+            temporary.rename(entry)
+        except OSError:
+            if not entry.exists():  # else another process has just made it
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@cache
+def _passing() -> Path:
+    """A folder that lives as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="braincam-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def size_of(folder: Path) -> int:
+    """Bytes in all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
+    """Remove what was unused for longest until the entries fit into `limit` bytes, and what crashes left behind."""
+    entries = []
+    for path in folder.iterdir():
+        if not path.is_dir():
+            continue
+        try:
+            used = path.stat().st_mtime
+            if path.name.startswith(".making-"):
+                if time.time() - used > ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
+            elif "-" in path.name:
+                entries.append((used, size_of(path), path))
+        except OSError:  # another process was quicker
+            continue
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= limit:
+            break
+        if path != keep:
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size

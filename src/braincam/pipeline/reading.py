@@ -1,0 +1,98 @@
+"""Which slices of a folder can be read and which are twins: searched once, remembered between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from braincam.cache import cached, key_of
+from braincam.dataset.manifest import Manifest
+from braincam.dataset.twins import KINDS, Twins, Unreadable, find_twins, fingerprint, read_one_slice
+from braincam.errors import ImageError
+from braincam.progress import track
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """The readable slices of a folder and which of them are copies of each other."""
+
+    manifest: Manifest  # readable slices only
+    digests: tuple[str, ...]  # SHA-256 of each one's bytes
+    twins: Twins
+    unreadable: list[Unreadable]
+
+
+def find_copies(manifest: Manifest) -> Copies:
+    """Read every slice and search for twins, or recall what an earlier search found among the same files.
+
+    Raises:
+        DataError: no slice can be read.
+    """
+    digests = hash_files(manifest)
+    fresh: list[Copies] = []
+
+    def search(folder: Path) -> None:
+        readable, prints, unreadable = fingerprint(manifest)
+        twins = find_twins(prints)
+        fresh.append(Copies(readable, prints.digests, twins, unreadable))
+        lost = {item.path for item in unreadable}
+        np.save(folder / "readable.npy", np.array([item.path not in lost for item in manifest.slices]))
+        np.save(folder / "pairs.npy", twins.pairs)
+        np.save(folder / "kinds.npy", np.array([KINDS.index(kind) for kind in twins.kinds], np.uint8))
+        np.save(folder / "similarity.npy", twins.similarity)
+        np.save(folder / "alike.npy", twins.alike)
+
+    entry = cached("twins", key_of([*made_by("images", "dataset"), *digests]), search)
+    if fresh:
+        return fresh[0]
+    readable = entry["readable"]
+    twins = Twins(
+        entry["pairs"], tuple(KINDS[code] for code in entry["kinds"].tolist()), entry["similarity"], entry["alike"]
+    )
+    return Copies(
+        manifest.keep(np.flatnonzero(readable).tolist()),
+        tuple(digest for digest, good in zip(digests, readable, strict=True) if good),
+        twins,
+        [why_unreadable(manifest, row) for row in np.flatnonzero(~readable).tolist()],
+    )
+
+
+def hash_files(manifest: Manifest) -> list[str]:
+    """SHA-256 of each file's bytes; of one that cannot be opened, why."""
+
+    def one(row: int) -> str:
+        try:
+            return hashlib.sha256(manifest.file(row).read_bytes()).hexdigest()
+        except OSError as error:
+            return f"{manifest.slices[row].path}: {error.strerror}"
+
+    with ThreadPoolExecutor() as pool:
+        return list(track(pool.map(one, range(len(manifest.slices))), "hashing", len(manifest.slices), "slices"))
+
+
+def why_unreadable(manifest: Manifest, row: int) -> Unreadable:
+    """The reader's own words on a slice that it refused before."""
+    path = manifest.slices[row].path
+    try:
+        read_one_slice(manifest.file(row))
+    except ImageError as error:
+        return Unreadable(path, str(error))
+    return Unreadable(path, f"{manifest.file(row)}: could not be read in an earlier run; run again to include it")
+
+
+def made_by(*packages: str, libraries: Sequence[str] = ("numpy", "pillow", "scipy", "pydicom", "nibabel")) -> list[str]:
+    """What a remembered result depends on besides its input: our code and the libraries' versions."""
+    code = [
+        item.read_text(encoding="utf-8")
+        for package in packages
+        for item in sorted(files(f"braincam.{package}").iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".py")
+    ]
+    return [*code, *(f"{name} {importlib.metadata.version(name)}" for name in libraries)]
