@@ -19,7 +19,7 @@ from braincam.model_file.export import export_onnx, load_model
 from braincam.network.framing import cut, find_head, frame_around, lay_back, paste
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 
-FRAMED = PreprocessConfig(image_size=64, frame=True, mean=(0.0,), std=(1.0,))
+FRAMED = PreprocessConfig(image_size=64, frame=True, level=True, mean=(0.0,), std=(1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,28 @@ def test_a_black_margin_moves_the_frame_with_the_head(heads: Tensor, margin: tup
     assert change(frame=True) < change(frame=False) / 2
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.5, 1), st.floats(0, 1))
+def test_a_window_that_cuts_nothing_off_changes_little_of_what_the_network_sees(
+    heads: Tensor, gain: float, lift: float
+) -> None:
+    darkest = heads.amin((1, 2), keepdim=True)
+    windowed = ((heads - darkest) * gain + lift * (1 - gain) * 255).round().to(torch.uint8)
+    preprocess = Preprocess(FRAMED)
+    assert (preprocess(windowed) - preprocess(heads)).abs().mean() < 0.02  # of the bright level, rounding included
+    plain = Preprocess(replace(FRAMED, level=False))
+    if gain < 0.8 and lift > 0.2:
+        assert (plain(windowed) - plain(heads)).abs().mean() > 0.02
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.integers(24, 40), st.integers(24, 40), st.integers(0, 50), st.integers(0, 50), st.floats(0.3, 1))
+@given(
+    st.integers(24, 40),
+    st.integers(24, 40),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.floats(0.3, 1),
+)
 def test_the_frame_is_square_and_centred_on_the_head(height: int, width: int, x: int, y: int, level: float) -> None:
     picture = torch.full((1, 1, 96, 96), 0.01)
     picture[..., y : y + height, x : x + width] = level

@@ -25,15 +25,32 @@ def network(seed: int = 0, **options: object) -> AttentionCNN:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from(ATTENTIONS), st.integers(2, 7), st.sampled_from([32, 64, 112, 160]), st.integers(0, 99))
-def test_the_mean_of_a_map_is_the_logit(attention: str, classes: int, side: int, seed: int) -> None:
-    model = network(seed, attention=attention, classes=classes)
+@given(
+    st.sampled_from(ATTENTIONS),
+    st.integers(2, 7),
+    st.sampled_from([32, 64, 112, 160]),
+    st.integers(0, 99),
+    st.booleans(),
+)
+def test_the_mean_of_a_map_is_the_logit(attention: str, classes: int, side: int, seed: int, mirror: bool) -> None:
+    model = network(seed, attention=attention, classes=classes, mirror=mirror)
     x = torch.rand(2, 1, side, side)
     with torch.inference_mode():
         reading = model.read(x)
         assert torch.allclose(reading.cam.mean((2, 3)), reading.logits, atol=1e-4)
-        assert torch.allclose(model(x), reading.logits, atol=1e-5)
+        logits = (model(x) + model(x.flip(3))) / 2 if mirror else model(x)
+        assert torch.allclose(logits, reading.logits, atol=1e-5)
     assert reading.cam.shape == (2, classes, side // 4, side // 4)
+
+
+def test_a_mirrored_slice_gets_the_same_answer_and_the_mirrored_map() -> None:
+    x = torch.rand(3, 1, 64, 64)
+    with torch.inference_mode():
+        one, other = network(mirror=True).read(x), network(mirror=True).read(x.flip(3))
+        assert not torch.allclose(network(mirror=False).read(x.flip(3)).logits, one.logits, atol=1e-4)
+    assert torch.allclose(one.logits, other.logits, atol=1e-5)
+    assert torch.allclose(one.features, other.features, atol=1e-5)
+    assert torch.allclose(one.cam, other.cam.flip(3), atol=1e-4)
 
 
 def test_maps_are_28_or_finer_and_the_default_is_small() -> None:
@@ -78,7 +95,7 @@ def test_channel_attention_weighs_channels_and_spatial_attention_weighs_places()
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_maps_lie_where_the_picture_lies(pooling: str) -> None:
     """With kernels made symmetric, the map of the mirrored picture must be the mirrored map: no layer shifts."""
-    model = network(pooling=pooling)
+    model = network(pooling=pooling, mirror=False)  # the mean with the mirror image would hide a shift
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d):
@@ -126,7 +143,7 @@ def test_preprocessing_of_the_specification_is_what_torchvision_does() -> None:
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )(Image.fromarray(pixels).convert("RGB"))
-    ours = Preprocess(PreprocessConfig(image_size=224, frame=False, mean=IMAGENET_MEAN, std=IMAGENET_STD))(
+    ours = Preprocess(PreprocessConfig(image_size=224, frame=False, level=False, mean=IMAGENET_MEAN, std=IMAGENET_STD))(
         torch.from_numpy(pixels)[None]
     )[0]
     assert torch.allclose(ours, published, atol=1e-6)
@@ -135,7 +152,7 @@ def test_preprocessing_of_the_specification_is_what_torchvision_does() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(16, 400), st.integers(16, 400), st.integers(0, 255))
 def test_an_even_picture_stays_even_at_any_size(height: int, width: int, level: int) -> None:
-    preprocess = Preprocess(PreprocessConfig(image_size=64, frame=False, mean=(0.0,), std=(1.0,)))
+    preprocess = Preprocess(PreprocessConfig(image_size=64, frame=False, level=False, mean=(0.0,), std=(1.0,)))
     out = preprocess(torch.full((1, height, width), level, dtype=torch.uint8))
     assert out.shape == (1, 1, 64, 64)
     assert torch.allclose(out, torch.full_like(out, level / 255), atol=1e-5)

@@ -11,17 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from braincam.errors import ConfigError, TrainingError
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 from braincam.training import loop
-from braincam.training.batches import Pool, augment, generator, shuffled
+from braincam.training.batches import Pool, augment, generator, shrink, shuffled
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
 from braincam.training.device import pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch
 from braincam.training.loop import Fit, class_weights, fit
-from braincam.training.schedule import learning_rate_at
+from braincam.training.schedule import learning_rate_at, side_at
 
 QUICK = TrainConfig(
     network="tiny",
@@ -162,6 +163,28 @@ def test_augmentation_moves_a_head_but_never_loses_it() -> None:
     assert mass.min() > 0.4
 
 
+@pytest.mark.parametrize("side", [32, 48, 80])
+def test_shrinking_keeps_an_even_picture_and_the_mean_of_any(side: int) -> None:
+    x = torch.rand(3, 1, 80, 80, generator=torch.Generator().manual_seed(0))
+    small = shrink(x, side)
+    assert small.shape == (3, 1, side, side)
+    torch.testing.assert_close(small.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=5e-3, rtol=0)
+    torch.testing.assert_close(shrink(torch.full_like(x, 0.4), side), torch.full_like(small, 0.4))
+    library = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+    torch.testing.assert_close(small, library, atol=1e-5, rtol=0)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(2, 20).map(lambda n: 16 * n))
+def test_resolution_rises_to_the_size_that_is_judged_and_can_always_be_halved(progress: float, size: int) -> None:
+    steps = (0.625, 0.75, 0.875, 1.0)
+    side = side_at(progress, size, steps)
+    assert 32 <= side <= size
+    assert side % 16 == 0
+    assert side_at(0.99, size, steps) == size
+    assert side <= side_at(min(progress + 0.1, 0.99), size, steps)
+    assert side_at(progress, size, (1.0,)) == size
+
+
 @given(st.floats(0, 1), st.sampled_from(["constant", "cosine"]))
 def test_the_rate_never_exceeds_its_peak_nor_reaches_zero(progress: float, schedule: str) -> None:
     assert 0 < learning_rate_at(progress, 1.0, schedule) <= 1.0
@@ -170,6 +193,7 @@ def test_the_rate_never_exceeds_its_peak_nor_reaches_zero(progress: float, sched
 def test_the_shipped_specification_is_the_specification() -> None:
     config = read_config(shipped("specification"))
     assert config.image_size == 224
+    assert (config.frame, config.level, config.resolution_steps) == (False, False, (1.0,))
     assert config.mean == IMAGENET_MEAN
     assert config.std == IMAGENET_STD
     assert (config.schedule, config.weight_decay, config.ema_decay, config.label_smoothing) == (

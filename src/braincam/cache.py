@@ -62,8 +62,8 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
         entry = folder / f"{kind}-{key}"
         try:
             return _opened(entry)
-        except (OSError, ValueError):  # not there, or damaged
-            pass
+        except (OSError, ValueError):  # not there, or damaged; gone before the long work, in which another may make it
+            shutil.rmtree(entry, ignore_errors=True)
         try:
             _fill(entry, make)
             found = _opened(entry)
@@ -102,7 +102,6 @@ def _fill(entry: Path, make: Callable[[Path], None]) -> None:
         for path in temporary.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        shutil.rmtree(entry, ignore_errors=True)  # damaged, or it would have been opened
         try:
             temporary.rename(entry)
         except OSError:

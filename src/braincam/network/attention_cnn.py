@@ -42,8 +42,9 @@ class NetworkConfig:
     size: str = "small"
     attention: str = "both"
     channels: int = 1
-    dropout: float = 0.1
+    dropout: float = 0.2
     pooling: str = "attention"
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -154,10 +155,18 @@ class AttentionCNN(nn.Module):
         return torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)]).sum(0)
 
     def read(self, x: Tensor) -> Reading:
-        """(N, C, S, S) → logits, pooled features and the exact class activation maps, in one forward pass."""
-        scales = self.scales(x)
+        """(N, C, S, S) → logits, pooled features and the exact class activation maps, in one forward pass.
+
+        With `mirror`, of the slice and its mirror image, averaged: the answer to both is the same then, and the map of
+        one is the mirrored map of the other. `forward`, which trains, sees one of them.
+        """
+        scales = self.scales(torch.cat((x, x.flip(3))) if self.config.mirror else x)
         cam = self.evidence(scales)
         features = torch.cat([scale.mean((2, 3)) for scale in scales], 1)
+        if self.config.mirror:
+            n = x.shape[0]
+            cam = (cam[:n] + cam[n:].flip(3)) / 2
+            features = (features[:n] + features[n:]) / 2
         return Reading(logits=cam.mean((2, 3)), features=features, cam=cam)
 
     def evidence(self, scales: list[Tensor]) -> Tensor:

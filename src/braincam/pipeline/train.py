@@ -105,6 +105,7 @@ def train(
             channels=len(recipe.mean),
             dropout=recipe.dropout,
             pooling=recipe.pooling,
+            mirror=recipe.mirror,
         )
     )
     fitted = fit(
@@ -181,7 +182,9 @@ def announce(found: Grouped, parts: Parts, device: torch.device, precision: torc
 def preprocessing(recipe: TrainConfig) -> Preprocess:
     """What the recipe does to a slice before the network sees it."""
     return Preprocess(
-        PreprocessConfig(image_size=recipe.image_size, frame=recipe.frame, mean=recipe.mean, std=recipe.std)
+        PreprocessConfig(
+            image_size=recipe.image_size, frame=recipe.frame, level=recipe.level, mean=recipe.mean, std=recipe.std
+        )
     )
 
 

@@ -50,10 +50,12 @@ class TrainConfig:
     attention: str = "both"  # none, channel, spatial, both
     pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
     dropout: float = 0.2  # of whole channels, before the linear layers
+    mirror: bool = True  # the answer is the mean over a slice and its mirror image
     image_size: int = 128  # pixels; a multiple of 16
     frame: bool = True  # find the head and cut it out, so that the canvas carries no label
-    mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
-    std: tuple[float, ...] = (0.19,)
+    level: bool = True  # put black and tissue on one scale, so that the window carries no label
+    mean: tuple[float, ...] = (0.57,)  # one per input channel; the channels are equal
+    std: tuple[float, ...] = (0.71,)
 
     # the data
     split: str = "grouped"  # grouped: patients and twins kept apart; official: Training/ against Testing/
@@ -62,7 +64,8 @@ class TrainConfig:
     augment: str = "standard"
 
     # the optimisation
-    epochs: int = 40
+    epochs: int = 48
+    resolution_steps: tuple[float, ...] = (0.625, 0.75, 0.875, 1.0)  # shares of image_size, each for as many epochs
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
@@ -97,6 +100,11 @@ class TrainConfig:
             raise ConfigError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         if self.image_size % 16:
             raise ConfigError(f"image_size: expected a multiple of 16, got {self.image_size}")
+        if not self.resolution_steps or self.resolution_steps[-1] != 1 or not 0 < min(self.resolution_steps) <= 1:
+            raise ConfigError(
+                "resolution_steps: expected shares of image_size above 0 that end with 1, "
+                f"got {list(self.resolution_steps)}"
+            )
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise ConfigError(
                 f"mean, std: expected one positive std per mean, got {list(self.mean)} and {list(self.std)}"

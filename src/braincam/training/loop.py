@@ -22,11 +22,11 @@ from braincam.errors import TrainingError
 from braincam.network.attention_cnn import AttentionCNN
 from braincam.network.preprocess import Preprocess
 from braincam.progress import say
-from braincam.training.batches import Pool, augment, generator, shuffled, unit
+from braincam.training.batches import Pool, augment, generator, shrink, shuffled, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.config import TrainConfig
 from braincam.training.history import Epoch, best_epoch, write_history
-from braincam.training.schedule import learning_rate_at
+from braincam.training.schedule import learning_rate_at, side_at
 
 EVALUATION_BATCH = 256
 
@@ -88,6 +88,7 @@ def fit(
         correct = torch.zeros((), device=device)
         seen = 0
 
+        side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
         model.train()
         with epoch_bar(epoch, config.epochs, len(train)) as report:
             for step, (slices, labels) in enumerate(shuffled(train, config.batch_size, config.seed, epoch)):
@@ -99,7 +100,7 @@ def fit(
                 scaled = unit(slices)  # (N, 1, S, S) in [0, 1]
                 if config.augment == "standard":
                     scaled = augment(scaled, random)
-                inputs = preprocess.standardise(scaled).contiguous(memory_format=torch.channels_last)
+                inputs = preprocess.standardise(shrink(scaled, side)).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                     logits = model(inputs)
                 loss = F.cross_entropy(logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing)
@@ -139,7 +140,7 @@ def fit(
         save_checkpoint(
             folder / "last.ckpt",
             {
-                "config": {**asdict(config), "mean": list(config.mean), "std": list(config.std)},
+                "config": {key: list_if_tuple(value) for key, value in asdict(config).items()},
                 "slices": slices_hash,
                 "model": model.state_dict(),
                 "averaged": averaged.state_dict(),

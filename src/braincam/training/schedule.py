@@ -1,8 +1,9 @@
-"""Learning rates as a pure function of progress."""
+"""Learning rate and resolution as pure functions of progress."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 SCHEDULES = ("constant", "cosine")
 WARM_UP = 0.1  # share of the training spent rising to the peak
@@ -21,3 +22,13 @@ def learning_rate_at(progress: float, peak: float, schedule: str) -> float:
         return peak * max(progress / WARM_UP, FLOOR)
     fall = (progress - WARM_UP) / (1 - WARM_UP)
     return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def side_at(progress: float, image_size: int, steps: Sequence[float], multiple: int = 16, least: int = 32) -> int:
+    """Side of the training slices at `progress` in [0, 1): shares of `image_size`, each for an equal part of the time.
+
+    Rounded down to what the network can halve, `multiple`. Small pictures first cost less and teach coarse shapes
+    (progressive resizing, arXiv:1710.10196 and 2104.00298); the last step is the size that is judged.
+    """
+    share = steps[min(int(progress * len(steps)), len(steps) - 1)]
+    return min(image_size, max(least, int(image_size * share) // multiple * multiple))
