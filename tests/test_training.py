@@ -17,7 +17,7 @@ from braincam.errors import ConfigError, TrainingError
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 from braincam.training import loop
-from braincam.training.batches import Pool, augment, generator, shrink, shuffled
+from braincam.training.batches import Pool, augment, batches, generator, shrink
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
 from braincam.training.device import pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch
@@ -122,13 +122,8 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert fitted.best == min(fitted.history, key=lambda row: row.val_loss).epoch
     rows = pd.read_csv(tmp_path / "history.csv")
     assert rows["epoch"].tolist() == list(range(1, len(fitted.history) + 1))
-    logits = loop.logits_of(
-        fitted.model,
-        Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,))),
-        pool(),
-        torch.float32,
-    )
-    kept = loop.validate(logits, pool().labels)
+    preprocess = Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,)))
+    kept = loop.validate(fitted.model, preprocess, pool(), torch.float32)
     assert kept["val_loss"] == pytest.approx(fitted.history[fitted.best - 1].val_loss, rel=1e-4)
 
 
@@ -140,8 +135,8 @@ def test_class_weights_are_inverse_to_frequency() -> None:
 
 def test_every_slice_is_seen_once_per_epoch_in_an_order_that_changes() -> None:
     data = Pool(torch.arange(10, dtype=torch.uint8)[:, None, None].expand(10, 4, 4), torch.arange(10))
-    first = torch.cat([labels for _, labels in shuffled(data, 4, seed=0, epoch=1)])
-    second = torch.cat([labels for _, labels in shuffled(data, 4, seed=0, epoch=2)])
+    first = torch.cat(list(batches(data, 4, seed=0, epoch=1)))
+    second = torch.cat(list(batches(data, 4, seed=0, epoch=2)))
     assert sorted(first.tolist()) == list(range(10))
     assert first.tolist() != second.tolist()
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
@@ -26,9 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     options = parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = options.verb(options)
         return code
+    except Terminated:
+        return _fail("ended by SIGTERM; what was finished is kept", code=143)
     except BraincamError as error:
         return _fail(str(error))
     except ModuleNotFoundError as missing:
@@ -44,6 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")
+
+
+class Terminated(KeyboardInterrupt):
+    """A polite request to end: a batch system's time limit, a container's stop."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _fail(message: str, code: int = WRONG_CALL) -> int:

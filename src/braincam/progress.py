@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -20,7 +21,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None, unit: str 
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not helps():
         from tqdm import tqdm
 
         yield from tqdm(items, desc=what, total=total, unit=unit, delay=PATIENCE, leave=False, file=sys.stderr)
@@ -35,6 +36,13 @@ def track(items: Iterable[Item], what: str, total: int | None = None, unit: str 
         yield item
 
 
+def helps() -> bool:
+    """Whether ``torchrun`` started this process beside a first one, which does the talking."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def say(line: str) -> None:
-    """Print one line on stderr; stdout is kept for what machines read."""
+    """Print one line on stderr; stdout is kept for what machines read. Of several processes the first one talks."""
+    if helps():
+        return
     print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.baselines import baseline_probabilities
-from braincam.evaluation.calibration import conformal_thresholds, fit_temperature
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
-from braincam.evaluation.outliers import fit_outliers, rejection_threshold
 from braincam.files import as_path, write_json, write_text
-from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
-from braincam.model_file.export import export_onnx, network_facts, replace_card, save_model
+from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
-from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
-from braincam.pipeline.evaluate import command_line, judge_rows, write_results
+from braincam.pipeline.calibrate import calibrate
+from braincam.pipeline.evaluate import judge_rows, write_results
+from braincam.pipeline.facts import headline_scores, make_card, run_facts
 from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
 from braincam.progress import say
-from braincam.training.batches import Pool, unit
+from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.device import describe_device, pick_device, pick_precision
+from braincam.training.distributed import HelperDone, crew, own_device, restarted
 from braincam.training.history import to_frame
-from braincam.training.loop import EVALUATION_BATCH, Fit, fit
-
-FALSE_REFUSALS = 0.01  # share of real validation slices that may be refused as outliers
-COVERAGE = 0.95  # share of prediction sets that should hold the true class
+from braincam.training.loop import fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +63,8 @@ def train(
     Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
     only, to see whether the maps point at lesions.
 
+    Started by ``torchrun``, several processes train together; all but the first end with `HelperDone` after that.
+
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
@@ -79,46 +73,39 @@ def train(
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
+    resume = resume or (restarted() and (out / "last.ckpt").exists())
     if (out / "last.ckpt").exists() and not resume:
         raise TrainingError(f"{out}: holds a training already; say --resume to go on with it, or choose another --out")
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    device = pick_device(recipe.device)
+    device = own_device(pick_device(recipe.device))
     precision = pick_precision(recipe.precision, device)
 
-    found = grouped(data, patients, split)
-    kind = "file" if split is not None else recipe.split
-    parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
-    announce(found, parts, device, precision)
-    out.mkdir(parents=True, exist_ok=True)
-    if not resume:  # a refused resume must not change what the run says of itself
-        write_text(out / "config.toml", recipe.to_toml())
-
-    preprocess = preprocessing(recipe)
-    training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
-    torch.manual_seed(recipe.seed)
-    network = AttentionCNN(
-        NetworkConfig(
-            classes=len(found.manifest.classes),
-            size=recipe.network,
-            attention=recipe.attention,
-            channels=len(recipe.mean),
-            dropout=recipe.dropout,
-            pooling=recipe.pooling,
-            mirror=recipe.mirror,
+    with crew(device) as together:
+        with together.in_turn():  # the others find in the cache what the first one read
+            found = grouped(data, patients, split)
+            kind = "file" if split is not None else recipe.split
+            parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
+            preprocess = preprocessing(recipe)
+            training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
+        announce(found, parts, device, precision, together.size)
+        out.mkdir(parents=True, exist_ok=True)
+        if together.leads and not resume:  # a refused resume must not change what the run says of itself
+            write_text(out / "config.toml", recipe.to_toml())
+        fitted = fit(
+            build_network(recipe, len(found.manifest.classes)),
+            preprocess,
+            training,
+            validation,
+            recipe,
+            device=device,
+            precision=precision,
+            folder=out,
+            resume=resume,
+            crew=together,
         )
-    )
-    fitted = fit(
-        network,
-        preprocess,
-        training,
-        validation,
-        recipe,
-        device=device,
-        precision=precision,
-        folder=out,
-        resume=resume,
-    )
+        if not together.leads:
+            raise HelperDone
     training_seconds = time.perf_counter() - started
 
     model, thresholds = calibrate(fitted, preprocess, training, validation)
@@ -128,6 +115,7 @@ def train(
         training={
             **card.training,
             "device": describe_device(device),
+            "processes": together.size,
             "precision": str(precision).removeprefix("torch."),
             "seconds": round(training_seconds, 1),
             "epochs_trained": len(fitted.history),
@@ -161,7 +149,23 @@ def train(
     return Trained(out, metrics, parts.describe(), seconds)
 
 
-def announce(found: Grouped, parts: Parts, device: torch.device, precision: torch.dtype) -> None:
+def build_network(recipe: TrainConfig, classes: int) -> AttentionCNN:
+    """The untrained network of a recipe; its weights depend on the seed alone."""
+    torch.manual_seed(recipe.seed)
+    return AttentionCNN(
+        NetworkConfig(
+            classes=classes,
+            size=recipe.network,
+            attention=recipe.attention,
+            channels=len(recipe.mean),
+            dropout=recipe.dropout,
+            pooling=recipe.pooling,
+            mirror=recipe.mirror,
+        )
+    )
+
+
+def announce(found: Grouped, parts: Parts, device: torch.device, precision: torch.dtype, processes: int) -> None:
     """Say on stderr what is about to be trained on, and whether the split leaks."""
     counts = dict.fromkeys(found.manifest.classes, 0)
     for item in found.manifest.slices:
@@ -176,7 +180,8 @@ def announce(found: Grouped, parts: Parts, device: torch.device, precision: torc
         f"{made}: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test slices; "
         f"{parts.leak}"
     )
-    say(f"training on {describe_device(device)} in {str(precision).removeprefix('torch.')}")
+    times = f", {processes} processes" if processes > 1 else ""
+    say(f"training on {describe_device(device)}{times} in {str(precision).removeprefix('torch.')}")
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:
@@ -199,41 +204,6 @@ def baseline_answers(
     )
 
 
-@torch.inference_mode()
-def readings(fitted: Fit, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and pooled features (N, D) of a pool's slices, on the CPU in float32."""
-    logits, features = [], []
-    network = fitted.model
-    device = next(network.parameters()).device
-    for slices in pool.pieces(EVALUATION_BATCH):
-        inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
-        reading = network.read(inputs)
-        logits.append(reading.logits.cpu())
-        features.append(reading.features.cpu())
-    return torch.cat(logits), torch.cat(features)
-
-
-def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
-    """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
-    logits, features = readings(fitted, preprocess, validation)
-    labels = validation.labels.numpy()
-    temperature = fit_temperature(logits.numpy(), labels)
-    _, training_features = readings(fitted, preprocess, training)
-    classes = fitted.model.config.classes
-    centres, whitening = fit_outliers(training_features.numpy(), training.labels.numpy(), classes)
-    model = Deployed(
-        preprocess, fitted.model.cpu(), temperature, torch.from_numpy(centres), torch.from_numpy(whitening)
-    ).eval()
-    probabilities, outliers = (answer.numpy() for answer in model.judge(logits, features))
-    threshold = rejection_threshold(outliers, FALSE_REFUSALS)
-    return model, {
-        "temperature": temperature,
-        "outlier_threshold": threshold,
-        "outlier_false_refusals": float((outliers > threshold).mean()),
-        "conformal_thresholds": tuple(float(value) for value in conformal_thresholds(probabilities, labels, COVERAGE)),
-    }
-
-
 def baselines(
     found: Grouped, parts: Parts, judged: Judged, preprocess: Preprocess, training: Pool, validation: Pool
 ) -> dict[str, Any]:
@@ -252,89 +222,3 @@ def baselines(
     groups = np.asarray(judged.groups)[rows]
     labels = test.labels.numpy()[rows]
     return {name: score(labels, probabilities, classes, groups) for name, probabilities in answers.items()}
-
-
-def make_card(
-    name: str, found: Grouped, parts: Parts, recipe: TrainConfig, model: Deployed, thresholds: dict[str, Any]
-) -> Card:
-    """The model's facts before it has been judged."""
-    network, parameters = network_facts(model.network)
-    met = [*parts.train, *parts.validation]
-    slices = found.manifest.slices
-    patients = {name for name in (slices[row].patient for row in met) if name is not None}
-    data_hash = found.manifest.digest()
-    return Card(
-        name=name,
-        classes=found.manifest.classes,
-        preprocess=asdict(model.preprocess.config),
-        network=network,
-        parameters=parameters,
-        conformal_coverage=COVERAGE,
-        training={
-            "data_sha256": data_hash,
-            "slices": len(met),
-            "patients_known": len(patients),
-            "groups": len({found.groups[row] for row in met}),
-            "split": parts.describe(),
-        },
-        scores={},
-        recipe=asdict(recipe),
-        versions=versions(),
-        created=now(),
-        seen_slices=tuple(sorted({found.digests[row][:HASH_LENGTH] for row in met})),
-        seen_groups=tuple(sorted(patient_hash(name, data_hash) for name in patients)),
-        **thresholds,
-    )
-
-
-def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The part of the metrics that a card carries."""
-    keys = (
-        "n", "n_groups", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "three_tumour_classes",
-        "auroc_macro", "tumour_auroc", "tumour_auroc_note", "nll", "brier", "ece", "ci95", "ci95_method", "headline",
-        "status", "localisation",
-    )  # fmt: skip
-    return {key: metrics[key] for key in keys if key in metrics}
-
-
-def run_facts(
-    data: Path,
-    found: Grouped,
-    parts: Parts,
-    recipe: TrainConfig,
-    seconds: float,
-    card: Card,
-    fitted: Fit,
-) -> dict[str, Any]:
-    """`run.json`: what it takes to understand and repeat the run."""
-    return {
-        "command": command_line(),
-        "created": now(),
-        "data": str(data),
-        "data_sha256": found.manifest.digest(),
-        "unreadable": [asdict(item) for item in found.unreadable],
-        "ignored": list(found.manifest.ignored),
-        "split": parts.describe(),
-        "config": asdict(recipe),
-        "epochs_trained": len(fitted.history),
-        "best_epoch": fitted.best,
-        "stopped_early": fitted.stopped_early,
-        "seconds": round(seconds, 1),
-        "training_seconds": card.training["seconds"],
-        "device": card.training["device"],
-        "precision": card.training["precision"],
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("braincam", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn", "pillow")
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -48,26 +48,35 @@ class Pool:
         """Slices by their number in this pool: (B,) → (B, S, S) uint8."""
         return self.store[which if self.rows is None else self.rows[which]]
 
+    def part(self, which: Tensor) -> Pool:
+        """Some of the slices, by their number in this pool, as a pool."""
+        return Pool(self.store, self.labels[which], which if self.rows is None else self.rows[which])
+
     def pieces(self, size: int) -> Iterator[Tensor]:
         """All slices in order, `size` at a time: (B, S, S) uint8."""
         for which in torch.arange(len(self), device=self.labels.device).split(size):
             yield self.take(which)
 
 
-def shuffled(pool: Pool, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (N, S, S) uint8 and (N,) int64, each slice once; the order depends on seed and epoch alone.
+def batches(pool: Pool, batch_size: int, seed: int, epoch: int, least: int = 2) -> Iterator[Tensor]:
+    """Yield numbers of slices in the pool, (B,) int64, each once; the order depends on seed and epoch alone.
 
-    The last batch is not dropped, unless it is a single slice: batch normalisation cannot train on one.
+    A last batch of fewer than `least` slices is dropped: batch normalisation cannot train on one.
     """
     order = torch.randperm(len(pool), generator=generator(seed, epoch)).to(pool.labels.device)
     for rows in order.split(batch_size):
-        if len(rows) > 1:
-            yield pool.take(rows), pool.labels[rows]
+        if len(rows) >= least:
+            yield rows
 
 
-def generator(seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
+def seed_of(seed: int, epoch: int, rank: int = 0) -> int:
+    """A number of its own for each seed, epoch and process; below 2^63 for 1,000 processes."""
+    return seed * 1_000_003 + epoch + rank * 2**53
+
+
+def generator(seed: int, epoch: int, device: torch.device | str = "cpu", rank: int = 0) -> torch.Generator:
     """A fresh source of randomness for one epoch, so that a resumed run needs no stored random state."""
-    return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+    return torch.Generator(device).manual_seed(seed_of(seed, epoch, rank))
 
 
 def unit(pixels: Tensor) -> Tensor:

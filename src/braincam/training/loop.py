@@ -22,9 +22,10 @@ from braincam.errors import TrainingError
 from braincam.network.attention_cnn import AttentionCNN
 from braincam.network.preprocess import Preprocess
 from braincam.progress import say
-from braincam.training.batches import Pool, augment, generator, shrink, shuffled, unit
+from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.config import TrainConfig
+from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, write_history
 from braincam.training.schedule import learning_rate_at, side_at
 
@@ -52,20 +53,24 @@ def fit(
     precision: torch.dtype,
     folder: Path,
     resume: bool = False,
+    crew: Crew = ALONE,
 ) -> Fit:
     """Train `model`, validate after every epoch, and return it with the weights of the best epoch.
 
     After every epoch ``folder/last.ckpt`` and ``folder/history.csv`` are replaced; with `resume` the training goes on
-    from there, and on the CPU ends in the same weights as one that was never stopped.
+    from there, and on the CPU ends in the same weights as one that was never stopped. Of a `crew` the first process
+    writes, and all return the same.
 
     Raises:
-        TrainingError: the loss is not a number, or there is nothing fitting to resume from.
+        TrainingError: the loss is not a number, memory or disk ran out, or there is nothing fitting to resume from.
     """
+    if config.batch_size < 2 * crew.size:
+        raise TrainingError(f"batch_size {config.batch_size}: expected at least 2 for each of {crew.size} processes")
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     train, validation = train.to(device), validation.to(device)
-    averaged = copy.deepcopy(model).eval() if config.ema_decay else model
+    averaged = copy.deepcopy(model).eval()  # what is validated and kept
+    trained = crew.wrap(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    weights = class_weights(train.labels, model.config.classes) if config.class_weights else None
     slices_hash = digest(train, validation)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
@@ -79,81 +84,139 @@ def fit(
         history = [Epoch(**row) for row in state["history"]]
         best = state["best"]
 
-    steps = math.ceil(len(train) / config.batch_size)
     while not finished(history, config):
         epoch, start = len(history) + 1, time.perf_counter()
-        torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout
-        random = generator(config.seed, epoch, device)
-        loss_sum = torch.zeros((), device=device)
-        correct = torch.zeros((), device=device)
-        seen = 0
-
-        side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
-        model.train()
-        with epoch_bar(epoch, config.epochs, len(train)) as report:
-            for step, (slices, labels) in enumerate(shuffled(train, config.batch_size, config.seed, epoch)):
-                rate = learning_rate_at(
-                    (epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule
+        with explained(folder, epoch, config):
+            loss, accuracy = train_epoch(
+                trained, averaged, optimizer, preprocess, train, config, epoch=epoch, precision=precision, crew=crew
+            )
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"epoch {epoch}: the training loss is not a number; {kept(folder, epoch)}; "
+                    f"lower learning_rate (now {config.learning_rate:g}), or try --set precision=float32"
                 )
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                scaled = unit(slices)  # (N, 1, S, S) in [0, 1]
-                if config.augment == "standard":
-                    scaled = augment(scaled, random)
-                inputs = preprocess.standardise(shrink(scaled, side)).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    logits = model(inputs)
-                loss = F.cross_entropy(logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if averaged is not model:
-                    follow(averaged, model, min(config.ema_decay, ramp(optimizer_steps(optimizer))))
-                loss_sum += loss.detach() * len(labels)
-                correct += (logits.argmax(1) == labels).sum()
-                seen += len(labels)
-                report(len(labels), loss_sum / seen, correct / seen)
-
-        if not torch.isfinite(loss_sum):
-            kept = (
-                f"the weights of epoch {epoch - 1} are kept in {folder / 'last.ckpt'}" if history else "nothing is kept"
+            per_second = len(train) / (time.perf_counter() - start)
+            crew.share_buffers(averaged)
+            row = Epoch(
+                epoch=epoch,
+                train_loss=loss,
+                train_accuracy=accuracy,
+                **validate(averaged, preprocess, validation, precision, crew),
+                learning_rate=optimizer.param_groups[0]["lr"],
+                images_per_second=per_second,
+                seconds=time.perf_counter() - start,
             )
-            raise TrainingError(
-                f"epoch {epoch}: the training loss is not a number; {kept}; "
-                f"lower learning_rate (now {config.learning_rate:g}), "
-                "or try --set precision=float32"
-            )
-        rate_per_second = seen / (time.perf_counter() - start)
-        val_logits = logits_of(averaged, preprocess, validation, precision)
-        row = Epoch(
-            epoch=epoch,
-            train_loss=(loss_sum / seen).item(),
-            train_accuracy=(correct / seen).item(),
-            **validate(val_logits, validation.labels),
-            learning_rate=rate,
-            images_per_second=rate_per_second,
-            seconds=time.perf_counter() - start,
-        )
-        history.append(row)
-        if best_epoch(history) == epoch:
-            best = {name: value.detach().clone() for name, value in averaged.state_dict().items()}
-        save_checkpoint(
-            folder / "last.ckpt",
-            {
-                "config": {key: list_if_tuple(value) for key, value in asdict(config).items()},
-                "slices": slices_hash,
-                "model": model.state_dict(),
-                "averaged": averaged.state_dict(),
-                "best": best,
-                "optimizer": optimizer.state_dict(),
-                "history": [asdict(past) for past in history],
-            },
-        )
-        write_history(folder / "history.csv", history)
-        say(describe(row, config.epochs, best_epoch(history)))
+            history.append(row)
+            if best_epoch(history) == epoch:
+                best = {name: value.detach().clone() for name, value in averaged.state_dict().items()}
+            if crew.leads:
+                save_checkpoint(
+                    folder / "last.ckpt",
+                    {
+                        "config": {key: list_if_tuple(value) for key, value in asdict(config).items()},
+                        "slices": slices_hash,
+                        "model": model.state_dict(),
+                        "averaged": averaged.state_dict(),
+                        "best": best,
+                        "optimizer": optimizer.state_dict(),
+                        "history": [asdict(past) for past in history],
+                    },
+                )
+                write_history(folder / "history.csv", history)
+                say(describe(row, config.epochs, best_epoch(history)))
 
     averaged.load_state_dict(best)
     return Fit(averaged.float().eval(), history, best_epoch(history), len(history) < config.epochs)
+
+
+def train_epoch(
+    trained: nn.Module,
+    averaged: AttentionCNN,
+    optimizer: torch.optim.Optimizer,
+    preprocess: Preprocess,
+    train: Pool,
+    config: TrainConfig,
+    *,
+    epoch: int,
+    precision: torch.dtype,
+    crew: Crew = ALONE,
+) -> tuple[float, float]:
+    """Every training slice once: moves the weights, and the averaged ones behind them; returns loss and accuracy."""
+    device = train.labels.device
+    weights = class_weights(train.labels, averaged.config.classes) if config.class_weights else None
+    side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
+    steps = math.ceil(len(train) / config.batch_size)
+    torch.manual_seed(seed_of(config.seed, epoch, crew.rank))  # dropout
+    random = generator(config.seed, epoch, device, crew.rank)
+    sums = torch.zeros(3, device=device)  # loss, right answers, slices
+
+    trained.train()
+    with epoch_bar(epoch, config.epochs, len(train), crew.leads) as report:
+        for step, batch in enumerate(batches(train, config.batch_size, config.seed, epoch, 2 * crew.size)):
+            rate = learning_rate_at((epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            rows = crew.deal(batch)
+            labels = train.labels[rows]
+            scaled = unit(train.take(rows))  # (N, 1, S, S) in [0, 1]
+            if config.augment == "standard":
+                scaled = augment(scaled, random)
+            inputs = preprocess.standardise(shrink(scaled, side)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = trained(inputs)
+            # divided by the whole batch's weight, so that the sum over a crew is the batch's mean
+            weight = len(batch) if weights is None else weights[train.labels[batch]].sum()
+            loss = F.cross_entropy(
+                logits.float(), labels, weight=weights, label_smoothing=config.label_smoothing, reduction="sum"
+            ) / weight  # fmt: skip
+            optimizer.zero_grad()
+            (loss * crew.size).backward()
+            optimizer.step()
+            follow(averaged, trained, min(config.ema_decay, ramp(optimizer_steps(optimizer))))
+            right = (logits.argmax(1) == labels).sum()
+            sums += torch.stack((loss.detach() * len(batch), right, right.new_tensor(len(labels))))
+            report(len(batch), sums)
+    loss_sum, right_sum, seen = crew.total(sums).tolist()
+    return loss_sum / seen, right_sum / seen
+
+
+def kept(folder: Path, epoch: int) -> str:
+    """What is left of a training that ended within `epoch`."""
+    if epoch == 1:
+        return "nothing is kept of its first epoch"
+    return f"all up to epoch {epoch - 1} is kept in {folder / 'last.ckpt'}"
+
+
+@contextmanager
+def explained(folder: Path, epoch: int, config: TrainConfig) -> Iterator[None]:
+    """Say, of whatever ends an epoch from outside, what is kept and which knob helps.
+
+    Raises:
+        TrainingError: in place of an error of the disk or the memory.
+    """
+    go_on = f"{kept(folder, epoch)}; the same command with --resume goes on from there"
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped in epoch {epoch}: {go_on}")
+        raise
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: the disk failed in epoch {epoch} ({error.strerror or error}); {go_on}, once there is room"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"epoch {epoch}: out of memory; {kept(folder, epoch)}; lower batch_size (now {config.batch_size}) or "
+            f"image_size (now {config.image_size}), and train into a new folder"
+        ) from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has a kind of error for it; the CPU's and MPS' allocators only say so."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def finished(history: list[Epoch], config: TrainConfig) -> bool:
@@ -195,7 +258,7 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
 def logits_of(model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision: torch.dtype) -> Tensor:
     """Logits of a pool's slices, in evaluation mode: float32 (N, K)."""
     model.eval()
-    parts = []
+    parts = [torch.empty(0, model.config.classes, device=pool.labels.device)]
     for slices in pool.pieces(EVALUATION_BATCH):
         inputs = preprocess.standardise(unit(slices)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(slices.device.type, precision, enabled=precision != torch.float32):
@@ -203,14 +266,29 @@ def logits_of(model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision
     return torch.cat(parts)
 
 
-def validate(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Validation figures of one epoch; classes absent from validation do not enter the balanced accuracy."""
-    predicted = logits.argmax(1)
-    recalls = [(predicted[labels == k] == k).float().mean() for k in labels.unique()]
+def validate(
+    model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision: torch.dtype, crew: Crew = ALONE
+) -> dict[str, float]:
+    """Validation figures of one epoch, added up over a crew; absent classes do not enter the balanced accuracy."""
+    mine = pool.part(crew.deal(torch.arange(len(pool), device=pool.labels.device)))
+    logits = logits_of(model, preprocess, mine, precision)
+    classes = logits.shape[1]
+    right = logits.argmax(1) == mine.labels
+    loss = F.cross_entropy(logits, mine.labels, reduction="sum")
+    counts = torch.cat(
+        (
+            loss[None],
+            torch.bincount(mine.labels[right], minlength=classes),
+            torch.bincount(mine.labels, minlength=classes),
+        )
+    )
+    counts = crew.total(counts).cpu()
+    right_of, number_of = counts[1 : 1 + classes], counts[1 + classes :]
+    present = number_of > 0
     return {
-        "val_loss": F.cross_entropy(logits, labels).item(),
-        "val_accuracy": (predicted == labels).float().mean().item(),
-        "val_balanced_accuracy": torch.stack(recalls).mean().item(),
+        "val_loss": (counts[0] / number_of.sum()).item(),
+        "val_accuracy": (right_of.sum() / number_of.sum()).item(),
+        "val_balanced_accuracy": (right_of[present] / number_of[present]).mean().item(),
     }
 
 
@@ -262,19 +340,20 @@ def describe(row: Epoch, epochs: int, best: int) -> str:
 
 
 @contextmanager
-def epoch_bar(epoch: int, epochs: int, slices: int) -> Iterator[Callable[[int, Tensor, Tensor], None]]:
+def epoch_bar(epoch: int, epochs: int, slices: int, leads: bool) -> Iterator[Callable[[int, Tensor], None]]:
     """A bar for one epoch in a terminal; silent elsewhere, where each epoch's line says enough."""
     with tqdm(
         total=slices,
         desc=f"epoch {epoch}/{epochs}",
         unit="image",
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not (leads and sys.stderr.isatty()),
     ) as bar:
 
-        def report(done: int, loss: Tensor, accuracy: Tensor) -> None:
+        def report(done: int, sums: Tensor) -> None:
             if not bar.disable:
-                bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+                loss, right, seen = sums.tolist()
+                bar.set_postfix(loss=f"{loss / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
                 bar.update(done)
 
         yield report

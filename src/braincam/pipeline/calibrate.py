@@ -1,0 +1,53 @@
+"""From a trained network to one that decides: temperature, conformal thresholds, outlier score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from braincam.evaluation.calibration import conformal_thresholds, fit_temperature
+from braincam.evaluation.outliers import fit_outliers, rejection_threshold
+from braincam.network.exportable import Deployed
+from braincam.network.preprocess import Preprocess
+from braincam.training.batches import Pool, unit
+from braincam.training.loop import EVALUATION_BATCH, Fit
+
+FALSE_REFUSALS = 0.01  # share of real validation slices that may be refused as outliers
+COVERAGE = 0.95  # share of prediction sets that should hold the true class
+
+
+@torch.inference_mode()
+def readings(fitted: Fit, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and pooled features (N, D) of a pool's slices, on the CPU in float32."""
+    logits, features = [], []
+    network = fitted.model
+    device = next(network.parameters()).device
+    for slices in pool.pieces(EVALUATION_BATCH):
+        inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
+        reading = network.read(inputs)
+        logits.append(reading.logits.cpu())
+        features.append(reading.features.cpu())
+    return torch.cat(logits), torch.cat(features)
+
+
+def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
+    """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
+    logits, features = readings(fitted, preprocess, validation)
+    labels = validation.labels.numpy()
+    temperature = fit_temperature(logits.numpy(), labels)
+    _, training_features = readings(fitted, preprocess, training)
+    classes = fitted.model.config.classes
+    centres, whitening = fit_outliers(training_features.numpy(), training.labels.numpy(), classes)
+    model = Deployed(
+        preprocess, fitted.model.cpu(), temperature, torch.from_numpy(centres), torch.from_numpy(whitening)
+    ).eval()
+    probabilities, outliers = (answer.numpy() for answer in model.judge(logits, features))
+    threshold = rejection_threshold(outliers, FALSE_REFUSALS)
+    return model, {
+        "temperature": temperature,
+        "outlier_threshold": threshold,
+        "outlier_false_refusals": float((outliers > threshold).mean()),
+        "conformal_thresholds": tuple(float(value) for value in conformal_thresholds(probabilities, labels, COVERAGE)),
+    }

@@ -1,0 +1,107 @@
+"""What a card and ``run.json`` say of a training: what it was made from, by which recipe, on which machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
+from braincam.model_file.export import network_facts
+from braincam.network.exportable import Deployed
+from braincam.pipeline.calibrate import COVERAGE
+from braincam.pipeline.evaluate import command_line
+from braincam.pipeline.prepare import Grouped, Parts
+from braincam.training.config import TrainConfig
+from braincam.training.loop import Fit
+
+
+def make_card(
+    name: str, found: Grouped, parts: Parts, recipe: TrainConfig, model: Deployed, thresholds: dict[str, Any]
+) -> Card:
+    """The model's facts before it has been judged."""
+    network, parameters = network_facts(model.network)
+    met = [*parts.train, *parts.validation]
+    slices = found.manifest.slices
+    patients = {name for name in (slices[row].patient for row in met) if name is not None}
+    data_hash = found.manifest.digest()
+    return Card(
+        name=name,
+        classes=found.manifest.classes,
+        preprocess=asdict(model.preprocess.config),
+        network=network,
+        parameters=parameters,
+        conformal_coverage=COVERAGE,
+        training={
+            "data_sha256": data_hash,
+            "slices": len(met),
+            "patients_known": len(patients),
+            "groups": len({found.groups[row] for row in met}),
+            "split": parts.describe(),
+        },
+        scores={},
+        recipe=asdict(recipe),
+        versions=versions(),
+        created=now(),
+        seen_slices=tuple(sorted({found.digests[row][:HASH_LENGTH] for row in met})),
+        seen_groups=tuple(sorted(patient_hash(name, data_hash) for name in patients)),
+        **thresholds,
+    )
+
+
+def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The part of the metrics that a card carries."""
+    keys = (
+        "n", "n_groups", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "three_tumour_classes",
+        "auroc_macro", "tumour_auroc", "tumour_auroc_note", "nll", "brier", "ece", "ci95", "ci95_method", "headline",
+        "status", "localisation",
+    )  # fmt: skip
+    return {key: metrics[key] for key in keys if key in metrics}
+
+
+def run_facts(
+    data: Path,
+    found: Grouped,
+    parts: Parts,
+    recipe: TrainConfig,
+    seconds: float,
+    card: Card,
+    fitted: Fit,
+) -> dict[str, Any]:
+    """`run.json`: what it takes to understand and repeat the run."""
+    return {
+        "command": command_line(),
+        "created": now(),
+        "data": str(data),
+        "data_sha256": found.manifest.digest(),
+        "unreadable": [asdict(item) for item in found.unreadable],
+        "ignored": list(found.manifest.ignored),
+        "split": parts.describe(),
+        "config": asdict(recipe),
+        "epochs_trained": len(fitted.history),
+        "best_epoch": fitted.best,
+        "stopped_early": fitted.stopped_early,
+        "seconds": round(seconds, 1),
+        "training_seconds": card.training["seconds"],
+        "device": card.training["device"],
+        "precision": card.training["precision"],
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("braincam", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn", "pillow")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
