@@ -60,7 +60,7 @@ def one_epoch(together: Crew) -> tuple[list[Tensor], tuple[float, float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=CONFIG.learning_rate)
     figures = train_epoch(
         together.wrap(model, torch.device("cpu")), averaged, optimizer,  # type: ignore[arg-type]
-        Preprocess(PREPROCESS), pool(), CONFIG, epoch=1, precision=torch.float32, crew=together,
+        Preprocess(PREPROCESS), pool(), CONFIG, epoch=1, side=32, precision=torch.float32, crew=together,
     )  # fmt: skip
     return [value.detach() for value in model.parameters()], figures
 

@@ -143,16 +143,16 @@ def test_preprocessing_of_the_specification_is_what_torchvision_does() -> None:
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )(Image.fromarray(pixels).convert("RGB"))
-    ours = Preprocess(PreprocessConfig(image_size=224, frame=False, level=False, mean=IMAGENET_MEAN, std=IMAGENET_STD))(
-        torch.from_numpy(pixels)[None]
-    )[0]
+    ours = Preprocess(
+        PreprocessConfig(image_size=224, frame=False, subtract_black=False, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    )(torch.from_numpy(pixels)[None])[0]
     assert torch.allclose(ours, published, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(16, 400), st.integers(16, 400), st.integers(0, 255))
 def test_an_even_picture_stays_even_at_any_size(height: int, width: int, level: int) -> None:
-    preprocess = Preprocess(PreprocessConfig(image_size=64, frame=False, level=False, mean=(0.0,), std=(1.0,)))
+    preprocess = Preprocess(PreprocessConfig(image_size=64, frame=False, subtract_black=False, mean=(0.0,), std=(1.0,)))
     out = preprocess(torch.full((1, height, width), level, dtype=torch.uint8))
     assert out.shape == (1, 1, 64, 64)
     assert torch.allclose(out, torch.full_like(out, level / 255), atol=1e-5)

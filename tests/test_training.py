@@ -115,7 +115,9 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path: Path, monkeypat
 
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     """A rate far too high makes the loss rise; patience then ends the run, and the best weights come back."""
-    config = replace(QUICK, epochs=50, patience=2, learning_rate=0.5, schedule="constant", ema_decay=0.0)
+    config = replace(
+        QUICK, epochs=50, patience=2, learning_rate=0.5, schedule="constant", ema_decay=0.0, resolution_steps=(1.0,)
+    )
     fitted = run(config, tmp_path)
     assert fitted.stopped_early
     assert len(fitted.history) == fitted.best + 2
@@ -188,7 +190,7 @@ def test_the_rate_never_exceeds_its_peak_nor_reaches_zero(progress: float, sched
 def test_the_shipped_specification_is_the_specification() -> None:
     config = read_config(shipped("specification"))
     assert config.image_size == 224
-    assert (config.frame, config.level, config.resolution_steps) == (False, False, (1.0,))
+    assert (config.frame, config.subtract_black, config.resolution_steps) == (False, False, (1.0,))
     assert config.mean == IMAGENET_MEAN
     assert config.std == IMAGENET_STD
     assert (config.schedule, config.weight_decay, config.ema_decay, config.label_smoothing) == (
@@ -242,14 +244,30 @@ def test_devices_and_precisions_are_picked_or_refused_in_words() -> None:
     assert pick_precision("auto", torch.device("mps")) is torch.float32
 
 
-def test_the_first_of_equal_epochs_is_best() -> None:
-    def row(epoch: int, loss: float) -> Epoch:
-        return Epoch(
-            epoch=epoch, train_loss=1, train_accuracy=0, val_loss=loss, val_accuracy=0, val_balanced_accuracy=0,
-            learning_rate=0, images_per_second=0, seconds=0,
-        )  # fmt: skip
+def row(epoch: int, loss: float, side: int = 128) -> Epoch:
+    return Epoch(
+        epoch=epoch,
+        side=side,
+        train_loss=1,
+        train_accuracy=0,
+        val_loss=loss,
+        val_accuracy=0,
+        val_balanced_accuracy=0,
+        learning_rate=0,
+        images_per_second=0,
+        seconds=0,
+    )
 
+
+def test_the_first_of_equal_epochs_at_full_size_is_best() -> None:
     assert best_epoch([row(1, 0.5), row(2, 0.3), row(3, 0.3)]) == 2
+    assert best_epoch([row(1, 0.1, side=96), row(2, 0.3), row(3, 0.2)]) == 3
+
+
+def test_patience_does_not_end_a_training_before_full_size() -> None:
+    config = replace(QUICK, epochs=8, patience=1, resolution_steps=(0.5, 1.0))
+    worse = [row(n, float(n)) for n in range(1, 9)]
+    assert [loop.finished(worse[:n], config) for n in range(9)] == [False] * 5 + [True] * 4
 
 
 def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def build(card: Card, centres: Tensor, whitening: Tensor) -> Deployed:
     preprocess = PreprocessConfig(
         image_size=card.preprocess["image_size"],
         frame=card.preprocess.get("frame", False),  # absent from the cards of the first models
-        level=card.preprocess["level"],
+        subtract_black=card.preprocess["subtract_black"],
         mean=tuple(card.preprocess["mean"]),
         std=tuple(card.preprocess["std"]),
     )

@@ -11,22 +11,21 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from braincam.network.framing import bright_level, cut, find_head, frame_around, paste
+from braincam.network.framing import cut, find_head, frame_around, paste
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-DARKEST = 0.02  # bright level below which a slice is left dark, noise being all it has
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """Input size, framing, levels and standardisation; as many means as there are equal input channels."""
+    """Input size, black, framing and standardisation; as many means as there are equal input channels."""
 
     image_size: int = 128
     frame: bool = True  # cut out the head; without it the whole canvas is squeezed into the square
-    level: bool = True  # black at zero, tissue at one; without it grey values are taken as they come
-    mean: tuple[float, ...] = (0.57,)
-    std: tuple[float, ...] = (0.71,)
+    subtract_black: bool = True  # the darkest grey becomes zero; without it grey values are taken as they come
+    mean: tuple[float, ...] = (0.18,)
+    std: tuple[float, ...] = (0.19,)
 
 
 class Preprocess(nn.Module):
@@ -35,8 +34,8 @@ class Preprocess(nn.Module):
     First the geometry (`scale`: resize with torchvision, bilinear and anti-aliased, and frame the head), then the
     intensities (`standardise`). The halves are public: training keeps scaled slices and augments between the two.
 
-    With `level`, a window that is wider, narrower or lifts black off zero gives nearly the same input: the darkest
-    grey is taken away before the head is looked for, and what is framed is divided by its typical bright level.
+    With `subtract_black`, a window that lifts black off zero gives the same input: the darkest grey is taken away
+    before the head is looked for.
     """
 
     def __init__(self, config: PreprocessConfig):
@@ -50,7 +49,7 @@ class Preprocess(nn.Module):
     def scale(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Uint8 (N, H, W) in 0..255 → float32 (N, 1, S, S) in [0, 1], and the frames (N, 4) they were cut from."""
         resized: Tensor = self._resize(slices.unsqueeze(1))
-        if self.config.level:
+        if self.config.subtract_black:
             resized = resized - resized.amin((2, 3), keepdim=True)
         if not self.config.frame:
             whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=resized.device)
@@ -60,8 +59,6 @@ class Preprocess(nn.Module):
 
     def standardise(self, scaled: Tensor) -> Tensor:
         """Float32 (N, 1, S, S) in [0, 1] → float32 (N, C, S, S), C equal channels standardised one by one."""
-        if self.config.level:
-            scaled = scaled / bright_level(scaled).clamp_min(DARKEST)[:, None, None, None]
         standardised: Tensor = self._normalise(scaled.expand(-1, len(self.config.mean), -1, -1))
         return standardised
 

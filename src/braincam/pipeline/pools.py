@@ -40,7 +40,7 @@ def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
             store[chunk] = pixels
         store.flush()
 
-    geometry = (side, preprocess.config.frame, preprocess.config.level)  # means and spreads are applied later
+    geometry = (side, preprocess.config.frame, preprocess.config.subtract_black)  # means and spreads are applied later
     recipe = made_by("images", "network", libraries=("numpy", "pillow", "pydicom", "nibabel", "torch", "torchvision"))
     pixels = cached("slices", key_of([*recipe, geometry, *found.digests]), make)["pixels"]
     labels = found.manifest.labels

@@ -188,7 +188,11 @@ def preprocessing(recipe: TrainConfig) -> Preprocess:
     """What the recipe does to a slice before the network sees it."""
     return Preprocess(
         PreprocessConfig(
-            image_size=recipe.image_size, frame=recipe.frame, level=recipe.level, mean=recipe.mean, std=recipe.std
+            image_size=recipe.image_size,
+            frame=recipe.frame,
+            subtract_black=recipe.subtract_black,
+            mean=recipe.mean,
+            std=recipe.std,
         )
     )
 

@@ -15,9 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-COARSEST = 0.4  # share of the side: the lowest resolution that augmentation shows
-RESOLUTIONS = 8
-
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -88,7 +85,7 @@ def augment(x: Tensor, random: torch.Generator) -> Tensor:
     """Vary what differs between heads and scanners: float32 (N, 1, S, S) in [0, 1] → same.
 
     Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift
-    (± 8 %), window, gamma and gain, smooth brightness field, resolution and noise. Labels survive all of them; an
+    (± 8 %), window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an
     up-down mirror is left out because heads do not come that way.
     """
     x = _move(x, random)
@@ -111,13 +108,6 @@ def _resizing(before: int, after: int) -> Tensor:
     return F.interpolate(torch.eye(before)[None, None], size, mode="bilinear", antialias=True, align_corners=False)[
         0, 0
     ]
-
-
-@cache
-def _resolutions(side: int) -> Tensor:
-    """Losing resolution along one axis, from none to that of a picture of `COARSEST` the side: (R, side, side)."""
-    sides = torch.linspace(COARSEST * side, side, RESOLUTIONS).round().int().tolist()
-    return torch.stack([_resizing(small, side) @ _resizing(side, small) for small in sides])
 
 
 def _uniform(n: int, low: float, high: float, like: Tensor, random: torch.Generator) -> Tensor:
@@ -149,8 +139,8 @@ def _recolour(x: Tensor, random: torch.Generator) -> Tensor:
     def per_slice(low: float, high: float) -> Tensor:
         return _uniform(n, low, high, x, random)[:, None, None, None]
 
-    black = per_slice(-0.1, 0.15).clamp_min(0)  # many slices lose their darkest greys, as a higher window takes them
-    gamma = torch.exp(per_slice(-0.5, 0.5))
+    black = per_slice(-0.15, 0.15).clamp_min(0)  # half of the slices lose their darkest greys, as a higher window does
+    gamma = torch.exp(per_slice(-0.4, 0.4))
     gain = per_slice(0.75, 1.25)
     x = ((x - black).clamp_min(1e-4) ** gamma) * gain
     # a smooth field over the slice, as coils leave it: four random corners, blended
@@ -161,11 +151,9 @@ def _recolour(x: Tensor, random: torch.Generator) -> Tensor:
 
 def _degrade(x: Tensor, random: torch.Generator) -> Tensor:
     n = len(x)
-    lossy = _resolutions(x.shape[-1]).to(x)
-    # two thirds of the slices stay as sharp as they are
-    which = torch.randint(0, 3 * len(lossy), (n,), generator=random, device=x.device).clamp_max(len(lossy) - 1)
-    rows = lossy[which][:, None]  # (N, 1, S, S)
-    x = rows @ x @ rows.mT
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    share = _uniform(n, -1, 0.8, x, random).clamp_min(0)[:, None, None, None]  # half of the slices stay sharp
+    x = torch.lerp(x, blurred, share)
     strength = _uniform(n, -0.03, 0.05, x, random).clamp_min(0)[:, None, None, None]
     noise = torch.randn(x.shape, generator=random, device=x.device)
     return (x + strength * noise).clamp(0, 1)

@@ -53,9 +53,9 @@ class TrainConfig:
     mirror: bool = True  # the answer is the mean over a slice and its mirror image
     image_size: int = 128  # pixels; a multiple of 16
     frame: bool = True  # find the head and cut it out, so that the canvas carries no label
-    level: bool = True  # put black and tissue on one scale, so that the window carries no label
-    mean: tuple[float, ...] = (0.57,)  # one per input channel; the channels are equal
-    std: tuple[float, ...] = (0.71,)
+    subtract_black: bool = True  # the darkest grey becomes zero, so that a window that lifts it carries no label
+    mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
+    std: tuple[float, ...] = (0.19,)
 
     # the data
     split: str = "grouped"  # grouped: patients and twins kept apart; official: Training/ against Testing/
@@ -64,7 +64,7 @@ class TrainConfig:
     augment: str = "standard"
 
     # the optimisation
-    epochs: int = 48
+    epochs: int = 40
     resolution_steps: tuple[float, ...] = (0.625, 0.75, 0.875, 1.0)  # shares of image_size, each for as many epochs
     batch_size: int = 64
     learning_rate: float = 2e-3

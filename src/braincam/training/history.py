@@ -16,6 +16,7 @@ class Epoch:
     """One row of ``history.csv``. Losses are cross-entropies in nats, accuracies shares of 1."""
 
     epoch: int  # from 1
+    side: int  # pixels of the training slices; validation is always at full size
     train_loss: float
     train_accuracy: float  # on augmented slices, while the weights move
     val_loss: float  # plain cross-entropy, without label smoothing
@@ -27,8 +28,11 @@ class Epoch:
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:
-    """The epoch whose weights are kept: lowest validation loss, the first of equals."""
-    return min(history, key=lambda row: (row.val_loss, row.epoch)).epoch
+    """The epoch whose weights are kept: lowest validation loss among those of the largest slices, the first of equals.
+
+    An epoch on smaller slices may be luckier on a small validation part, but it has not seen what will be judged.
+    """
+    return min(history, key=lambda row: (-row.side, row.val_loss, row.epoch)).epoch
 
 
 def to_frame(history: Sequence[Epoch]) -> pd.DataFrame:

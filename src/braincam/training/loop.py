@@ -87,8 +87,18 @@ def fit(
     while not finished(history, config):
         epoch, start = len(history) + 1, time.perf_counter()
         with explained(folder, epoch, config):
+            side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
             loss, accuracy = train_epoch(
-                trained, averaged, optimizer, preprocess, train, config, epoch=epoch, precision=precision, crew=crew
+                trained,
+                averaged,
+                optimizer,
+                preprocess,
+                train,
+                config,
+                epoch=epoch,
+                side=side,
+                precision=precision,
+                crew=crew,
             )
             if not math.isfinite(loss):
                 raise TrainingError(
@@ -99,6 +109,7 @@ def fit(
             crew.share_buffers(averaged)
             row = Epoch(
                 epoch=epoch,
+                side=side,
                 train_loss=loss,
                 train_accuracy=accuracy,
                 **validate(averaged, preprocess, validation, precision, crew),
@@ -138,13 +149,16 @@ def train_epoch(
     config: TrainConfig,
     *,
     epoch: int,
+    side: int,
     precision: torch.dtype,
     crew: Crew = ALONE,
 ) -> tuple[float, float]:
-    """Every training slice once: moves the weights, and the averaged ones behind them; returns loss and accuracy."""
+    """Every training slice once, at `side` pixels: moves the weights, and the averaged ones behind them.
+
+    Returns loss and accuracy.
+    """
     device = train.labels.device
     weights = class_weights(train.labels, averaged.config.classes) if config.class_weights else None
-    side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
     steps = math.ceil(len(train) / config.batch_size)
     torch.manual_seed(seed_of(config.seed, epoch, crew.rank))  # dropout
     random = generator(config.seed, epoch, device, crew.rank)
@@ -220,11 +234,13 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def finished(history: list[Epoch], config: TrainConfig) -> bool:
-    """All epochs done, or `patience` epochs without a lower validation loss."""
+    """All epochs done, or at full size `patience` epochs without a lower validation loss."""
     if not history:
         return False
     stale = history[-1].epoch - best_epoch(history)
-    return len(history) >= config.epochs or (config.patience > 0 and stale >= config.patience)
+    steps = len(config.resolution_steps)
+    at_full_size = (len(history) - 1) * steps >= config.epochs * (steps - 1)
+    return len(history) >= config.epochs or (at_full_size and 0 < config.patience <= stale)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
