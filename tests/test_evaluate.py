@@ -91,6 +91,7 @@ def test_a_model_against_itself_differs_by_nothing(run: Path, scans: Path) -> No
     metrics = evaluate(scans / "data", run, patients=scans / "patients.csv", against=run).metrics
     assert metrics["against"]["accuracy"] == 0
     assert metrics["against"]["mcnemar_p"] == 1
+    assert metrics["against"]["b_sha256"][:8] in metrics["against"]["b"]  # two equal names would tell nothing
     assert not any(metrics["against"]["excludes_zero"].values())
 
 

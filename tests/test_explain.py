@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,20 @@ from PIL import Image
 from braincam import cli
 from braincam.errors import ConfigError, ModelFileError
 from braincam.explain.cam import METHODS, torchcam_map, with_torchcam
+from braincam.explain.save import with_overlays
 from braincam.model_file.export import load_model
 from braincam.predict import Predictor
+
+
+def test_pictures_keep_the_whole_uid_and_do_not_overwrite_each_other_where_case_is_ignored(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    picture = next(iter((scans / "data" / "pituitary").iterdir()))
+    answer = next(item for item in Predictor(run).predict(picture.parent) if item.label is not None)
+    names = ["a/1.2.840.113", "a/1.2.840.114", "a/Scan.PNG", "b/scan.png", "c/brain.nii.gz"]
+    answers = [replace(answer, path=name, slice=7 if "nii" in name else None) for name in names]
+    written = [Path(item.overlay or "").name for item in with_overlays(answers, tmp_path)]
+    assert written == ["1.2.840.113.png", "1.2.840.114.png", "Scan.png", "scan_2.png", "brain-007.png"]
 
 
 def test_overlays_and_lines_are_written_and_agree(

@@ -276,7 +276,7 @@ def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> No
     assert read_config(Path("specification")) == read_config(shipped("specification"))
 
 
-@pytest.mark.parametrize("override", ["weight_decay=nan", "learning_rate=inf", "seed=4294967296"])
+@pytest.mark.parametrize("override", ["weight_decay=nan", "learning_rate=inf", "mean=[nan]", "seed=4294967296"])
 def test_numbers_that_cannot_be_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         read_config(None, [override])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from braincam.explain.overlay import overlay
 from braincam.files import replacing
+from braincam.images import SUFFIXES
 from braincam.predict import Prediction
 
 
@@ -33,13 +34,17 @@ def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = Tru
 
 
 def _free_name(answer: Prediction, taken: set[str]) -> str:
-    """The picture's name, made from the slice's; numbered where two slices share one."""
-    stem = Path(answer.path).name.removesuffix(".gz")
-    stem = Path(stem).stem if not answer.path.startswith("<") else answer.path.strip("<>")
+    """The picture's name, made from the slice's; numbered where two slices share one, also on disks blind to case.
+
+    Only known endings are taken off: the last part of a DICOM UID is none.
+    """
+    stem = Path(answer.path).name.strip("<>").removesuffix(".gz")
+    if Path(stem).suffix.lower() in SUFFIXES:
+        stem = Path(stem).stem
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2
-    while name in taken:
+    while name.casefold() in taken:
         name, number = f"{stem}_{number}", number + 1
-    taken.add(name)
+    taken.add(name.casefold())
     return name

@@ -141,9 +141,12 @@ def compare(judged: Judged, first: Predictor, second: Predictor, found: Grouped,
         other.probabilities[fresh],
         np.asarray(judged.groups)[fresh],
     )
+    names = [predictor.card.name for predictor in (first, second)]
+    if names[0] == names[1]:  # two seeds of one recipe, say: the files' hashes tell them apart
+        names = [f"{predictor.card.name} ({predictor.file.sha256[:8]})" for predictor in (first, second)]
     return {
-        "a": first.card.name,
-        "b": second.card.name,
+        "a": names[0],
+        "b": names[1],
         "b_sha256": second.file.sha256,
         **difference,
     }

@@ -114,8 +114,9 @@ class TrainConfig:
         if self.seed >= 2**32:
             raise ConfigError(f"seed: expected less than 2^32, got {self.seed}")
         for key, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{key}: expected a finite number, got {value}")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ConfigError(f"{key}: expected a finite number, got {number}")
 
     def to_toml(self) -> str:
         """The config as TOML that `read_config` reads back to an equal config."""
