@@ -242,3 +242,39 @@ def test_what_was_answered_before_an_interruption_is_kept(
     kept = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
     assert kept == capsys.readouterr().out
     assert len(kept.splitlines()) == 1
+
+
+def test_a_slice_on_which_the_graph_fails_is_a_row_and_costs_the_others_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(run)
+    sound = predictor.answer
+
+    def fails(slices: np.ndarray, *, cam: bool = True) -> object:
+        if (slices[:, 0, 0] == 7).any():
+            raise RuntimeError("bad allocation\nsomewhere deep")
+        return sound(slices, cam=cam)
+
+    monkeypatch.setattr(predictor, "answer", fails)
+    slices = np.random.default_rng(0).integers(8, 200, (5, 64, 64), dtype=np.uint8)
+    slices[2, 0, 0] = 7
+    rows = predictor.predict(slices)
+    assert [row.status == "error" for row in rows] == [False, False, True, False, False]
+    assert [row.slice for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[2].reason is not None
+    assert "64 x 64" in rows[2].reason
+    assert "deep" not in rows[2].reason
+
+
+def test_large_slices_are_not_held_in_large_batches(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(run)
+    sound, sizes = predictor.answer, []
+
+    def counted(slices: np.ndarray, *, cam: bool = True) -> object:
+        sizes.append(len(slices))
+        return sound(slices, cam=cam)
+
+    monkeypatch.setattr(predictor, "answer", counted)
+    monkeypatch.setattr("braincam.predict.BATCH_PIXELS", 3 * 40 * 40)
+    assert len(predictor.predict(np.random.default_rng(0).integers(0, 255, (7, 40, 40), dtype=np.uint8))) == 7
+    assert sizes == [3, 3, 1]

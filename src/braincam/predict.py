@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from braincam.model_file.card import NOTICE
 from braincam.model_file.zoo import find_model, usable_cores
 
 BATCH = 16  # slices of one size answered together
+BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
@@ -93,7 +94,7 @@ class Predictor:
         for path, outcome in _decoded(expand(sources)):
             slices = outcome if isinstance(outcome, list) else []
             for item in slices:
-                if waiting and (len(waiting) == BATCH or waiting[0][1].pixels.shape != item.pixels.shape):
+                if waiting and not _joins(waiting, item):
                     yield from self._judge(waiting, cam)
                     waiting = []
                 waiting.append((path, item))
@@ -112,7 +113,18 @@ class Predictor:
     def _judge(self, batch: list[tuple[str, GreySlice]], cam: bool) -> Iterator[Prediction]:
         if not batch:
             return
-        answer = self.answer(np.stack([item.pixels for _, item in batch]), cam=cam)
+        try:
+            answer = self.answer(np.stack([item.pixels for _, item in batch]), cam=cam)
+        except Exception as error:  # memory, or one of ONNX Runtime's kinds, which share no public base
+            if len(batch) > 1:  # what one slice is to blame for does not cost the others their answers
+                for one in batch:
+                    yield from self._judge([one], cam)
+            else:
+                path, item = batch[0]
+                size = " x ".join(map(str, item.pixels.shape[::-1]))
+                reason = f"{path}: the model failed on this slice of {size} pixels ({str(error).splitlines()[0]})"
+                yield replace(self._error(path, f"{reason}; free some memory, or export it smaller"), slice=item.index)
+            return
         for row, (path, item) in enumerate(batch):
             yield self._decide(
                 path,
@@ -188,6 +200,16 @@ class Predictor:
             overlay=None,
             model=self._model,
         )
+
+
+def _joins(batch: list[tuple[str, GreySlice]], item: GreySlice) -> bool:
+    """Whether a slice can be answered together with those that wait."""
+    shape = item.pixels.shape
+    return (
+        batch[0][1].pixels.shape == shape
+        and len(batch) < BATCH
+        and (len(batch) + 1) * shape[0] * shape[1] <= BATCH_PIXELS
+    )
 
 
 def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
