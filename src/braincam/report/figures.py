@@ -46,7 +46,10 @@ STYLE: Any = {
     "ytick.color": SOFT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "legend.frameon": False,
+    "legend.frameon": True,  # without an edge: lines go behind the words, not through them
+    "legend.facecolor": "white",
+    "legend.edgecolor": "none",
+    "legend.framealpha": 1.0,
     "lines.linewidth": 1.9,
     "figure.facecolor": "white",
     "text.parse_math": False,  # a class may be called "a$b$c"
