@@ -30,7 +30,7 @@ NUMBERS = np.arange(12).reshape(3, 4)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "kept"
     monkeypatch.setenv("BRAINCAM_CACHE", str(place))
-    return place
+    return place / "braincam"
 
 
 def write(place: Path) -> None:
@@ -117,6 +117,9 @@ def test_what_was_unused_for_longest_goes_first_and_old_leavings_with_it(folder:
     for number in range(3):
         cached("some", str(number), write)
         os.utime(folder / f"some-{number}", (1000 + number, 1000 + number))
+    foreign = folder.parent / "holiday-photos"
+    foreign.mkdir()
+    os.utime(foreign, (0, 0))
     left, other = folder / ".making-old", folder / "readme.txt"
     left.mkdir()
     os.utime(left, (0, time.time() - 2 * cache.ABANDONED))
@@ -125,6 +128,7 @@ def test_what_was_unused_for_longest_goes_first_and_old_leavings_with_it(folder:
     cached("some", "0", refuse)  # used again: now the youngest
     trim(folder, 2 * size)
     assert sorted(path.name for path in folder.iterdir()) == ["readme.txt", "some-0", "some-2"]
+    assert foreign.exists()
 
 
 def test_keys_tell_lists_apart() -> None:
@@ -149,6 +153,11 @@ def test_twins_are_searched_once_per_content(scans: Path, folder: Path, monkeypa
     assert first.digests == second.digests
     assert len(second.unreadable) == 1
     assert str(moved) in second.unreadable[0].reason  # today's path, not the one of the first search
+
+    with monkeypatch.context() as patch:  # a refusal that has passed is not held against a slice
+        patch.setattr(reading, "why_unreadable", lambda *_: None)
+        with pytest.raises(AssertionError, match="searched again"):
+            find_copies(read_folder(moved))
 
     changed = moved / first.manifest.slices[0].path
     changed.write_bytes((moved / first.manifest.slices[3].path).read_bytes())

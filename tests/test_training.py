@@ -174,6 +174,8 @@ def test_shrinking_keeps_an_even_picture_and_the_mean_of_any(side: int) -> None:
 @given(st.floats(0, 1, exclude_max=True), st.integers(2, 20).map(lambda n: 16 * n))
 def test_resolution_rises_to_the_size_that_is_judged_and_can_always_be_halved(progress: float, size: int) -> None:
     steps = (0.625, 0.75, 0.875, 1.0)
+    for epochs in (1, 2, 3, 7, 40):
+        assert side_at(epochs / epochs, size, steps) == size  # however few epochs, the last is at full size
     side = side_at(progress, size, steps)
     assert 32 <= side <= size
     assert side % 16 == 0

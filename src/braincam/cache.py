@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get(VARIABLE, "")
     if chosen.lower() == "off":
         return None
-    return Path(chosen).expanduser() if chosen else user_cache_path("braincam", appauthor=False)
+    # a folder of our own within the chosen one: what else lies there is never counted and never removed
+    return Path(chosen).expanduser() / "braincam" if chosen else user_cache_path("braincam", appauthor=False)
 
 
 def key_of(parts: Iterable[object]) -> str:
@@ -62,8 +64,9 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
         entry = folder / f"{kind}-{key}"
         try:
             return _opened(entry)
-        except (OSError, ValueError):  # not there, or damaged; gone before the long work, in which another may make it
-            shutil.rmtree(entry, ignore_errors=True)
+        except (OSError, ValueError):
+            if entry.exists():  # damaged; gone before the long work, in which another process may make it
+                _remove(entry)
         try:
             _fill(entry, make)
             found = _opened(entry)
@@ -82,6 +85,23 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
             f"{entry.parent}: no place for decoded slices ({error.strerror}); "
             f"free some space, or name a folder with room by {VARIABLE}=DIR"
         ) from error
+
+
+def forget(kind: str, key: str) -> None:
+    """Remove an entry that turned out to be untrue."""
+    for folder in (cache_folder(), _passing()):
+        if folder is not None and (folder / f"{kind}-{key}").exists():
+            _remove(folder / f"{kind}-{key}")
+
+
+def _remove(entry: Path) -> None:
+    """In one step for everybody else: half an entry must not be taken for a whole one."""
+    gone = entry.with_name(f".making-{uuid4().hex}")
+    try:
+        entry.rename(gone)
+    except OSError:  # another process was quicker, or (on Windows) still reads it
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _opened(entry: Path) -> Arrays:
@@ -144,5 +164,5 @@ def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
         if total <= limit:
             break
         if path != keep:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             total -= size

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+    if options.verb is not train and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _fail("only train can be run by several processes; start this verb without torchrun")
     try:
         code: int = options.verb(options)
         return code

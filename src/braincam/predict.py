@@ -122,8 +122,12 @@ class Predictor:
             else:
                 path, item = batch[0]
                 size = " x ".join(map(str, item.pixels.shape[::-1]))
-                reason = f"{path}: the model failed on this slice of {size} pixels ({str(error).splitlines()[0]})"
-                yield replace(self._error(path, f"{reason}; free some memory, or export it smaller"), slice=item.index)
+                what = (str(error) or type(error).__name__).splitlines()[0]
+                reason = (
+                    f"{path}: the model failed on this slice of {size} pixels ({what}); "
+                    "free some memory, or export it smaller"
+                )
+                yield replace(self._error(path, reason), slice=item.index)
             return
         for row, (path, item) in enumerate(batch):
             yield self._decide(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,16 +29,18 @@ def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
     """Some of a folder's slices, as `Preprocess.scale` gives them in uint8.
 
     The first call decodes the whole folder; later ones, also in other runs, find it on disk. The pool is mapped from
-    there: it may be larger than memory.
+    there, and read as it is needed.
     """
     side = preprocess.config.image_size
     total = len(found.manifest.slices)
 
     def make(folder: Path) -> None:
-        store = open_memmap(folder / "pixels.npy", "w+", np.uint8, (total, side, side))
-        for chunk, pixels in track(scaled(found, preprocess), "decoding", -(-total // _CHUNK), "batches"):
-            store[chunk] = pixels
-        store.flush()
+        # written as it comes, not through a mapping: there a full disk would end the process without a word
+        with (folder / "pixels.npy").open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (total, side, side)}
+            write_array_header_1_0(file, header)
+            for pixels in track(scaled(found, preprocess), "decoding", -(-total // _CHUNK), "batches"):
+                file.write(pixels.tobytes())
 
     geometry = (side, preprocess.config.frame, preprocess.config.subtract_black)  # means and spreads are applied later
     recipe = made_by("images", "network", libraries=("numpy", "pillow", "pydicom", "nibabel", "torch", "torchvision"))
@@ -47,8 +49,8 @@ def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
     return Pool(torch.from_numpy(pixels), torch.tensor([labels[row] for row in rows]), torch.tensor(rows))
 
 
-def scaled(found: Grouped, preprocess: Preprocess) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-    """Chunks of rows with their slices at the network's input size, (M, S, S) uint8."""
+def scaled(found: Grouped, preprocess: Preprocess) -> Iterator[NDArray[np.uint8]]:
+    """All slices in order at the network's input size, (M, S, S) uint8 at a time."""
     total, side = len(found.manifest.slices), preprocess.config.image_size
     with ThreadPoolExecutor() as pool:
         for start in range(0, total, _CHUNK):
@@ -63,7 +65,7 @@ def scaled(found: Grouped, preprocess: Preprocess) -> Iterator[tuple[slice, NDAr
                 for places in (same[first : first + step] for first in range(0, len(same), step)):
                     slices = torch.from_numpy(np.stack([decoded[place] for place in places]))
                     out[places] = to_bytes(preprocess.scale(slices)[0])
-            yield slice(rows.start, rows.stop), out
+            yield out
 
 
 def to_bytes(scaled_slices: Tensor) -> NDArray[np.uint8]:

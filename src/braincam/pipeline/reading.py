@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from braincam.cache import cached, key_of
+from braincam.cache import cached, forget, key_of
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.twins import KINDS, Twins, Unreadable, find_twins, fingerprint, read_one_slice
 from braincam.errors import ImageError
@@ -49,10 +49,15 @@ def find_copies(manifest: Manifest) -> Copies:
         np.save(folder / "similarity.npy", twins.similarity)
         np.save(folder / "alike.npy", twins.alike)
 
-    entry = cached("twins", key_of([*made_by("images", "dataset"), *digests]), search)
+    key = key_of([*made_by("images", "dataset"), *digests])
+    entry = cached("twins", key, search)
     if fresh:
         return fresh[0]
     readable = entry["readable"]
+    unreadable = [why_unreadable(manifest, row) for row in np.flatnonzero(~readable).tolist()]
+    if None in unreadable:  # a passing trouble of the disk or the memory, or a decoder that has been installed since
+        forget("twins", key)
+        return find_copies(manifest)
     twins = Twins(
         entry["pairs"], tuple(KINDS[code] for code in entry["kinds"].tolist()), entry["similarity"], entry["alike"]
     )
@@ -60,7 +65,7 @@ def find_copies(manifest: Manifest) -> Copies:
         manifest.keep(np.flatnonzero(readable).tolist()),
         tuple(digest for digest, good in zip(digests, readable, strict=True) if good),
         twins,
-        [why_unreadable(manifest, row) for row in np.flatnonzero(~readable).tolist()],
+        [item for item in unreadable if item is not None],
     )
 
 
@@ -77,14 +82,13 @@ def hash_files(manifest: Manifest) -> list[str]:
         return list(track(pool.map(one, range(len(manifest.slices))), "hashing", len(manifest.slices), "slices"))
 
 
-def why_unreadable(manifest: Manifest, row: int) -> Unreadable:
-    """The reader's own words on a slice that it refused before."""
-    path = manifest.slices[row].path
+def why_unreadable(manifest: Manifest, row: int) -> Unreadable | None:
+    """The reader's own words on a slice that it refused before; None where it no longer does."""
     try:
         read_one_slice(manifest.file(row))
     except ImageError as error:
-        return Unreadable(path, str(error))
-    return Unreadable(path, f"{manifest.file(row)}: could not be read in an earlier run; run again to include it")
+        return Unreadable(manifest.slices[row].path, str(error))
+    return None
 
 
 def made_by(*packages: str, libraries: Sequence[str] = ("numpy", "pillow", "scipy", "pydicom", "nibabel")) -> list[str]:

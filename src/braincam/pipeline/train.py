@@ -28,7 +28,7 @@ from braincam.progress import say
 from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.distributed import HelperDone, crew, own_device, restarted
+from braincam.training.distributed import HelperDone, crew, launch, own_device, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import fit
 
@@ -73,7 +73,9 @@ def train(
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
-    resume = resume or (restarted() and (out / "last.ckpt").exists())
+    marker = out / ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
+    began_with = marker.read_text(encoding="utf-8") if marker.exists() else None
+    resume = resume or (restarted(began_with) and (out / "last.ckpt").exists())
     if (out / "last.ckpt").exists() and not resume:
         raise TrainingError(f"{out}: holds a training already; say --resume to go on with it, or choose another --out")
     if recipe.threads:
@@ -92,6 +94,8 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         if together.leads and not resume:  # a refused resume must not change what the run says of itself
             write_text(out / "config.toml", recipe.to_toml())
+        if together.leads and (name_of_launch := launch()):
+            write_text(marker, name_of_launch)
         fitted = fit(
             build_network(recipe, len(found.manifest.classes)),
             preprocess,

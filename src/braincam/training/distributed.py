@@ -85,9 +85,18 @@ class Crew:
 ALONE = Crew()
 
 
-def restarted() -> bool:
-    """Whether ``torchrun --max-restarts`` has started this process again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def launch() -> str | None:
+    """What ``torchrun`` calls the launch that this process belongs to, over all its restarts; None without it."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def restarted(began_with: str | None) -> bool:
+    """Whether this is a later attempt of the launch that began a run.
+
+    Not every machine counts a restart, so the name of the launch decides; "none" is every unnamed launch's.
+    """
+    counted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return began_with is not None and began_with == launch() and (counted or began_with != "none")
 
 
 @contextmanager
@@ -145,9 +154,18 @@ def agree(store: Store, rank: int, size: int) -> str:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The device of this process: on CUDA each process of a machine takes another one."""
-    if str(device) != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The device of this process: on CUDA each process of a machine takes another one.
+
+    Raises:
+        ConfigError: there are more processes than devices, or one device was named for all.
+    """
+    if device.type != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
+    if str(device) != "cuda" or local_rank() >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device}: expected one of {torch.cuda.device_count()} GPUs for each process of this machine; "
+            "say --set device=cuda, and no more --nproc-per-node than there are"
+        )
     own = torch.device("cuda", local_rank())
     torch.cuda.set_device(own)
     return own

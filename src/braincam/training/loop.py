@@ -83,11 +83,13 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
         best = state["best"]
+        if crew.leads:  # a kill may have come between the checkpoint and the table
+            write_history(folder / "history.csv", history)
 
     while not finished(history, config):
         epoch, start = len(history) + 1, time.perf_counter()
         with explained(folder, epoch, config):
-            side = side_at((epoch - 1) / config.epochs, train.store.shape[-1], config.resolution_steps)
+            side = side_at(epoch / config.epochs, train.store.shape[-1], config.resolution_steps)
             loss, accuracy = train_epoch(
                 trained,
                 averaged,
@@ -208,7 +210,8 @@ def explained(folder: Path, epoch: int, config: TrainConfig) -> Iterator[None]:
     Raises:
         TrainingError: in place of an error of the disk or the memory.
     """
-    go_on = f"{kept(folder, epoch)}; the same command with --resume goes on from there"
+    again = "start again without --resume" if epoch == 1 else "the same command with --resume goes on from there"
+    go_on = f"{kept(folder, epoch)}; {again}"
     try:
         yield
     except KeyboardInterrupt:
@@ -239,7 +242,7 @@ def finished(history: list[Epoch], config: TrainConfig) -> bool:
         return False
     stale = history[-1].epoch - best_epoch(history)
     steps = len(config.resolution_steps)
-    at_full_size = (len(history) - 1) * steps >= config.epochs * (steps - 1)
+    at_full_size = len(history) * steps > config.epochs * (steps - 1)
     return len(history) >= config.epochs or (at_full_size and 0 < config.patience <= stale)
 
 

@@ -25,10 +25,10 @@ def learning_rate_at(progress: float, peak: float, schedule: str) -> float:
 
 
 def side_at(progress: float, image_size: int, steps: Sequence[float], multiple: int = 16, least: int = 32) -> int:
-    """Side of the training slices at `progress` in [0, 1): shares of `image_size`, each for an equal part of the time.
+    """Side of the training slices in the epoch that ends at `progress` in (0, 1]: equal times for each of `steps`.
 
     Rounded down to what the network can halve, `multiple`. Small pictures first cost less and teach coarse shapes
     (progressive resizing, arXiv:1710.10196 and 2104.00298); the last step is the size that is judged.
     """
-    share = steps[min(int(progress * len(steps)), len(steps) - 1)]
+    share = steps[max(0, math.ceil(progress * len(steps) - 1e-9) - 1)]
     return min(image_size, max(least, int(image_size * share) // multiple * multiple))
