@@ -15,7 +15,8 @@ SIDE = 128
 
 def main() -> None:
     """Print one Markdown row per size."""
-    print(f"| size | widths | parameters | multiply-adds at {SIDE} × {SIDE} |\n|---|---|---|---|")
+    print(f"| size | widths | parameters | multiply-adds of an answer at {SIDE} × {SIDE}, mirror image included |")
+    print("|---|---|---|---|")
     for size, widths in SIZES.items():
         model = AttentionCNN(NetworkConfig(size=size)).eval()
         parameters = sum(parameter.numel() for parameter in model.parameters())
