@@ -31,6 +31,7 @@ from braincam.dataset.manifest import read_folder
 from braincam.dataset.twins import read_one_slice
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import Preprocess, PreprocessConfig
+from braincam.pipeline.pools import to_bytes
 from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig
 from braincam.training.device import pick_device, pick_precision
@@ -118,7 +119,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(manifest.slices))[: chosen.images].tolist()
     slices = [read_one_slice(manifest.file(row)) for row in order]
     preprocess = Preprocess(PreprocessConfig(image_size=SIDE))
-    scaled = torch.stack([(preprocess.scale(torch.from_numpy(item)[None])[0][0, 0] * 255).byte() for item in slices])
+    scaled = np.concatenate([to_bytes(preprocess.scale(torch.from_numpy(item)[None])[0]) for item in slices])
     labels = torch.tensor([manifest.labels[row] for row in order])
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -129,7 +130,7 @@ def main() -> None:
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(source.resolve())
         plain = plain_loop(folder, list(range(len(order))), workers=chosen.threads)
-    ours = {share: our_loop(scaled, labels, device, share) for share in (1.0, 0.75, 0.625)}
+    ours = {share: our_loop(torch.from_numpy(scaled), labels, device, share) for share in (1.0, 0.75, 0.625)}
 
     n, work, best = len(order), operations(), {name: peak(name, device) for name in {precision, torch.float32}}
     kind = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

@@ -138,7 +138,9 @@ def _answers(predictor: Predictor, manifest: Manifest) -> list[Prediction]:
     answers = list(track(predictor.stream(paths), "evaluating", len(paths), "slices"))
     for answer in answers:
         if answer.status == "error":
-            raise DataError(f"{answer.reason}; it was readable a moment ago: check the disk and start again")
+            raise DataError(
+                f"{answer.reason}; it was readable when it was listed: check the disk and the memory, and start again"
+            )
     return answers
 
 

@@ -38,35 +38,48 @@ def find_copies(manifest: Manifest) -> Copies:
     digests = hash_files(manifest)
     fresh: list[Copies] = []
 
-    def search(folder: Path) -> None:
-        readable, prints, unreadable = fingerprint(manifest)
-        twins = find_twins(prints)
-        fresh.append(Copies(readable, prints.digests, twins, unreadable))
-        lost = {item.path for item in unreadable}
-        np.save(folder / "readable.npy", np.array([item.path not in lost for item in manifest.slices]))
-        np.save(folder / "pairs.npy", twins.pairs)
-        np.save(folder / "kinds.npy", np.array([KINDS.index(kind) for kind in twins.kinds], np.uint8))
-        np.save(folder / "similarity.npy", twins.similarity)
-        np.save(folder / "alike.npy", twins.alike)
+    def make(folder: Path) -> None:
+        fresh.append(search(manifest))
+        keep(fresh[0], manifest, folder)
 
     key = key_of([*made_by("images", "dataset"), *digests])
-    entry = cached("twins", key, search)
+    entry = cached("twins", key, make)
     if fresh:
         return fresh[0]
     readable = entry["readable"]
     unreadable = [why_unreadable(manifest, row) for row in np.flatnonzero(~readable).tolist()]
     if None in unreadable:  # a passing trouble of the disk or the memory, or a decoder that has been installed since
         forget("twins", key)
-        return find_copies(manifest)
-    twins = Twins(
-        entry["pairs"], tuple(KINDS[code] for code in entry["kinds"].tolist()), entry["similarity"], entry["alike"]
-    )
+        return search(manifest)
     return Copies(
         manifest.keep(np.flatnonzero(readable).tolist()),
         tuple(digest for digest, good in zip(digests, readable, strict=True) if good),
-        twins,
+        Twins(
+            entry["pairs"], tuple(KINDS[code] for code in entry["kinds"].tolist()), entry["similarity"], entry["alike"]
+        ),
         [item for item in unreadable if item is not None],
     )
+
+
+def search(manifest: Manifest) -> Copies:
+    """Read every slice and compare them."""
+    readable, prints, unreadable = fingerprint(manifest)
+    return Copies(readable, prints.digests, find_twins(prints), unreadable)
+
+
+def keep(copies: Copies, manifest: Manifest, folder: Path) -> None:
+    """Write what `find_copies` needs to recall a search, one array per file; slices by their row in `manifest`."""
+    lost = {item.path for item in copies.unreadable}
+    twins = copies.twins
+    arrays = {
+        "readable": np.array([item.path not in lost for item in manifest.slices]),
+        "pairs": twins.pairs,
+        "kinds": np.array([KINDS.index(kind) for kind in twins.kinds], np.uint8),
+        "similarity": twins.similarity,
+        "alike": twins.alike,
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
 
 
 def hash_files(manifest: Manifest) -> list[str]:

@@ -104,10 +104,9 @@ def shrink(x: Tensor, side: int) -> Tensor:
 @cache
 def _resizing(before: int, after: int) -> Tensor:
     """Resizing along one axis as a matrix (after, before): products run, and repeat, on every device."""
-    size = (after, before)
-    return F.interpolate(torch.eye(before)[None, None], size, mode="bilinear", antialias=True, align_corners=False)[
-        0, 0
-    ]
+    unchanged = torch.eye(before)[None, None]
+    shrunk = F.interpolate(unchanged, (after, before), mode="bilinear", antialias=True, align_corners=False)
+    return shrunk[0, 0]
 
 
 def _uniform(n: int, low: float, high: float, like: Tensor, random: torch.Generator) -> Tensor:

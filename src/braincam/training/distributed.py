@@ -122,7 +122,7 @@ def crew(device: torch.device) -> Iterator[Crew]:
         timeout=PATIENCE,
     )
     try:
-        yield Crew(distributed.get_rank(), size, local_rank())
+        yield Crew(rank, size, local_rank())
     finally:
         distributed.destroy_process_group()
 
