@@ -302,3 +302,26 @@ def test_a_folder_of_that_name_does_not_hide_a_shipped_recipe(tmp_path: Path, mo
 def test_most_of_the_slices_must_be_learnt_from(share: float) -> None:
     with pytest.raises(ConfigError, match=r"validation_share.*at most 0\.5"):
         TrainConfig(validation_share=share)
+
+
+def test_a_full_disk_and_a_full_memory_are_named_with_what_is_kept_and_the_knob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def greedy(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", full)
+        with pytest.raises(TrainingError, match="No space left on device.*nothing is kept; start again without"):
+            run(QUICK, tmp_path)
+    run(replace(QUICK, epochs=2), tmp_path)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(AttentionCNN, "forward", greedy)
+        patch.setattr(loop, "finished", lambda *_: False)
+        with pytest.raises(TrainingError, match="out of memory; all finished epochs are kept.*lower batch_size"):
+            run(replace(QUICK, epochs=2), tmp_path, resume=True)
+    assert (tmp_path / "last.ckpt").read_bytes() == before

@@ -86,9 +86,9 @@ def fit(
         if crew.leads:  # a kill may have come between the checkpoint and the table
             write_history(folder / "history.csv", history)
 
-    while not finished(history, config):
-        epoch, start = len(history) + 1, time.perf_counter()
-        with explained(folder, epoch, config):
+    with explained(folder, config):
+        while not finished(history, config):
+            epoch, start = len(history) + 1, time.perf_counter()
             side = side_at(epoch / config.epochs, train.store.shape[-1], config.resolution_steps)
             loss, accuracy = train_epoch(
                 trained,
@@ -104,7 +104,7 @@ def fit(
             )
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"epoch {epoch}: the training loss is not a number; {kept(folder, epoch)}; "
+                    f"epoch {epoch}: the training loss is not a number; {kept(folder)}; "
                     f"lower learning_rate (now {config.learning_rate:g}), or try --set precision=float32"
                 )
             per_second = len(train) / (time.perf_counter() - start)
@@ -196,36 +196,40 @@ def train_epoch(
     return loss_sum / seen, right_sum / seen
 
 
-def kept(folder: Path, epoch: int) -> str:
-    """What is left of a training that ended within `epoch`."""
-    if epoch == 1:
-        return "nothing is kept of its first epoch"
-    return f"all up to epoch {epoch - 1} is kept in {folder / 'last.ckpt'}"
+def kept(folder: Path) -> str:
+    """What is left of a training that ends now: the disk knows, also between a checkpoint and the end of its epoch."""
+    checkpoint = folder / "last.ckpt"
+    return f"all finished epochs are kept in {checkpoint}" if checkpoint.exists() else "nothing is kept"
+
+
+def way_on(folder: Path) -> str:
+    """How to go on with what is kept."""
+    resumable = (folder / "last.ckpt").exists()
+    command = "the same command with --resume goes on from there" if resumable else "start again without --resume"
+    return f"{kept(folder)}; {command}"
 
 
 @contextmanager
-def explained(folder: Path, epoch: int, config: TrainConfig) -> Iterator[None]:
-    """Say, of whatever ends an epoch from outside, what is kept and which knob helps.
+def explained(folder: Path, config: TrainConfig) -> Iterator[None]:
+    """Say, of whatever ends a training from outside, what is kept and which knob helps.
 
     Raises:
         TrainingError: in place of an error of the disk or the memory.
     """
-    again = "start again without --resume" if epoch == 1 else "the same command with --resume goes on from there"
-    go_on = f"{kept(folder, epoch)}; {again}"
     try:
         yield
     except KeyboardInterrupt:
-        say(f"stopped in epoch {epoch}: {go_on}")
+        say(f"stopped: {way_on(folder)}")
         raise
     except OSError as error:
         raise TrainingError(
-            f"{folder}: the disk failed in epoch {epoch} ({error.strerror or error}); {go_on}, once there is room"
+            f"{folder}: the disk failed ({error.strerror or error}); {way_on(folder)}, once there is room"
         ) from error
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise TrainingError(
-            f"epoch {epoch}: out of memory; {kept(folder, epoch)}; lower batch_size (now {config.batch_size}) or "
+            f"out of memory; {kept(folder)}; lower batch_size (now {config.batch_size}) or "
             f"image_size (now {config.image_size}), and train into a new folder"
         ) from error
 
