@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # scripts find the modules beside them in the same way
 
 import _kept  # noqa: E402
+import _plain  # noqa: E402
 import ablation  # noqa: E402
+import time_to_accuracy as timing  # noqa: E402
+from braincam.dataset.manifest import read_folder  # noqa: E402
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -106,3 +110,96 @@ def test_the_table_has_a_row_for_each_file(
     assert lines[2].endswith("| – |")
     assert "worse" in lines[3]
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def schedule(epochs: int, accuracies: Sequence[float], task: str = "official") -> list[timing.Run]:
+    return [
+        timing.Run(
+            contender=timing.OURS, task=task, seed=seed, epochs=epochs, seconds=[10.0 * epochs], accuracy=[value],
+            machine="m", threads=1,
+        )
+        for seed, value in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def plain_run(accuracies: Sequence[float], seed: int = 0) -> timing.Run:
+    return timing.Run(
+        contender="plain-resnet18", task="official", seed=seed, epochs=None, machine="m", threads=1,
+        seconds=[600.0 * (epoch + 1) for epoch in range(len(accuracies))], accuracy=list(accuracies),
+    )  # fmt: skip
+
+
+def test_a_level_is_reached_by_the_shortest_schedule_whose_mean_over_all_seeds_does() -> None:
+    runs = schedule(8, [0.97] * 5) + schedule(4, [0.96, 0.94, 0.95, 0.95, 0.95]) + schedule(2, [0.99])
+    reached = timing.ours(runs, 0.95, seeds=5)
+    assert reached is not None
+    assert (reached.seconds, reached.at_least) == (40.0, False)  # one lucky seed of the schedule of 2 does not count
+    longest = timing.ours(runs, 0.98, seeds=5)
+    assert longest is not None
+    assert (longest.seconds, longest.at_least) == (80.0, True)
+    assert timing.ours(schedule(4, [0.99]), 0.95, seeds=5) is None
+
+
+def test_the_plain_loop_gets_its_first_good_epoch_or_more_than() -> None:
+    jumping = plain_run([0.90, 0.96, 0.93, 0.975])
+    for level, seconds, at_least in ((0.95, 1200, False), (0.97, 2400, False), (0.98, 2400, True)):
+        reached = timing.plain([jumping], level)
+        assert reached is not None
+        assert (reached.seconds, reached.at_least) == (seconds, at_least)
+    both = timing.plain([jumping, plain_run([0.90, 0.90, 0.99], seed=1)], 0.95)
+    assert both is not None
+    assert both.seconds == 1800  # 0.93 and 0.99: the mean, not the luckier
+    assert timing.plain([], 0.95) is None
+
+
+def test_the_table_gives_ratios_only_where_we_reach_the_level() -> None:
+    lines = timing.table([*schedule(4, [0.96] * 5), plain_run([0.94, 0.955])], seeds=5).splitlines()
+    at95, at97 = (next(line for line in lines if f"official | {level}%" in line) for level in (95, 97))
+    assert "| 0.7 (4 epochs: 0.960 ± 0.000, 5 seeds) | 20.0 (epoch 2: 0.955) | 30.0 |" in at95
+    assert "| more than 0.7 (4 epochs" in at97
+    assert "more than 20.0 (best 0.955) | – |" in at97
+    assert timing.ratio(timing.Reached(40, False, ""), timing.Reached(1200, True, "")) == "> 30.0"
+    assert "not measured" in at95  # the other contender
+
+
+def test_only_what_is_missing_is_measured_and_the_ladder_ends_when_every_level_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept.jsonl"
+    measured: list[tuple[int, int]] = []
+
+    def instead(options: object, task: str, epochs: int, seed: int) -> timing.Run:
+        measured.append((epochs, seed))
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return replace(schedule(epochs, [0.97 if epochs == 4 else 0.995], task)[0], seed=seed)
+
+    monkeypatch.setattr(timing, "measure_schedule", instead)
+    monkeypatch.setattr(timing, "machine", lambda: "m")
+    call = ["x", str(tmp_path), "--kept", str(file), "--seeds", "2", "--only", "braincam", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", call)
+    with pytest.raises(KeyboardInterrupt):
+        timing.main()
+    timing.main()
+    assert measured == [(4, 0), (4, 1), (8, 0), (8, 0), (8, 1)]  # what was cut off begins anew; 12 is not needed
+    assert [run.accuracy for run in timing.read_runs(file)] == [[0.97], [0.97], [0.995], [0.995]]
+    monkeypatch.setattr(timing, "machine", lambda: "another")
+    with pytest.raises(SystemExit, match="was measured on m, 1 threads"):
+        timing.main()
+
+
+def test_the_plain_loop_sees_the_named_pictures_with_their_labels(scans: Path) -> None:
+    data = scans / "data"
+    manifest = read_folder(data)
+    wanted = [item.path for item in manifest.slices][::3]
+    dataset = _plain.pictures(data, wanted, _plain.transform(32, 1, training=False))
+    batches = _plain.loader(dataset, 8, 0, shuffle=False)
+    labels = [int(label) for _, batch in batches for label in batch]
+    assert labels == list(manifest.labels)[::3]
+    assert next(iter(batches))[0].shape == (8, 1, 32, 32)
+    network, side, channels = _plain.our_network(4)
+    assert (side, channels) == (128, 1)
+    before = [parameter.clone() for parameter in network.parameters()]
+    _plain.train_epoch(network, batches, _plain.torch.optim.Adam(network.parameters()))
+    assert any((a != b).any() for a, b in zip(before, network.parameters(), strict=True))
+    assert 0 <= _plain.accuracy(network, batches) <= 1
