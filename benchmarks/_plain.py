@@ -66,10 +66,11 @@ def loader(dataset: Dataset[tuple[torch.Tensor, int]], batch_size: int, workers:
 
 
 def train_epoch(network: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer) -> None:
-    """Every picture once."""
+    """Every picture once, on the network's device."""
+    device = next(network.parameters()).device
     network.train()
     for images, labels in batches:
-        loss = F.cross_entropy(network(images), labels)
+        loss = F.cross_entropy(network(images.to(device)), labels.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,6 +79,7 @@ def train_epoch(network: nn.Module, batches: Batches, optimizer: torch.optim.Opt
 @torch.inference_mode()
 def accuracy(network: nn.Module, batches: Batches) -> float:
     """Share of rightly named pictures."""
+    device = next(network.parameters()).device
     network.eval()
-    right = torch.cat([network(images).argmax(1) == labels for images, labels in batches])
+    right = torch.cat([network(images.to(device)).argmax(1).cpu() == labels for images, labels in batches])
     return right.double().mean().item()

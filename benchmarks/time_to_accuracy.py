@@ -46,6 +46,7 @@ from _kept import mean_and_spread
 from _plain import LEARNING_RATE, accuracy, loader, our_network, pictures, resnet18_at_224, train_epoch, transform
 from braincam.dataset.manifest import read_folder
 from braincam.files import read_json, write_text
+from braincam.training.device import pick_device
 
 LEVELS = {"official": (0.95, 0.97, 0.98, 0.99), "by patient": (0.90, 0.95)}
 SCHEDULES = (4, 8, 12, 16, 24, 40)  # epochs
@@ -188,6 +189,7 @@ def measure_plain(options: argparse.Namespace, name: str, task: str, seed: int) 
     spent, seconds, values = 0.0, list[float](), list[float]()
     started = time.perf_counter()
     network, side, channels = PLAIN[name](len(read_folder(options.data).classes))
+    network = network.to(pick_device("auto"))
     training, testing = (
         loader(
             pictures(options.data, paths, transform(side, channels, training=learning)), BATCH, options.threads,
