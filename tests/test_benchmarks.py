@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ sys.path.insert(0, str(BENCHMARKS))  # scripts find the modules beside them in t
 import _kept  # noqa: E402
 import _plain  # noqa: E402
 import ablation  # noqa: E402
+import inference  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
 
@@ -203,3 +205,15 @@ def test_the_plain_loop_sees_the_named_pictures_with_their_labels(scans: Path) -
     _plain.train_epoch(network, batches, _plain.torch.optim.Adam(network.parameters()))
     assert any((a != b).any() for a, b in zip(before, network.parameters(), strict=True))
     assert 0 <= _plain.accuracy(network, batches) <= 1
+
+
+def test_a_row_is_measured_in_a_process_of_its_own_or_says_why_not(tmp_path: Path) -> None:
+    options = argparse.Namespace(runs=3, model=None)
+    of_graph = next(number for number, row in enumerate(inference.ROWS) if row.group == "graph")
+    found = inference.in_a_process(of_graph, 1, tmp_path, options)
+    assert isinstance(found, dict)
+    assert 0 < found["p50"] <= found["p90"] <= found["p99"]
+    assert found["offline"] > 0
+    reason = inference.in_a_process(0, 1, tmp_path, options)  # no graph has been written there
+    assert isinstance(reason, str)
+    assert "braincam.onnx" in reason
