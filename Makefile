@@ -39,6 +39,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/network_sizes.py
 	$(BIN)/python benchmarks/twins.py growth

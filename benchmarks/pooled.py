@@ -2,18 +2,19 @@
 
     python benchmarks/pooled.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv [--without flags.csv]
 
-Predictions hold path, fold, seed, learner and probabilities (written by `braincam crossval`); labels and groups come
-from the table of folds. `--without` leaves out the slices that a table names.
+Labels and groups come from the table of folds. `--without` leaves out the slices that a table names. With several seeds
+the scores are means over them; the lines below the table say how far seeds and folds spread.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from braincam.evaluation.metrics import score
+from _kept import OURS, mean_and_spread, read_kept, read_truth
 from braincam.printing import with_interval
 
 
@@ -24,24 +25,33 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--without", type=Path)
     options = parser.parse_args()
-    table = pd.read_csv(options.split, dtype=str).set_index("path")
-    kept = pd.read_csv(options.predictions)
+    kept = read_kept(options.predictions, read_truth(options.split))
     if options.without:
-        kept = kept[~kept["path"].isin(pd.read_csv(options.without)["path"])]
-    columns = [name for name in kept if name.startswith("p_")]
-    classes = [name.removeprefix("p_") for name in columns]
-    print("| learner | slices | patients or groups | accuracy | balanced accuracy | three tumour classes | ECE |")
-    print("|---|---|---|---|---|---|---|")
-    for learner, rows in kept.groupby("learner", sort=False):
-        labels = rows["path"].map(table["label"]).map(classes.index)
-        metrics = score(labels, rows[columns].to_numpy(), classes, rows["path"].map(table["group"]))
+        left_out = set(pd.read_csv(options.without)["path"])
+        kept = {
+            name: replace(rows, table=rows.table[~rows.table["path"].isin(left_out)]) for name, rows in kept.items()
+        }
+    print(
+        "| learner | slices | patients or groups | accuracy | balanced accuracy | three tumour classes | "
+        "each patient one weight | ECE |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for learner, rows in kept.items():
+        metrics = rows.metrics()
         scores = (
             with_interval(metrics, "accuracy"),
             with_interval(metrics, "balanced_accuracy"),
             with_interval(metrics["three_tumour_classes"], "accuracy"),
+            with_interval(metrics, "patient_averaged_accuracy"),
             f"{metrics['ece']:.3f}",
         )
-        print(f"| {learner} | {metrics['n']} | {metrics['n_groups']} | {' | '.join(scores)} |")
+        print(f"| {learner} | {rows.table['path'].nunique()} | {metrics['n_groups']} | {' | '.join(scores)} |")
+    ours = kept[OURS]
+    runs, seeds = ours.accuracy_by("fold", "seed"), ours.accuracy_by("seed")
+    print(f"\n{OURS}: accuracy over the {len(runs)} runs of folds and seeds {mean_and_spread(runs)}; pooled over the")
+    print(
+        f"folds, by seed: {', '.join(f'{value:.3f}' for value in seeds)}. ± is a standard deviation, not an interval."
+    )
 
 
 if __name__ == "__main__":

@@ -1,44 +1,52 @@
-"""Training and inference in images per second, beside the loop that most people write, in one run.
+"""Training and answering in images per second, beside the loop that most people write, in one run of a few minutes.
 
-    python benchmarks/throughput.py DATA [--threads N] [--images N]
+    python benchmarks/throughput.py DATA [--threads N] [--images 640] [--rounds 3]
 
-The plain loop: torchvision's ImageFolder and per-image transforms, a DataLoader with workers, float32, Adam. Both train
-the same network on the same slices at 128 x 128, for one epoch after a first one that is not counted. The plain loop
-decodes in every epoch; ours did so before the first.
+The plain loop (`_plain.py`): ImageFolder, transforms picture by picture in DataLoader workers, float32, Adam. Both
+train the default recipe's network on the same slices in batches of 64, and take turns, so that a busy machine slows
+both; medians over the rounds, after a first one that is not counted. The plain loop decodes in every epoch; ours did so
+before the first, at a cost given in a line of its own. The recipe trains on smaller pictures first: those sizes have a
+row each, and the mean over the whole schedule is the last.
 
-`of peak`: the operations of the network's forward and backward passes, three times those of a forward pass, as a share
-of what the machine reaches in one large matrix product of the same precision, with the same number of threads.
+Answering: on the processor, from files in memory to decided answers through `Predictor` (ONNX Runtime), which frames
+the head, reads the slice and its mirror image, and scores outliers; and the plain way, the same loader and the network
+alone on the slice as it is, in eager PyTorch, batches of 64, which does none of that.
+
+`of peak`: the operations of the network (a training step is three forward passes) as a share of what the machine
+reaches in one large matrix product of the same precision with the same threads, the fastest of the same rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Subset
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import datasets
-from torchvision.transforms import v2
 
+import _plain
 from braincam import Predictor
-from braincam.dataset.manifest import read_folder
+from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.twins import read_one_slice
-from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
-from braincam.network.preprocess import Preprocess, PreprocessConfig
+from braincam.network.build import build_network
 from braincam.pipeline.pools import to_bytes
+from braincam.pipeline.train import preprocessing
 from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig
-from braincam.training.device import pick_device, pick_precision
+from braincam.training.device import describe_device, pick_device, pick_precision
 from braincam.training.loop import train_epoch
+from braincam.training.schedule import side_at
 
-SIDE = 128
-BATCH = 64
+RECIPE = TrainConfig()
+BATCH = RECIPE.batch_size
+PRODUCT = 2048  # side of the matrices of the peak
+PRODUCTS = 5  # in each round
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -48,107 +56,131 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak(precision: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations per second of the best of five large matrix products."""
-    side = 2048
-    a = torch.randn(side, side, device=device, dtype=precision)
-    return 2 * side**3 / min(seconds(lambda: (a @ a)[0, 0].item()) for _ in range(5))
+def matrix_product(precision: torch.dtype, device: torch.device) -> Callable[[], object]:
+    """One large product, awaited."""
+    a = torch.randn(PRODUCT, PRODUCT, device=device, dtype=precision)
+    return lambda: (a @ a)[0, 0].item()
 
 
-def operations() -> float:
-    """Floating-point operations of training on one slice: a forward and a backward pass."""
-    with FlopCounterMode(display=False) as counter:
-        AttentionCNN(NetworkConfig()).eval()(torch.rand(1, 1, SIDE, SIDE))
-    return 3.0 * counter.get_total_flops()
+def operations(side: int, *, mirror: bool) -> float:
+    """Floating-point operations of one slice's forward pass; `mirror`: of its answer, mirror image and map included."""
+    network = _plain.our_network(4)[0].eval()
+    slices = torch.rand(1, len(RECIPE.mean), side, side)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        if mirror:
+            network.read(slices)  # type: ignore[operator]
+        else:
+            network(slices)
+    return float(counter.get_total_flops())
 
 
-def plain_loop(folder: Path, rows: list[int], workers: int) -> float:
-    """Seconds of one epoch of the loop most people write."""
-    transform = v2.Compose(
-        [
-            v2.Grayscale(), v2.Resize((SIDE, SIDE)), v2.RandomHorizontalFlip(), v2.RandomRotation(15),
-            v2.ColorJitter(0.2, 0.2), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.18], [0.19]),
-        ]
+def plain_training(batches: _plain.Batches, device: torch.device) -> Callable[[], object]:
+    """An epoch of the plain loop."""
+    network = _plain.our_network(4)[0].to(device)
+    optimizer = torch.optim.Adam(network.parameters(), _plain.LEARNING_RATE)
+    return lambda: _plain.train_epoch(network, batches, optimizer)
+
+
+def our_training(pool: Pool, device: torch.device, precision: torch.dtype, side: int) -> Callable[[], object]:
+    """An epoch of `braincam train` at one size."""
+    network, averaged = (build_network(RECIPE.network_facts(4)).to(device) for _ in range(2))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), RECIPE.learning_rate)
+    return lambda: train_epoch(
+        network, averaged.eval(), optimizer, preprocessing(RECIPE), pool, RECIPE,
+        epoch=RECIPE.epochs // 2, side=side, precision=precision,
     )  # fmt: skip
-    dataset = Subset(datasets.ImageFolder(str(folder), transform), rows)
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
-    network = AttentionCNN(NetworkConfig())
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-
-    def epoch() -> None:
-        for images, labels in loader:
-            loss = F.cross_entropy(network(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    epoch()  # workers started, files in the system's memory
-    return seconds(epoch)
 
 
-def our_loop(pixels: torch.Tensor, labels: torch.Tensor, device: torch.device, side_share: float) -> float:
-    """Seconds of one epoch of `braincam train` at a share of the full size."""
-    config = TrainConfig(batch_size=BATCH, epochs=2, resolution_steps=(1.0,))
-    network = AttentionCNN(NetworkConfig()).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = AttentionCNN(NetworkConfig()).to(device).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate)
-    pool = Pool(pixels, labels).to(device)
+def plain_answering(network: nn.Module, batches: _plain.Batches) -> Callable[[], object]:
+    """Every picture through the plain loader and eager PyTorch."""
+    return lambda: _plain.accuracy(network, batches)
 
-    def epoch(number: int) -> None:
-        train_epoch(
-            network, averaged, optimizer, Preprocess(PreprocessConfig(image_size=SIDE)), pool, config,
-            epoch=number, side=int(SIDE * side_share), precision=pick_precision("auto", device),
-        )  # fmt: skip
 
-    epoch(1)
-    return seconds(lambda: epoch(2))
+def decoded(manifest: Manifest, rows: list[int]) -> Pool:
+    """Slices at the recipe's size, as training keeps them."""
+    preprocess = preprocessing(RECIPE)
+    slices = [torch.from_numpy(read_one_slice(manifest.file(row)))[None] for row in rows]
+    pixels = np.concatenate([to_bytes(preprocess.scale(item)[0]) for item in slices])
+    return Pool(torch.from_numpy(pixels), torch.tensor([manifest.labels[row] for row in rows]))
 
 
 def main() -> None:
-    """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", type=Path)
-    options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--images", type=int, default=1280)
-    chosen = options.parse_args()
-    torch.set_num_threads(chosen.threads)
+    """Measure in turns and print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     device = pick_device("auto")
     precision = pick_precision("auto", device)
 
-    manifest = read_folder(chosen.data)
-    order = np.random.default_rng(0).permutation(len(manifest.slices))[: chosen.images].tolist()
-    slices = [read_one_slice(manifest.file(row)) for row in order]
-    preprocess = Preprocess(PreprocessConfig(image_size=SIDE))
-    scaled = np.concatenate([to_bytes(preprocess.scale(torch.from_numpy(item)[None])[0]) for item in slices])
-    labels = torch.tensor([manifest.labels[row] for row in order])
+    manifest = read_folder(options.data)
+    rows = np.random.default_rng(0).permutation(len(manifest.slices))[: options.images].tolist()
+    n, full = len(rows), RECIPE.image_size
+    pools: list[Pool] = []
+    decoding = seconds(lambda: pools.append(decoded(manifest, rows)))
+    pool = pools[0].to(device)
+    files = [manifest.file(row).read_bytes() for row in rows]
+    paths = [manifest.slices[row].path for row in rows]
+    loaders = {
+        learning: _plain.loader(
+            _plain.pictures(options.data, paths, _plain.transform(full, 1, training=learning)),
+            BATCH, options.threads, shuffle=learning,
+        )
+        for learning in (True, False)
+    }  # fmt: skip
+    sides = [side_at((epoch + 1) / RECIPE.epochs, full, RECIPE.resolution_steps) for epoch in range(RECIPE.epochs)]
+    predictor = Predictor(threads=options.threads)
+    network = _plain.our_network(4)[0].eval()
+    work: dict[str, Callable[[], object]] = {
+        "plain": plain_training(loaders[True], device),
+        **{f"ours {side}": our_training(pool, device, precision, side) for side in sorted(set(sides), reverse=True)},
+        "plain answers": plain_answering(network, loaders[False]),
+        "with maps": lambda: predictor.predict(files),
+        "without maps": lambda: predictor.predict(files, cam=False),
+        "product": matrix_product(precision, device),
+        "float32 product": matrix_product(torch.float32, device),
+        "float32 product of the processor": matrix_product(torch.float32, torch.device("cpu")),
+    }
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(options.rounds + 1):
+        for name, call in work.items():
+            times = [seconds(call) for _ in range(PRODUCTS if "product" in name else 1)]
+            if number:  # the first starts workers and warms up
+                taken[name] += times
+    median = {name: statistics.median(values) for name, values in taken.items()}
+    peak = {name: 2 * PRODUCT**3 / min(taken[name]) for name in work if "product" in name}
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for number, row in enumerate(order):  # the same slices, as ImageFolder wants them
-            source = manifest.file(row)
-            place = folder / manifest.slices[row].label / f"{number}{source.suffix}"
-            place.parent.mkdir(exist_ok=True)
-            place.symlink_to(source.resolve())
-        plain = plain_loop(folder, list(range(len(order))), workers=chosen.threads)
-    ours = {share: our_loop(torch.from_numpy(scaled), labels, device, share) for share in (1.0, 0.75, 0.625)}
+    kind = str(precision).removeprefix("torch.")
+    print(
+        f"{n} slices, {describe_device(device)}, {options.threads} threads, median of {options.rounds} rounds in turns"
+    )
+    print(f"peak of a {PRODUCT} x {PRODUCT} product: {peak['product'] / 1e9:.0f} GFLOP/s in {kind}, "
+          f"{peak['float32 product'] / 1e9:.0f} in float32\n")  # fmt: skip
+    print("| training, the same network | images per second | ratio | of peak |\n|---|---|---|---|")
 
-    n, work, best = len(order), operations(), {name: peak(name, device) for name in {precision, torch.float32}}
-    kind = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-    print(f"{n} slices, {chosen.threads} threads, {device}\n")
-    print("| training loop | images per second | ratio | of peak |\n|---|---|---|---|")
-    print(f"| plain, float32 | {n / plain:.0f} | 1 | {n * work / plain / best[torch.float32]:.2f} |")
-    for share, took in ours.items():
-        speed = work * share**2 * n / took / best[precision]
-        name = f"braincam, {kind[precision]}, {int(SIDE * share)} pixels"
-        print(f"| {name} | {n / took:.0f} | {plain / took:.1f} | {speed:.2f} |")
+    def line(name: str, took: float, base: float, operations_each: float, peak_of: str) -> None:
+        share = operations_each * n / took / peak[peak_of]
+        print(f"| {name} | {n / took:.0f} | {base / took:.1f} | {share:.2f} |")
 
-    predictor = Predictor()
-    alike = [item for item in slices if item.shape == slices[0].shape][:256]
-    batches = [np.stack(alike[start : start + 16]) for start in range(0, len(alike), 16)]
-    print("\n| answering, slices in memory | images per second |\n|---|---|")
-    for cam in (True, False):
-        took = min(seconds(lambda cam=cam: [predictor.answer(batch, cam=cam) for batch in batches]) for _ in range(3))
-        print(f"| {'with' if cam else 'without'} maps | {sum(map(len, batches)) / took:.0f} |")
+    line(f"plain loop, float32, {full} pixels", median["plain"], median["plain"], 3 * operations(full, mirror=False),
+         "float32 product")  # fmt: skip
+    for side in sorted(set(sides), reverse=True):
+        step = 3 * operations(side, mirror=False)
+        line(f"braincam, {kind}, {side} pixels", median[f"ours {side}"], median["plain"], step, "product")
+    mean = statistics.mean(median[f"ours {side}"] for side in sides)
+    step = statistics.mean(3 * operations(side, mirror=False) for side in sides)
+    line(f"braincam, {kind}, whole schedule of {len(sides)} epochs", mean, median["plain"], step, "product")
+    print(f"\nDecoding and framing, once: {n / decoding:.0f} slices per second on one thread.\n")
+
+    print("| answering, files in memory | images per second | ratio | of peak |\n|---|---|---|---|")
+    base, processor = median["plain answers"], "float32 product of the processor"
+    line("plain: loader and eager PyTorch, no map", base, base, operations(full, mirror=False), processor)
+    for name in ("with maps", "without maps"):
+        line(f"braincam, {name}, mirror image included", median[name], base, operations(full, mirror=True), processor)
 
 
 if __name__ == "__main__":

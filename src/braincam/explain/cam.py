@@ -61,7 +61,7 @@ def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method
     scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
     inputs = model.preprocess.standardise(scaled).detach().requires_grad_()
     extractor: Any = getattr(methods, METHODS[method])
-    with extractor(network, target_layer=network.network.stages[-1]) as cam:
+    with extractor(network, target_layer=network.network.last_stage) as cam:
         logits = network(inputs)
         (heat,) = cam(target, logits)
     heat = lay_back(heat.detach().float().reshape(1, 1, *heat.shape[-2:]), frames)

@@ -22,7 +22,8 @@ from braincam.errors import ModelFileError
 from braincam.files import write_bytes
 from braincam.model_file.card import METADATA_KEY, Card
 from braincam.model_file.parity import check_parity
-from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
+from braincam.network.build import build_network
+from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 
@@ -71,7 +72,7 @@ def build(card: Card, centres: Tensor, whitening: Tensor) -> Deployed:
     )
     return Deployed(
         Preprocess(preprocess),
-        AttentionCNN(NetworkConfig(**card.network)),
+        build_network(card.network),
         card.temperature,
         centres,
         whitening,
@@ -172,6 +173,6 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def network_facts(model: AttentionCNN) -> tuple[dict[str, object], int]:
+def network_facts(model: Classifier) -> tuple[dict[str, object], int]:
     """What a card says of the network: its config and its number of parameters."""
     return asdict(model.config), sum(parameter.numel() for parameter in model.parameters())

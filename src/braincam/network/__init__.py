@@ -1,1 +1,1 @@
-"""The attention CNN and the preprocessing in front of it (torch)."""
+"""The attention CNN, its peer, and the preprocessing in front of them (torch)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS, attention
+from braincam.network.classifier import Classifier, ClassifierConfig
 
 SIZES: dict[str, tuple[int, int, int, int]] = {
     "tiny": (16, 32, 64, 128),
@@ -31,38 +32,25 @@ POOLINGS = ("mean", "attention")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """What the network is built from.
+class NetworkConfig(ClassifierConfig):
+    """What the attention CNN is built from.
 
     Sizes with one input channel and four classes (parameters; multiply-adds at 128 × 128):
     see `docs/recipe.md`, made by `python benchmarks/network_sizes.py`.
     """
 
-    classes: int = 4
     size: str = "small"
     attention: str = "both"
-    channels: int = 1
-    dropout: float = 0.2
     pooling: str = "attention"
-    mirror: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size not in SIZES:
             raise ConfigError(f"network size: expected one of {', '.join(SIZES)}, got {self.size!r}")
         if self.attention not in ATTENTIONS:
             raise ConfigError(f"attention: expected one of {', '.join(ATTENTIONS)}, got {self.attention!r}")
         if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling: expected one of {', '.join(POOLINGS)}, got {self.pooling!r}")
-        if self.classes < 2:
-            raise ConfigError(f"classes: expected at least 2, got {self.classes}")
-
-
-class Reading(NamedTuple):
-    """Everything one forward pass knows about a batch."""
-
-    logits: Tensor  # (N, K) before softmax
-    features: Tensor  # (N, D) the pooled features of all scales
-    cam: Tensor  # (N, K, h, w) evidence per pixel; its mean over h and w is `logits`
 
 
 class AttentionBlock(nn.Module):
@@ -115,7 +103,7 @@ class PixelWeights(nn.Module):
         return self.EQUAL_SHARE + (1 - self.EQUAL_SHARE) * chosen
 
 
-class AttentionCNN(nn.Module):
+class AttentionCNN(Classifier):
     """Standardised slices (N, C, S, S) → logits (N, K); S a multiple of 16.
 
     A stem at half resolution, then three stages at 1/4, 1/8 and 1/16, each read out by a linear layer. With the
@@ -136,6 +124,11 @@ class AttentionCNN(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, config.classes) for width in widths[1:])
         self.where = PixelWeights(widths[1]) if config.pooling == "attention" else None
 
+    @property
+    def last_stage(self) -> nn.Module:
+        """The stage at 1/16."""
+        return self.stages[-1]
+
     def scales(self, x: Tensor) -> list[Tensor]:
         """(N, C, S, S) → the three feature maps (N, C', S/4, S/4), (N, C'', S/8, S/8), (N, C''', S/16, S/16)."""
         maps = []
@@ -153,21 +146,6 @@ class AttentionCNN(nn.Module):
         # the same logits, for less: averaging commutes with the linear layers and with the enlargement
         pooled = [self.dropout(scale.mean((2, 3), keepdim=True)).flatten(1) for scale in scales]
         return torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)]).sum(0)
-
-    def read(self, x: Tensor) -> Reading:
-        """(N, C, S, S) → logits, pooled features and the exact class activation maps, in one forward pass.
-
-        With `mirror`, of the slice and its mirror image, averaged: the answer to both is the same then, and the map of
-        one is the mirrored map of the other. `forward`, which trains, sees one of them.
-        """
-        scales = self.scales(torch.cat((x, x.flip(3))) if self.config.mirror else x)
-        cam = self.evidence(scales)
-        features = torch.cat([scale.mean((2, 3)) for scale in scales], 1)
-        if self.config.mirror:
-            n = x.shape[0]
-            cam = (cam[:n] + cam[n:].flip(3)) / 2
-            features = (features[:n] + features[n:]) / 2
-        return Reading(logits=cam.mean((2, 3)), features=features, cam=cam)
 
     def evidence(self, scales: list[Tensor]) -> Tensor:
         """Class activation maps (N, K, S/4, S/4) of the three feature maps; the biases are spread over the pixels."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from braincam.network.attention_cnn import AttentionCNN
+from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess
 
 
@@ -32,7 +32,7 @@ class Deployed(nn.Module):
     def __init__(
         self,
         preprocess: Preprocess,
-        network: AttentionCNN,
+        network: Classifier,
         temperature: float,
         centres: Tensor,
         whitening: Tensor,

@@ -17,7 +17,8 @@ from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
 from braincam.model_file.export import export_onnx, replace_card, save_model
-from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
+from braincam.network.build import build_network
+from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.calibrate import calibrate
 from braincam.pipeline.evaluate import judge_rows, write_results
@@ -97,7 +98,7 @@ def train(
         if together.leads and (name_of_launch := launch()):
             write_text(marker, name_of_launch)
         fitted = fit(
-            build_network(recipe, len(found.manifest.classes)),
+            untrained(recipe, len(found.manifest.classes)),
             preprocess,
             training,
             validation,
@@ -153,20 +154,10 @@ def train(
     return Trained(out, metrics, parts.describe(), seconds)
 
 
-def build_network(recipe: TrainConfig, classes: int) -> AttentionCNN:
+def untrained(recipe: TrainConfig, classes: int) -> Classifier:
     """The untrained network of a recipe; its weights depend on the seed alone."""
     torch.manual_seed(recipe.seed)
-    return AttentionCNN(
-        NetworkConfig(
-            classes=classes,
-            size=recipe.network,
-            attention=recipe.attention,
-            channels=len(recipe.mean),
-            dropout=recipe.dropout,
-            pooling=recipe.pooling,
-            mirror=recipe.mirror,
-        )
-    )
+    return build_network(recipe.network_facts(classes))
 
 
 def announce(found: Grouped, parts: Parts, device: torch.device, precision: torch.dtype, processes: int) -> None:

@@ -106,7 +106,7 @@ def card_facts(card: Card) -> dict[str, Any]:
     return {
         "name": card.name,
         "classes": list(card.classes),
-        "network": f"AttentionCNN {card.network['size']}, attention: {card.network['attention']}",
+        "network": network_name(card),
         "parameters": f"{card.parameters:,}",
         "input": f"{card.preprocess['image_size']} x {card.preprocess['image_size']} pixels, "
         f"{len(card.preprocess['mean'])} channel(s)",
@@ -116,6 +116,12 @@ def card_facts(card: Card) -> dict[str, Any]:
         "license": card.license,
         "created": card.created,
     }
+
+
+def network_name(card: Card) -> str:
+    """The network in words; a peer has no attention to speak of."""
+    facts = card.network
+    return f"AttentionCNN {facts['size']}, attention: {facts['attention']}" if "attention" in facts else facts["size"]
 
 
 def environment_facts(card: Card, run: Mapping[str, Any] | None) -> dict[str, Any]:

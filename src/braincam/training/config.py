@@ -18,10 +18,11 @@ from typing import Any, get_type_hints
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
+from braincam.network.resnet18 import RESNET18
 from braincam.training.schedule import SCHEDULES
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "network": tuple(SIZES),
+    "network": (*SIZES, RESNET18),
     "attention": ATTENTIONS,
     "pooling": POOLINGS,
     "split": ("grouped", "official"),
@@ -46,7 +47,7 @@ class TrainConfig:
     """One training, from pixels to the last epoch. Defaults are the default recipe."""
 
     # the network and what it sees
-    network: str = "small"  # named size: tiny, small, base
+    network: str = "small"  # named size: tiny, small, base; or the peer: resnet18, without attention
     attention: str = "both"  # none, channel, spatial, both
     pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
     dropout: float = 0.2  # of whole channels, before the linear layers
@@ -87,6 +88,7 @@ class TrainConfig:
         for key, lowest in AT_LEAST.items():
             if getattr(self, key) < lowest:
                 raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")
+        self._refuse_attention_in_a_peer()
         self._refuse_impossible_numbers()
         for key in BELOW_ONE:
             if not 0 <= getattr(self, key) < 1:
@@ -110,6 +112,13 @@ class TrainConfig:
                 f"mean, std: expected one positive std per mean, got {list(self.mean)} and {list(self.std)}"
             )
 
+    def _refuse_attention_in_a_peer(self) -> None:
+        if self.network == RESNET18 and (self.attention, self.pooling) != ("none", "mean"):
+            raise ConfigError(
+                f"network {RESNET18}: has no attention and pools by the mean; expected attention=none, pooling=mean, "
+                f"got attention={self.attention}, pooling={self.pooling}; leave both keys out or choose another network"
+            )
+
     def _refuse_impossible_numbers(self) -> None:
         if self.seed >= 2**32:
             raise ConfigError(f"seed: expected less than 2^32, got {self.seed}")
@@ -117,6 +126,17 @@ class TrainConfig:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
                     raise ConfigError(f"{key}: expected a finite number, got {number}")
+
+    def network_facts(self, classes: int) -> dict[str, Any]:
+        """What `build_network` needs for `classes` classes."""
+        facts: dict[str, Any] = {
+            "classes": classes,
+            "size": self.network,
+            "channels": len(self.mean),
+            "dropout": self.dropout,
+            "mirror": self.mirror,
+        }
+        return facts if self.network == RESNET18 else {**facts, "attention": self.attention, "pooling": self.pooling}
 
     def to_toml(self) -> str:
         """The config as TOML that `read_config` reads back to an equal config."""
@@ -164,7 +184,10 @@ def from_mapping(raw: Mapping[str, Any]) -> TrainConfig:
     known = [field.name for field in fields(TrainConfig)]
     if unknown := sorted(raw.keys() - set(known)):
         raise ConfigError(f"unknown config key {', '.join(unknown)}; known are {', '.join(known)}")
-    return TrainConfig(**{key: _typed(key, value, hints[key]) for key, value in raw.items()})
+    values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
+    if values.get("network") == RESNET18:  # what it is, unless it is said otherwise, which is refused
+        values = {"attention": "none", "pooling": "mean", **values}
+    return TrainConfig(**values)
 
 
 def _parse(text: str) -> Any:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from braincam.errors import TrainingError
-from braincam.network.attention_cnn import AttentionCNN
+from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess
 from braincam.progress import say
 from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
@@ -36,14 +36,14 @@ EVALUATION_BATCH = 256
 class Fit:
     """The outcome: `model` carries the weights of the best epoch, in float32, in evaluation mode."""
 
-    model: AttentionCNN
+    model: Classifier
     history: list[Epoch]
     best: int
     stopped_early: bool
 
 
 def fit(
-    model: AttentionCNN,
+    model: Classifier,
     preprocess: Preprocess,
     train: Pool,
     validation: Pool,
@@ -144,7 +144,7 @@ def fit(
 
 def train_epoch(
     trained: nn.Module,
-    averaged: AttentionCNN,
+    averaged: Classifier,
     optimizer: torch.optim.Optimizer,
     preprocess: Preprocess,
     train: Pool,
@@ -278,7 +278,7 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
 
 
 @torch.inference_mode()
-def logits_of(model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision: torch.dtype) -> Tensor:
+def logits_of(model: Classifier, preprocess: Preprocess, pool: Pool, precision: torch.dtype) -> Tensor:
     """Logits of a pool's slices, in evaluation mode: float32 (N, K)."""
     model.eval()
     parts = [torch.empty(0, model.config.classes, device=pool.labels.device)]
@@ -290,7 +290,7 @@ def logits_of(model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision
 
 
 def validate(
-    model: AttentionCNN, preprocess: Preprocess, pool: Pool, precision: torch.dtype, crew: Crew = ALONE
+    model: Classifier, preprocess: Preprocess, pool: Pool, precision: torch.dtype, crew: Crew = ALONE
 ) -> dict[str, float]:
     """Validation figures of one epoch, added up over a crew; absent classes do not enter the balanced accuracy."""
     mine = pool.part(crew.deal(torch.arange(len(pool), device=pool.labels.device)))

@@ -1,0 +1,85 @@
+"""Kept predictions, as `braincam crossval` writes them: path, fold, seed, learner and one probability per class.
+
+Every slice may be judged by several seeds. Scores run over all rows, so they are means over the seeds; intervals come
+from resampling patients or groups, with all their slices and seeds, so more seeds do not narrow them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from braincam.evaluation.metrics import paired_difference, score
+
+OURS = "this network"  # the learner that was trained; the others are baselines
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The answers of one learner with their truth: one row per slice and seed."""
+
+    table: pd.DataFrame  # path, fold, seed, label (a number), group and the columns p_<class>
+    classes: list[str]
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, K)"""
+        return self.table[[f"p_{name}" for name in self.classes]].to_numpy()
+
+    def metrics(self) -> dict[str, Any]:
+        """Scores over all slices and seeds, with intervals over patients or groups."""
+        return score(self.table["label"], self.probabilities(), self.classes, self.table["group"])
+
+    def accuracy_by(self, *columns: str) -> list[float]:
+        """Accuracy within each value of some columns: ("seed",) is pooled over the folds, ("fold", "seed") is a run."""
+        right = self.probabilities().argmax(1) == self.table["label"]
+        return [float(share) for share in right.groupby([self.table[name] for name in columns]).mean()]
+
+    def numbers(self, column: str) -> str:
+        """The folds or seeds in the table, such as "0 to 4"."""
+        found = sorted({int(number) for number in self.table[column]})
+        if len(found) > 1 and found == list(range(found[0], found[-1] + 1)):
+            return f"{found[0]} to {found[-1]}"
+        return ", ".join(map(str, found))
+
+
+def read_kept(path: Path, truth: pd.DataFrame) -> dict[str, Kept]:
+    """Learner → its answers. `truth` is `read_truth`'s; a slice that it lacks, or a row met twice, ends the program."""
+    table = pd.read_csv(path)
+    classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
+    if unknown := set(table["path"]) - set(truth.index):
+        sys.exit(f"{path}: {len(unknown)} slices, such as {min(unknown)}, are not in the table of folds")
+    if table.duplicated(["path", "seed", "learner"]).any():
+        sys.exit(f"{path}: expected one row per slice, seed and learner, got some twice")
+    table["label"] = table["path"].map(truth["label"]).map(classes.index)
+    table["group"] = table["path"].map(truth["group"])
+    return {str(name): Kept(rows, classes) for name, rows in table.groupby("learner", sort=False)}
+
+
+def read_truth(split: Path) -> pd.DataFrame:
+    """The table of folds, by path: label and group of every slice."""
+    return pd.read_csv(split, dtype=str).set_index("path")
+
+
+def difference(a: Kept, b: Kept) -> dict[str, Any]:
+    """A minus B on the slices that both judged, resampled together by patient or group.
+
+    Every seed of A meets every seed of B, so that the means of both over their seeds are compared, however many each
+    has.
+    """
+    pairs = a.table.merge(b.table, on="path", suffixes=("_a", "_b"))
+    sides = [pairs[[f"p_{name}_{side}" for name in a.classes]].to_numpy() for side in ("a", "b")]
+    found = paired_difference(pairs["label_a"], *sides, pairs["group_a"])
+    return {**found, "n": pairs["path"].nunique()}
+
+
+def mean_and_spread(values: list[float]) -> str:
+    """Mean and standard deviation; of one value there is no spread."""
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"

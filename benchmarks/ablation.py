@@ -1,0 +1,79 @@
+"""What each attention earns, and ResNet-18 in the same recipe, from kept predictions; nothing is trained.
+
+    python benchmarks/ablation.py DEFAULT.csv.gz OTHER.csv.gz... --split protocol.csv
+
+Each file is the `predictions.csv.gz` of one `braincam crossval`, renamed to what was trained, such as
+`attention-none.csv.gz`; its name, without its ending, is the row's. The commands that make them:
+
+    braincam crossval $DATA --patients patients.csv --split protocol.csv --seeds 3 --out default
+    braincam crossval $DATA --patients patients.csv --split protocol.csv --seeds 3 --set attention=none --out none
+    braincam crossval $DATA --patients patients.csv --split protocol.csv --set network=resnet18 --out resnet18
+
+The last column is the paired difference in accuracy to the first file on the slices that both judged, each slice's mean
+over the seeds against the other's: 95 % interval over patients or groups, in points. "Better" or "worse" is said only
+where it excludes zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _kept import OURS, Kept, difference, mean_and_spread, read_kept, read_truth
+from braincam.printing import with_interval
+
+WEAK_CLASS = "meningioma"
+HEADER = (
+    "network", "folds", "seeds", "slices", "patients or groups", "accuracy", "each patient one weight",
+    f"{WEAK_CLASS} recall", "over folds and seeds", "pooled, by seed", "against the first, points",
+)  # fmt: skip
+
+
+def row(name: str, kept: Kept, first: Kept) -> list[object]:
+    """One network as the cells of a row."""
+    metrics = kept.metrics()
+    recall = metrics["per_class"][WEAK_CLASS]["sensitivity"] if WEAK_CLASS in kept.classes else None
+    return [
+        name,
+        kept.numbers("fold"),
+        kept.numbers("seed"),
+        kept.table["path"].nunique(),
+        metrics["n_groups"],
+        with_interval(metrics, "accuracy"),
+        with_interval(metrics, "patient_averaged_accuracy"),
+        "–" if recall is None else f"{recall:.3f}",
+        mean_and_spread(kept.accuracy_by("fold", "seed")),
+        mean_and_spread(kept.accuracy_by("seed")),
+        "–" if kept is first else verdict(kept, first),
+    ]
+
+
+def verdict(kept: Kept, first: Kept) -> str:
+    """The paired difference in points, and what it allows to say."""
+    found = difference(kept, first)
+    if not found["n"]:
+        return "no slice in common"
+    text = f"{100 * found['accuracy']:+.1f}"
+    if interval := found["ci95"]["accuracy"]:
+        low, high = interval
+        word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+        text += f" [{100 * low:+.1f}, {100 * high:+.1f}] {word}"
+    return f"{text}, on {found['n']} slices"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path, nargs="+", metavar="PREDICTIONS.csv.gz")
+    parser.add_argument("--split", type=Path, required=True)
+    options = parser.parse_args()
+    truth = read_truth(options.split)
+    kept = {path.name.removesuffix(".csv.gz"): read_kept(path, truth)[OURS] for path in options.predictions}
+    first = next(iter(kept.values()))
+    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    for name, rows in kept.items():
+        print(f"| {' | '.join(map(str, row(name, rows, first)))} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The peer that most people train: torchvision's ResNet-18 (arXiv:1512.03385), from scratch, behind the same interface.
+
+Nothing of it is changed but the number of input channels and classes, and the recipe's dropout before the linear layer.
+It averages over the pixels and then classifies linearly, so it has exact class activation maps too.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+from braincam.network.classifier import Classifier, ClassifierConfig
+
+RESNET18 = "resnet18"
+ENLARGE = 8  # the last stage is at 1/32; the maps are enlarged to the grid of the attention CNN's, 1/4
+
+
+class ResNet18(Classifier):
+    """Standardised slices (N, C, S, S) → logits (N, K); S of at least 32.
+
+    With 128-pixel input the features end at 4 × 4 cells. The maps are enlarged to 32 × 32, as people do to look at
+    them, before they are laid back over a framed slice: 4 × 4 cells would be blurred once more by that.
+    """
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        body = resnet18(num_classes=config.classes)
+        if config.channels != 3:
+            body.conv1 = nn.Conv2d(config.channels, 64, 7, 2, 3, bias=False)
+            nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
+        self.stem = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
+        self.stages = nn.Sequential(body.layer1, body.layer2, body.layer3, body.layer4)
+        self.head = cast("nn.Linear", body.fc)
+        self.dropout = nn.Dropout2d(config.dropout)  # whole channels, so that it commutes with averaging
+
+    @property
+    def last_stage(self) -> nn.Module:
+        """The stage at 1/32."""
+        return self.stages[-1]
+
+    def scales(self, x: Tensor) -> list[Tensor]:
+        """(N, C, S, S) → the last feature map (N, 512, S/32, S/32), rounded up."""
+        return [self.stages(self.stem(x))]
+
+    def evidence(self, scales: list[Tensor]) -> Tensor:
+        """Class activation maps (N, K, S/4, S/4)."""
+        (features,) = scales
+        cam = F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias)
+        # bilinear enlargement by a whole factor repeats the edge, so it keeps the mean
+        return F.interpolate(cam, scale_factor=ENLARGE, mode="bilinear", align_corners=False)

@@ -1,0 +1,219 @@
+"""The benchmarks' arithmetic: what their tables say follows from what was kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))  # scripts find the modules beside them in the same way
+
+import _kept  # noqa: E402
+import _plain  # noqa: E402
+import ablation  # noqa: E402
+import inference  # noqa: E402
+import time_to_accuracy as timing  # noqa: E402
+from braincam.dataset.manifest import read_folder  # noqa: E402
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+def truth(patients: int = 30, slices: int = 4) -> pd.DataFrame:
+    """A table of folds: every patient has one class and one fold."""
+    rows = [
+        {"path": f"{k}-{number}.png", "label": CLASSES[k % 4], "group": f"g{k}", "fold": k % 5}
+        for k in range(patients)
+        for number in range(slices)
+    ]
+    return pd.DataFrame(rows).set_index("path")
+
+
+def predictions(known: pd.DataFrame, right: float, seeds: Sequence[int], salt: int = 0) -> pd.DataFrame:
+    """Answers that are right for a share of the slices."""
+    tables = []
+    for seed in seeds:
+        random = np.random.default_rng([seed, salt])
+        named = known["label"].map(CLASSES.index).to_numpy()
+        named = np.where(random.random(len(known)) < right, named, (named + 1) % 4)
+        probabilities = pd.DataFrame(0.1 + 0.6 * np.eye(4)[named], columns=[f"p_{name}" for name in CLASSES])
+        tables.append(probabilities.assign(path=known.index, fold=known["fold"].to_numpy(), seed=seed))
+    return pd.concat(tables, ignore_index=True).assign(learner=_kept.OURS)
+
+
+def kept(folder: Path, known: pd.DataFrame, right: float, seeds: Sequence[int], salt: int = 0) -> _kept.Kept:
+    file = folder / f"{right}-{len(seeds)}-{salt}.csv.gz"
+    predictions(known, right, seeds, salt).to_csv(file, index=False)
+    return _kept.read_kept(file, known)[_kept.OURS]
+
+
+def test_the_difference_is_that_of_the_means_however_many_seeds_each_has(tmp_path: Path) -> None:
+    known = truth()
+    a, b = kept(tmp_path, known, 0.9, range(3)), kept(tmp_path, known, 0.6, [0], salt=1)
+    found = _kept.difference(a, b)
+    assert found["accuracy"] == pytest.approx(a.metrics()["accuracy"] - b.metrics()["accuracy"])
+    assert found["n"] == len(known)
+    low, high = found["ci95"]["accuracy"]
+    assert 0 < low < found["accuracy"] < high
+    assert _kept.difference(b, a)["accuracy"] == pytest.approx(-found["accuracy"])
+    assert "worse" in ablation.verdict(b, a)
+
+
+def test_only_slices_that_both_judged_are_compared(tmp_path: Path) -> None:
+    known = truth()
+    whole, part = kept(tmp_path, known, 0.9, [0]), kept(tmp_path, known[known["fold"] < 2], 0.8, [0], salt=1)
+    assert _kept.difference(part, whole)["n"] == (known["fold"] < 2).sum()
+
+
+def test_the_same_answers_again_do_not_narrow_the_interval(tmp_path: Path) -> None:
+    once = kept(tmp_path, truth(), 0.8, [0])
+    again = _kept.Kept(pd.concat([once.table, once.table.assign(seed=1)]), once.classes)
+    assert again.metrics()["ci95"]["accuracy"] == pytest.approx(once.metrics()["ci95"]["accuracy"])
+    assert _kept.difference(again, once)["ci95"]["accuracy"] == [0, 0]
+    assert "not told apart" in ablation.verdict(again, once)
+
+
+def test_accuracies_by_run_and_by_seed(tmp_path: Path) -> None:
+    rows = kept(tmp_path, truth(), 0.8, range(3))
+    assert len(rows.accuracy_by("fold", "seed")) == 15
+    assert np.mean(rows.accuracy_by("seed")) == pytest.approx(rows.metrics()["accuracy"])
+    assert (rows.numbers("fold"), rows.numbers("seed")) == ("0 to 4", "0 to 2")
+
+
+def test_strangers_and_repeated_rows_are_refused(tmp_path: Path) -> None:
+    known = truth()
+    table = predictions(known, 0.9, [0])
+    table.to_csv(tmp_path / "k.csv.gz", index=False)
+    with pytest.raises(SystemExit, match="4 slices, such as 0-0.png, are not in the table"):
+        _kept.read_kept(tmp_path / "k.csv.gz", known.iloc[4:])
+    pd.concat([table, table.iloc[:1]]).to_csv(tmp_path / "twice.csv.gz", index=False)
+    with pytest.raises(SystemExit, match="some twice"):
+        _kept.read_kept(tmp_path / "twice.csv.gz", known)
+
+
+def test_the_table_has_a_row_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = truth()
+    known.to_csv(tmp_path / "folds.csv")
+    for name, right, seeds in (("default", 0.95, range(3)), ("attention-none", 0.5, [0])):
+        predictions(known, right, seeds).to_csv(tmp_path / f"{name}.csv.gz", index=False)
+    files = [str(tmp_path / f"{name}.csv.gz") for name in ("default", "attention-none")]
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *files, "--split", str(tmp_path / "folds.csv")])
+    ablation.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| default", "| attention-none"]
+    assert lines[2].endswith("| – |")
+    assert "worse" in lines[3]
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def schedule(epochs: int, accuracies: Sequence[float], task: str = "official") -> list[timing.Run]:
+    return [
+        timing.Run(
+            contender=timing.OURS, task=task, seed=seed, epochs=epochs, seconds=[10.0 * epochs], accuracy=[value],
+            machine="m", threads=1,
+        )
+        for seed, value in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def plain_run(accuracies: Sequence[float], seed: int = 0) -> timing.Run:
+    return timing.Run(
+        contender="plain-resnet18", task="official", seed=seed, epochs=None, machine="m", threads=1,
+        seconds=[600.0 * (epoch + 1) for epoch in range(len(accuracies))], accuracy=list(accuracies),
+    )  # fmt: skip
+
+
+def test_a_level_is_reached_by_the_shortest_schedule_whose_mean_over_all_seeds_does() -> None:
+    runs = schedule(8, [0.97] * 5) + schedule(4, [0.96, 0.94, 0.95, 0.95, 0.95]) + schedule(2, [0.99])
+    reached = timing.ours(runs, 0.95, seeds=5)
+    assert reached is not None
+    assert (reached.seconds, reached.at_least) == (40.0, False)  # one lucky seed of the schedule of 2 does not count
+    longest = timing.ours(runs, 0.98, seeds=5)
+    assert longest is not None
+    assert (longest.seconds, longest.at_least) == (80.0, True)
+    assert timing.ours(schedule(4, [0.99]), 0.95, seeds=5) is None
+
+
+def test_the_plain_loop_gets_its_first_good_epoch_or_more_than() -> None:
+    jumping = plain_run([0.90, 0.96, 0.93, 0.975])
+    for level, seconds, at_least in ((0.95, 1200, False), (0.97, 2400, False), (0.98, 2400, True)):
+        reached = timing.plain([jumping], level)
+        assert reached is not None
+        assert (reached.seconds, reached.at_least) == (seconds, at_least)
+    both = timing.plain([jumping, plain_run([0.90, 0.90, 0.99], seed=1)], 0.95)
+    assert both is not None
+    assert both.seconds == 1800  # 0.93 and 0.99: the mean, not the luckier
+    assert timing.plain([], 0.95) is None
+
+
+def test_the_table_gives_ratios_only_where_we_reach_the_level() -> None:
+    lines = timing.table([*schedule(4, [0.96] * 5), plain_run([0.94, 0.955])], seeds=5).splitlines()
+    at95, at97 = (next(line for line in lines if f"official | {level}%" in line) for level in (95, 97))
+    assert "| 0.7 (4 epochs: 0.960 ± 0.000, 5 seeds) | 20.0 (epoch 2: 0.955) | 30.0 |" in at95
+    assert "| more than 0.7 (4 epochs" in at97
+    assert "more than 20.0 (best 0.955) | – |" in at97
+    assert timing.ratio(timing.Reached(40, False, ""), timing.Reached(1200, True, "")) == "> 30.0"
+    assert "not measured" in at95  # the other contender
+
+
+def test_only_what_is_missing_is_measured_and_the_ladder_ends_when_every_level_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept.jsonl"
+    measured: list[tuple[int, int]] = []
+
+    def instead(options: object, task: str, epochs: int, seed: int) -> timing.Run:
+        measured.append((epochs, seed))
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return replace(schedule(epochs, [0.97 if epochs == 4 else 0.995], task)[0], seed=seed)
+
+    monkeypatch.setattr(timing, "measure_schedule", instead)
+    monkeypatch.setattr(timing, "machine", lambda: "m")
+    call = ["x", str(tmp_path), "--kept", str(file), "--seeds", "2", "--only", "braincam", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", call)
+    with pytest.raises(KeyboardInterrupt):
+        timing.main()
+    timing.main()
+    assert measured == [(4, 0), (4, 1), (8, 0), (8, 0), (8, 1)]  # what was cut off begins anew; 12 is not needed
+    assert [run.accuracy for run in timing.read_runs(file)] == [[0.97], [0.97], [0.995], [0.995]]
+    monkeypatch.setattr(timing, "machine", lambda: "another")
+    with pytest.raises(SystemExit, match="was measured on m, 1 threads"):
+        timing.main()
+
+
+def test_the_plain_loop_sees_the_named_pictures_with_their_labels(scans: Path) -> None:
+    data = scans / "data"
+    manifest = read_folder(data)
+    wanted = [item.path for item in manifest.slices][::3]
+    dataset = _plain.pictures(data, wanted, _plain.transform(32, 1, training=False))
+    batches = _plain.loader(dataset, 8, 0, shuffle=False)
+    labels = [int(label) for _, batch in batches for label in batch]
+    assert labels == list(manifest.labels)[::3]
+    assert next(iter(batches))[0].shape == (8, 1, 32, 32)
+    network, side, channels = _plain.our_network(4)
+    assert (side, channels) == (128, 1)
+    before = [parameter.clone() for parameter in network.parameters()]
+    _plain.train_epoch(network, batches, _plain.torch.optim.Adam(network.parameters()))
+    assert any((a != b).any() for a, b in zip(before, network.parameters(), strict=True))
+    assert 0 <= _plain.accuracy(network, batches) <= 1
+
+
+def test_a_row_is_measured_in_a_process_of_its_own_or_says_why_not(tmp_path: Path) -> None:
+    options = argparse.Namespace(runs=3, model=None)
+    of_graph = next(number for number, row in enumerate(inference.ROWS) if row.group == "graph")
+    found = inference.in_a_process(of_graph, 1, tmp_path, options)
+    assert isinstance(found, dict)
+    assert 0 < found["p50"] <= found["p90"] <= found["p99"]
+    assert found["offline"] > 0
+    reason = inference.in_a_process(0, 1, tmp_path, options)  # no graph has been written there
+    assert isinstance(reason, str)
+    assert "braincam.onnx" in reason
