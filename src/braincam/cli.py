@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
-        extra = "cam" if getattr(options, "cam", None) else "train"
+        extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
         return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
@@ -209,6 +209,37 @@ def predict(options: argparse.Namespace) -> int:
     answers = track(answers, "predicting", unit="slices")
     failed = print_predictions(answers, options.format, options.out)
     return SOME_FAILED if failed else OK
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Answer over HTTP until stopped."""
+    from braincam.model_file.zoo import usable_cores
+    from braincam.predict import Predictor
+    from braincam.serve.auth import check_exposure, find_token
+    from braincam.serve.limits import Limits
+    from braincam.serve.run import run
+
+    limits = Limits(
+        bytes=options.max_bytes,
+        memory=options.max_memory,
+        files=options.max_files,
+        slices=options.max_slices,
+        pixels=options.max_pixels,
+        upload_seconds=options.upload_seconds,
+        answer_seconds=options.answer_seconds,
+        waiting=options.queue,
+    )
+    token = find_token(options.token_file)
+    check_exposure(options.host, token)
+    run(
+        Predictor(options.model, threads=1),  # one thread per answer, and as many answers at once as there are cores
+        limits,
+        host=options.host,
+        port=options.port,
+        threads=options.workers or usable_cores(),
+        token=token,
+    )
+    return OK
 
 
 def models(options: argparse.Namespace) -> int:
@@ -390,6 +421,13 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
 
     verb = _verb(
+        verbs, "serve", serve, "answer over HTTP: REST and a page in the browser",
+        "braincam serve", "braincam serve --port 8080 --model runs/first",
+        "braincam serve --host 0.0.0.0 --token-file token.txt",
+    )  # fmt: skip
+    _server(verb)
+
+    verb = _verb(
         verbs,
         "models",
         models,
@@ -446,6 +484,27 @@ def _recipe(verb: Any) -> None:
 def _model(verb: Any) -> None:
     which = "an .onnx file, a run folder or a name (default: the packaged model)"
     verb.add_argument("--model", metavar="M", help=which)
+
+
+def _server(verb: Any) -> None:
+    verb.add_argument("--host", default="127.0.0.1", help="others than loopback need a token (default: 127.0.0.1)")
+    verb.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    _model(verb)
+    verb.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="what callers must show (default: the variable BRAINCAM_TOKEN)"
+    )
+    verb.add_argument("--workers", type=int, default=0, metavar="N", help="answers worked on at once (default: cores)")
+    for name, default, what in (
+        ("--max-bytes", 134_217_728, "in one request"),
+        ("--max-memory", 536_870_912, "bytes of all requests and answers held at once"),
+        ("--max-files", 1024, "in one request"),
+        ("--max-slices", 1024, "in one request"),
+        ("--max-pixels", 16_777_216, "in one slice"),
+        ("--queue", 64, "requests that may wait; the next is told to come back"),
+        ("--upload-seconds", 60, "for a whole body"),
+        ("--answer-seconds", 60, "for an answer, waiting included"),
+    ):
+        verb.add_argument(name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
 
 
 def _split(verb: Any, fold: int | None) -> None:

@@ -54,10 +54,11 @@ class Prediction:
     notice: str = NOTICE
     cam: NDArray[np.float32] | None = None  # (h, w) evidence for the label over the whole picture; not in the JSON
     pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged; not in the JSON
+    cams: NDArray[np.float32] | None = None  # (K, h, w) evidence for every class; not in the JSON
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
-        hidden = {"cam", "pixels"}
+        hidden = {"cam", "pixels", "cams"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
 
@@ -90,18 +91,30 @@ class Predictor:
 
     def stream(self, sources: Iterable[Source], *, cam: bool = True) -> Iterator[Prediction]:
         """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
+        return self.judge(
+            (
+                (path, item)
+                for path, outcome in _decoded(expand(sources))
+                for item in (outcome if isinstance(outcome, list) else [outcome])
+            ),
+            cam=cam,
+        )
+
+    def judge(self, slices: Iterable[tuple[str, GreySlice | ImageError]], *, cam: bool = True) -> Iterator[Prediction]:
+        """Answer for slices that are already read, each with its path or name, in order.
+
+        Neighbours of one size are answered together. An error in a slice's place becomes a row. May be called from
+        several threads at once.
+        """
         waiting: list[tuple[str, GreySlice]] = []
-        for path, outcome in _decoded(expand(sources)):
-            slices = outcome if isinstance(outcome, list) else []
-            for item in slices:
-                if waiting and not _joins(waiting, item):
-                    yield from self._judge(waiting, cam)
-                    waiting = []
-                waiting.append((path, item))
-            if not isinstance(outcome, list):
+        for path, item in slices:
+            if waiting and (isinstance(item, ImageError) or not _joins(waiting, item)):
                 yield from self._judge(waiting, cam)
                 waiting = []
-                yield self._error(path, str(outcome))
+            if isinstance(item, ImageError):
+                yield self._error(path, str(item))
+            else:
+                waiting.append((path, item))
         yield from self._judge(waiting, cam)
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
@@ -188,6 +201,7 @@ class Predictor:
             model=self._model,
             cam=None if cam is None else cam[best],
             pixels=item.pixels,
+            cams=cam,
         )
 
     def _error(self, path: str, reason: str) -> Prediction:

@@ -21,9 +21,9 @@ from PIL import Image
 
 from braincam.errors import ImageError
 from braincam.images.grey import (
-    MAX_BYTES,
     GreyPixels,
     GreySlice,
+    SizeLimits,
     check_size,
     grey_of_picture,
     stretch,
@@ -45,14 +45,14 @@ def is_dicom(head: bytes) -> bool:
     return head[MAGIC_AT : MAGIC_AT + 4] == MAGIC
 
 
-def read_dicom(stream: BinaryIO) -> list[GreySlice]:
+def read_dicom(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
     """Decode a DICOM file of one or several frames."""
     import pydicom
 
     blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
     _refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
-    _check(dataset)
+    _check(dataset, limits)
     frames = _frames(dataset)
     index: list[int | None] = [None] if len(frames) == 1 else list(range(len(frames)))
     if frames.ndim == 4:
@@ -72,7 +72,7 @@ def _refuse_deflated(blob: io.BytesIO) -> None:
         raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
-def _check(dataset: Dataset) -> None:
+def _check(dataset: Dataset, limits: SizeLimits) -> None:
     """Refuse what holds no picture, is too large, or has no decoder installed, before anything is decoded."""
     from pydicom.uid import UID
 
@@ -87,10 +87,10 @@ def _check(dataset: Dataset) -> None:
             f"expected a DICOM image, got pixel data without {', '.join(missing)}; export the series again"
         )
     rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
-    check_size(rows, columns, count)
+    check_size(rows, columns, count, limits)
     size = rows * columns * count * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
-    if size > MAX_BYTES:
-        raise ImageError(f"expected at most {MAX_BYTES:,} bytes of pixels, got {size:,}; split the file into frames")
+    if size > limits.bytes:
+        raise ImageError(f"expected at most {limits.bytes:,} bytes of pixels, got {size:,}; split the file into frames")
     _check_syntax(getattr(dataset.file_meta, "TransferSyntaxUID", None))
 
 

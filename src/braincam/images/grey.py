@@ -41,18 +41,29 @@ class GreySlice:
     colourful: bool = False  # a colour raster with visible chroma before it was made grey
 
 
-def check_size(height: int, width: int, count: int = 1) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SizeLimits:
+    """How much one file may hold, checked before it is decoded. A server allows less than a user's own call does."""
+
+    pixels: int = MAX_PIXELS  # in one slice
+    voxels: int = MAX_VOXELS  # in one file, all slices together
+    slices: int = MAX_FRAMES  # in one file
+    bytes: int = MAX_BYTES  # of the file, and of its decoded values
+
+
+def check_size(height: int, width: int, count: int = 1, limits: SizeLimits | None = None) -> None:
     """Refuse slices too small to show a brain, or too large to be an MRI slice. Raises ImageError."""
+    limits = limits or SizeLimits()
     size = f"got {width:,} x {height:,}"
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {size}; give a whole brain slice")
-    if height * width > MAX_PIXELS:
+    if height * width > limits.pixels:
         raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, {size}; export the slice at the scanner's resolution"
+            f"expected at most {limits.pixels:,} pixels, {size}; export the slice at the scanner's resolution"
         )
-    if count > MAX_FRAMES or height * width * count > MAX_VOXELS:
+    if count > limits.slices or height * width * count > limits.voxels:
         raise ImageError(
-            f"expected at most {MAX_FRAMES:,} slices and {MAX_VOXELS:,} pixels in all, {size} x {count:,}; "
+            f"expected at most {limits.slices:,} slices and {limits.voxels:,} pixels in all, {size} x {count:,}; "
             "split the file"
         )
 

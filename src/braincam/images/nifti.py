@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from braincam.errors import ImageError
-from braincam.images.grey import MAX_BYTES, MAX_VOXELS, GreyPixels, GreySlice, check_size, stretch
+from braincam.images.grey import GreyPixels, GreySlice, SizeLimits, check_size, stretch
 
 TAILS = (0.5, 99.5)  # percentiles that become black and white
 SAMPLE = 2**24  # voxels that the percentiles are taken from: all, or evenly spaced ones in a larger volume
@@ -52,13 +52,13 @@ def unpacked_head(stream: BinaryIO) -> bytes:
         stream.seek(0)
 
 
-def read_nifti(stream: BinaryIO, packed: bool) -> list[GreySlice]:
+def read_nifti(stream: BinaryIO, packed: bool, limits: SizeLimits) -> list[GreySlice]:
     """Decode the first volume, `packed` when the stream is gzipped."""
     from nibabel.orientations import apply_orientation, io_orientation
 
     source: Any = gzip.GzipFile(fileobj=stream) if packed else stream
     header = _header(source.read(HEADER))
-    shape = _shape(header)
+    shape = _shape(header, limits)
     affine = header.get_best_affine()
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     if not np.isfinite(orientation).all():
@@ -71,7 +71,7 @@ def read_nifti(stream: BinaryIO, packed: bool) -> list[GreySlice]:
     canonical = apply_orientation(voxels.reshape(shape, order="F"), orientation)  # type: ignore[no-untyped-call]
     axis = _slice_axis(canonical.shape, spacing)
     planes = np.moveaxis(canonical, axis, 0)
-    check_size(planes.shape[2], planes.shape[1], len(planes))
+    check_size(planes.shape[2], planes.shape[1], len(planes), limits)
     return [GreySlice(_upright(plane, low, high, _slope(header) < 0), index) for index, plane in enumerate(planes)]
 
 
@@ -92,7 +92,7 @@ def _header(head: bytes) -> Any:
     return header
 
 
-def _shape(header: Any) -> tuple[int, int, int]:
+def _shape(header: Any, limits: SizeLimits) -> tuple[int, int, int]:
     """Size of the first volume, checked before any voxel is read."""
     count = int(header["dim"][0])
     if not 2 <= count <= 7:
@@ -101,9 +101,9 @@ def _shape(header: Any) -> tuple[int, int, int]:
     if min(x, y, z) < 1:
         raise ImageError(f"expected NIfTI sizes of at least 1, got {x} x {y} x {z}; convert the volume anew")
     dtype = _dtype(header)
-    if x * y * z > MAX_VOXELS or x * y * z * dtype.itemsize > MAX_BYTES:
+    if x * y * z > limits.voxels or x * y * z * dtype.itemsize > limits.bytes:
         raise ImageError(
-            f"expected at most {MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes, got {x:,} x {y:,} x {z:,} "
+            f"expected at most {limits.voxels:,} voxels and {limits.bytes:,} bytes, got {x:,} x {y:,} x {z:,} "
             f"of {dtype}; crop or resample it"
         )
     return x, y, z

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from braincam.errors import ImageError
 from braincam.images.dicom import is_dicom, read_dicom
-from braincam.images.grey import MAX_BYTES, MAX_PIXELS, GreySlice, to_grey
+from braincam.images.grey import MAX_PIXELS, GreySlice, SizeLimits, to_grey
 from braincam.images.nifti import GZIP, HEADER, is_nifti, read_nifti, unpacked_head
 from braincam.images.raster import raster_format, read_raster
 
@@ -33,12 +33,17 @@ FORMATS = "JPEG, PNG, BMP, TIFF, GIF, WebP, DICOM or NIfTI"
 _ENDINGS = tuple(SUFFIXES)
 
 
-def read_slices(source: str | os.PathLike[str] | bytes) -> list[GreySlice]:
-    """Read a file, or the bytes of one, as grey slices. Raises ImageError and nothing else."""
-    where = "bytes" if isinstance(source, bytes) else " ".join(os.fspath(source).split())
+def read_slices(
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None, limits: SizeLimits | None = None
+) -> list[GreySlice]:
+    """Read a file, or the bytes of one, as grey slices. Raises ImageError and nothing else.
+
+    `name` is what errors call the source, by default its path, or "bytes".
+    """
+    where = name or ("bytes" if isinstance(source, bytes) else " ".join(os.fspath(source).split()))
     try:
         with _quiet, _opened(source) as stream:
-            return _read(stream)
+            return _read(stream, limits or SizeLimits())
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from error.__cause__
 
@@ -85,7 +90,7 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield file
 
 
-def _read(stream: BinaryIO) -> list[GreySlice]:
+def _read(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
     """Recognise the format by its first bytes and decode; the libraries' exceptions are caught here only."""
     head = stream.read(HEADER)
     stream.seek(0)
@@ -101,9 +106,9 @@ def _read(stream: BinaryIO) -> list[GreySlice]:
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
         if kind == "NIfTI":
-            return read_nifti(stream, packed)
-        _check_bytes(stream)
-        return read_dicom(stream) if kind == "DICOM" else read_raster(stream, kind)
+            return read_nifti(stream, packed, limits)
+        _check_bytes(stream, limits)
+        return read_dicom(stream, limits) if kind == "DICOM" else read_raster(stream, kind, limits)
     except ImageError:
         raise
     except Exception as error:
@@ -113,11 +118,11 @@ def _read(stream: BinaryIO) -> list[GreySlice]:
         ) from error
 
 
-def _check_bytes(stream: BinaryIO) -> None:
+def _check_bytes(stream: BinaryIO, limits: SizeLimits) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    if size > MAX_BYTES:
-        raise ImageError(f"expected a file of at most {MAX_BYTES:,} bytes, got {size:,}; split it into slices")
+    if size > limits.bytes:
+        raise ImageError(f"expected a file of at most {limits.bytes:,} bytes, got {size:,}; split it into slices")
 
 
 def _said(error: Exception) -> str:
