@@ -471,6 +471,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    """A number of a TCP port, or 0."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def _data(verb: Any) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
@@ -488,7 +495,7 @@ def _model(verb: Any) -> None:
 
 def _server(verb: Any) -> None:
     verb.add_argument("--host", default="127.0.0.1", help="others than loopback need a token (default: 127.0.0.1)")
-    verb.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    verb.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: 8000)")
     _model(verb)
     verb.add_argument(
         "--token-file", type=Path, metavar="FILE", help="what callers must show (default: the variable BRAINCAM_TOKEN)"

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import uvicorn
+from starlette.types import ASGIApp
 
 from braincam.errors import ConfigError
 from braincam.images import GreySlice
@@ -35,6 +36,18 @@ def run(predictor: Predictor, limits: Limits, *, host: str, port: int, threads: 
     _log_to_stderr()
     list(predictor.judge([("warm-up", GreySlice(np.zeros((224, 224), np.uint8), None))]))
     app = create_app(predictor, limits, threads, token=token, loopback=is_loopback(host))
+    with _listening(host, port) as listener:
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listener.getsockname()[1]}"
+        log.info("serving %s at %s (Ctrl-C stops)", predictor.card.name, url)
+        try:
+            server(app, limits).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return  # uvicorn repeats the signal that stopped it, once all is done
+
+
+def server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
+    """uvicorn, set up so that it keeps to the limits and shows nothing of what clients send."""
     config = uvicorn.Config(
         app,
         http=patient(limits),
@@ -50,24 +63,16 @@ def run(predictor: Predictor, limits: Limits, *, host: str, port: int, threads: 
         timeout_graceful_shutdown=math.ceil(limits.upload_seconds + limits.answer_seconds + limits.send_seconds),
         backlog=BACKLOG,
     )
-    with _listening(host, port) as listener:
-        address = f"[{host}]" if ":" in host else host
-        url = f"http://{address}:{listener.getsockname()[1]}"
-        log.info("serving %s at %s (Ctrl-C stops)", predictor.card.name, url)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            return  # uvicorn repeats the signal that stopped it, once all is done
+    return uvicorn.Server(config)
 
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(
-            f"serve: cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); "
-            "choose another --host or --port"
+            f"serve: cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"
         ) from error
 
 

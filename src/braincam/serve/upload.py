@@ -154,7 +154,9 @@ class _Parts:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != FIELD:
             raise _malformed("with a part of another name")
-        self._name = base_name(options.get(b"filename", b""))
+        if b"filename" not in options:
+            raise _malformed("with a part that is no file")
+        self._name = base_name(options[b"filename"])
 
     def _end(self) -> None:
         self._files.append(Upload(self._name, bytes(self._content)))

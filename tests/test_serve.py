@@ -1,0 +1,390 @@
+"""The server does what its interface says: the same answers as `predict`, true OpenAPI, a token, a graceful stop."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam.dataset.phantom import write_phantom
+from braincam.errors import ConfigError
+from braincam.model_file.card import NOTICE
+from braincam.predict import Predictor
+from braincam.serve.auth import check_exposure, find_token
+from serving import FORM, TOKEN, Served, form, png, serving
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(threads=1)
+
+
+@pytest.fixture(scope="module")
+def served(predictor: Predictor) -> Iterator[Served]:
+    with serving(predictor) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("scan")
+    write_phantom(folder, patients=8, slices_per_patient=1, seed=5, size=96)
+    return next((folder / "data" / "glioma").glob("*.png")).read_bytes()
+
+
+def volume(slices: int, side: int = 64) -> bytes:
+    """A NIfTI file of noise."""
+    voxels = np.random.default_rng(0).integers(0, 255, (side, side, slices), np.uint8)
+    return nibabel.Nifti1Image(voxels, np.diag([1, 1, 5, 1])).to_bytes()
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_that_of_predict(served: Served, predictor: Predictor, scan: bytes) -> None:
+    response = served.predict(("scan.png", scan))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["notice"] == NOTICE
+    (row,) = response.json()["predictions"]
+    expected = predictor.predict(scan)[0].to_json() | {"path": "scan.png", "picture": None, "cam": None}
+    assert row == expected
+
+
+def test_pictures_bring_the_slice_and_exact_maps(served: Served, scan: bytes) -> None:
+    (row,) = served.predict(("scan.png", scan), pictures=True).json()["predictions"]
+    picture = Image.open(io.BytesIO(base64.b64decode(row["picture"])))
+    assert picture.mode == "L"
+    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(io.BytesIO(scan)).convert("L")))
+    cam = row["cam"]
+    maps = np.frombuffer(base64.b64decode(cam["data"]), "<f4").reshape(-1, cam["height"], cam["width"])
+    assert cam["classes"] == list(row["probabilities"])
+    assert len(maps) == len(cam["classes"])
+    logits = maps.mean((1, 2))  # the map is exact, so its means are in the order of the probabilities
+    assert np.argsort(logits).tolist() == np.argsort(list(row["probabilities"].values())).tolist()
+
+
+def test_one_bad_file_costs_the_others_nothing(served: Served, scan: bytes) -> None:
+    response = served.predict(("a.png", scan), ("notes.txt", b"no picture"), ("v.nii", volume(3)), ("b.png", scan))
+    rows = response.json()["predictions"]
+    assert [(row["path"], row["slice"]) for row in rows] == [
+        ("a.png", None), ("notes.txt", None), ("v.nii", 0), ("v.nii", 1), ("v.nii", 2), ("b.png", None),
+    ]  # fmt: skip
+    assert [row["status"] == "error" for row in rows] == [False, True, False, False, False, False]
+    assert rows[1]["reason"].startswith("notes.txt: expected ")
+    assert rows[0] | {"path": ""} == rows[-1] | {"path": ""}
+
+
+def test_the_model_and_its_card_without_the_hashes_of_patients(served: Served, predictor: Predictor) -> None:
+    facts = served.http.get("/v1/model").json()
+    assert (facts["name"], facts["sha256"]) == (predictor.card.name, predictor.file.sha256)
+    assert facts["card"]["classes"] == list(predictor.card.classes)
+    assert facts["card"]["seen_groups"] == len(predictor.card.seen_groups)
+
+
+def test_health_page_and_headers(served: Served) -> None:
+    assert served.http.get("/healthz").json() == {"status": "ok"}
+    page = served.http.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;")
+    assert "unsafe" not in policy
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert served.http.get("/static/index.html").text == page.text
+    assert served.http.get("/v1/model").headers["cache-control"] == "no-store"
+    assert "server" not in page.headers
+
+
+def test_every_refusal_is_a_problem_in_words(served: Served) -> None:
+    for method, path, code in (("GET", "/nowhere", 404), ("DELETE", "/v1/predict", 405), ("POST", "/v1/predict", 415)):
+        response = served.http.request(method, path)
+        assert response.status_code == code
+        assert response.headers["content-type"] == "application/problem+json"
+        assert set(response.json()) == {"title", "status", "detail"}
+    wrong = served.http.post("/v1/predict?pictures=perhaps", content=form(("a.png", b"")), headers=FORM)
+    assert wrong.status_code == 422
+    assert wrong.json()["detail"].startswith("query pictures: ")
+
+
+def test_metrics_count_requests_slices_and_time(predictor: Predictor, scan: bytes) -> None:
+    with serving(predictor) as served:
+        served.predict(("a.png", scan), ("b.txt", b"text"))
+        served.http.get("/secret/name")
+        text = served.http.get("/metrics").text
+        assert served.metric('braincam_requests_total{code="200",route="/v1/predict"}') == 1
+        assert served.metric('braincam_requests_total{code="404",route="other"}') == 1
+        assert served.metric('braincam_slices_total{status="error"}') == 1
+        assert served.metric('braincam_request_seconds_count{route="/v1/predict"}') == 1
+        assert served.metric("braincam_queue_depth") == 0
+        assert served.metric("braincam_held_bytes") == 0
+    assert f'sha256="{predictor.file.sha256}"' in text
+    assert "secret" not in text
+
+
+# -- OpenAPI -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [None, TOKEN], ids=["open", "locked"])
+def test_the_documentation_is_true(predictor: Predictor, token: str | None, tmp_path: Path) -> None:
+    """schemathesis calls every route, rightly and wrongly, and compares what comes back with openapi.json."""
+    with serving(predictor, token=token) as served:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"),
+                *("--max-examples", "20", "--generation-deterministic", "--no-color"),
+                *(("--header", f"Authorization: Bearer {token}") if token else ()),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "Tested: 4" in done.stdout
+
+
+def test_the_documentation_names_every_route(served: Served) -> None:
+    documented = served.http.get("/openapi.json").json()
+    assert set(documented["paths"]) == {"/v1/predict", "/v1/model", "/healthz", "/metrics"}
+
+
+# -- who may ask -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_guards_predictions_model_and_metrics(predictor: Predictor, scan: bytes) -> None:
+    with serving(predictor, token=TOKEN, loopback=False) as served:
+        for path in ("/healthz", "/", "/static/index.html"):
+            assert served.http.get(path).status_code == 200
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/v1/model", "/metrics"):
+            for wrong in ({}, {"Authorization": "Bearer " + TOKEN[:-1]}, {"Authorization": f"Basic {TOKEN}"}):
+                refused = served.http.get(path, headers=wrong)
+                assert refused.status_code == 401
+                assert refused.headers["www-authenticate"] == "Bearer"
+                assert TOKEN not in refused.text
+            assert served.http.get(path, headers=right).status_code == 200
+        assert served.predict(("a.png", scan)).status_code == 401
+        answer = served.http.post("/v1/predict", content=form(("a.png", scan)), headers=FORM | right)
+        assert answer.status_code == 200
+        assert served.http.get("/healthz", headers={"Host": "scans.hospital.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.5", ""])
+def test_another_name_for_this_machine_is_refused(served: Served, host: str) -> None:
+    """DNS rebinding: a page of evil.example asks evil.example, which has become 127.0.0.1."""
+    assert served.http.get("/v1/model", headers={"Host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8000", "127.0.0.2"])
+def test_this_machines_own_names_are_answered(served: Served, host: str) -> None:
+    assert served.http.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_pages_of_other_sites_are_refused_and_ones_own_is_not(served: Served, scan: bytes) -> None:
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
+        response = served.http.post("/v1/predict", content=form(("a", scan)), headers=FORM | {"Origin": origin})
+        assert response.status_code == 403
+    own = served.http.get("/healthz", headers={"Origin": f"http://127.0.0.1:{served.port}"})
+    assert own.status_code == 200
+
+
+def test_others_are_not_served_without_a_token() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "scans.hospital.example", ""):
+        with pytest.raises(ConfigError, match="token"):
+            check_exposure(host, None)
+        check_exposure(host, TOKEN)
+    for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
+        check_exposure(host, None)
+
+
+def test_tokens_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BRAINCAM_TOKEN", raising=False)
+    assert find_token(None) is None
+    monkeypatch.setenv("BRAINCAM_TOKEN", TOKEN)
+    assert find_token(None) == TOKEN
+    file = tmp_path / "token"
+    file.write_text("another-token-from-a-file\n")
+    assert find_token(file) == "another-token-from-a-file"
+    for bad in ("", "short", "x" * 15, "two words of a secret", "zażółć-gęślą-jaźń-token"):
+        file.write_text(bad, encoding="utf-8")
+        with pytest.raises(ConfigError, match="at least 16"):
+            find_token(file)
+        monkeypatch.setenv("BRAINCAM_TOKEN", bad)
+        with pytest.raises(ConfigError, match="at least 16"):
+            find_token(None)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def command(*options: str) -> subprocess.Popen[str]:
+    """`braincam serve` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "braincam", "serve", "--port", "0", *options], stderr=subprocess.PIPE, text=True
+    )
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """The address that it says it serves at."""
+    assert process.stderr
+    line = process.stderr.readline()
+    found = re.search(r"http://\S+", line)
+    assert found, line
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--host", "0.0.0.0"],
+        ["--host", "127.0.0.1", "--port", "99999"],
+        ["--host", "203.0.113.7", "--token-file", "TOKEN"],
+        ["--token-file", "absent"],
+        ["--max-bytes", "0"],
+        ["--queue", "-1"],
+        ["--model", "absent"],
+        ["--port", "http"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_calls_are_one_line_and_exit_code_2(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from braincam import cli
+
+    monkeypatch.delenv("BRAINCAM_TOKEN", raising=False)
+    (tmp_path / "TOKEN").write_text(TOKEN)
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main(["serve", *options])
+    except SystemExit as done:
+        code = int(done.code or 0)
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.err.startswith("braincam: ")
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_sigterm_finishes_what_was_accepted_and_exits_with_0() -> None:
+    process = command("--workers", "1")
+    base = address(process)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        content = form(("v.nii", volume(60, 224)))
+        answers.append(httpx.post(base + "/v1/predict", content=content, headers=FORM, timeout=60))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]  # one is worked on, two wait
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 20
+    while "braincam_queue_depth 2.0" not in httpx.get(base + "/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert [len(answer.json()["predictions"]) for answer in answers] == [60] * 3
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+WATCHED = """
+import asyncio, os, sys, threading
+written = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        mode, flags = arguments[1], arguments[2]
+        if (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(str(arguments[0]))
+    elif event in {"os.mkdir", "os.rename", "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.copyfile"}:
+        written.append(event)
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+sys.path.insert(0, sys.argv[1])
+from serving import serving
+from braincam.predict import Predictor
+content = open(sys.argv[2], "rb").read()
+with serving(Predictor(threads=1)) as served:
+    written.clear()
+    large = content + bytes(5_000_000)  # beyond what form parsers keep in memory
+    files = ("DOE^JANE.png", content), ("DOE^JANE-2.png", large), ("DOE^JANE.txt", b"x")
+    response = served.predict(*files, pictures=True)
+    assert response.status_code == 200 and len(response.json()["predictions"]) == 3
+    served.http.get("/"), served.http.get("/static/index.html"), served.http.get("/metrics")
+assert "torch" not in sys.modules, "torch was imported"
+written = [path for path in written if path != os.devnull]
+assert not written, written
+"""
+
+
+def test_nothing_is_written_and_torch_is_not_imported(scan: bytes, tmp_path: Path) -> None:
+    """An audit hook sees every file that Python opens while the server answers."""
+    (tmp_path / "scan.png").write_bytes(scan)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(Path(__file__).parent), str(tmp_path / "scan.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_logs_show_neither_names_nor_queries_nor_what_files_hold(scan: bytes) -> None:
+    process = command()
+    base = address(process)
+    secret = "DOE^JANE"
+    body = form((f"{secret}.png", scan), (f"{secret}.dcm", bytes(128) + b"DICM" + secret.encode() * 40))
+    httpx.post(f"{base}/v1/predict?patient={secret}", content=body, headers=FORM | {"User-Agent": secret})
+    httpx.post(f"{base}/v1/predict?pictures={secret}", content=body, headers=FORM)
+    httpx.get(f"{base}/{secret}", headers={"Cookie": secret})
+    httpx.get(f"{base}/static/{secret}")
+    httpx.request(secret.replace("^", ""), f"{base}/")
+    metrics = httpx.get(f"{base}/metrics").text
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    assert len(log.splitlines()) == 5
+    assert "POST /v1/predict 200" in log
+    assert "OTHER / " in log
+    for text in (log, metrics):
+        assert "DOE" not in text
+        assert "JANE" not in text
+
+
+def test_the_benchmark_runs_and_finds_nothing_wrong() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "serve.py", "--seconds", "3", "--clients", "4", "--mixed", "--hostile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "errors 0 (goal 0)" in done.stdout, done.stdout + done.stderr
+    assert "left over: 0 open files or connections, 0 temporary files" in done.stdout, done.stdout
+
+
+def test_answers_are_json_that_any_reader_takes(served: Served, scan: bytes) -> None:
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    blank = png(np.zeros((64, 64), np.uint8))
+    body = served.predict(("a.png", scan), ("blank.png", blank)).text
+    assert json.loads(body, parse_constant=no_constant)
