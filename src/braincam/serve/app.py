@@ -28,7 +28,7 @@ from braincam.serve.limits import Limits, Memory
 from braincam.serve.metrics import Metrics
 from braincam.serve.refusal import problem
 from braincam.serve.schema import UPLOAD, Health, ModelCard, Predictions, refusals
-from braincam.serve.upload import Received, receive
+from braincam.serve.upload import GONE, Received, receive
 from braincam.serve.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
@@ -159,6 +159,8 @@ class _Held(Response):
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == GONE:
+        return Response(status_code=GONE)  # for the log: nobody is there to read it
     return problem(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
