@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights release-check clean help
+.PHONY: demo test slow check format bench weights release-check soak clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
+	@echo "make soak    the server under load and attack, ten minutes (SECONDS=60 for one)"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -56,6 +57,12 @@ weights: $(READY)
 release-check: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[release]'
 	$(BIN)/python tools/release_check.py
+
+# Sixteen clients and an attacker; goals: 100 requests/s with maps, no error, under 50 MB of growth, nothing left over
+SECONDS ?= 600
+soak: $(READY)
+	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS)
+	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS) --mixed --hostile
 
 clean:
 	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

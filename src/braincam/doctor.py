@@ -26,7 +26,13 @@ TRAIN = (
     "onnx",
     "onnxscript",
 )
-DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn"}
+SERVE = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
 NEEDS = {
     "predict": (),
     "models": (),
@@ -34,6 +40,7 @@ NEEDS = {
     "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
     "train, evaluate, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
+    "serve": SERVE,
 }
 
 
@@ -44,15 +51,15 @@ def report() -> str:
         "",
     ]
     lines.append("libraries")
-    lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam")]
+    lines += [f"  {name:<18}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam", *SERVE)]
     lines += ["", "would be used"]
-    lines.append(f"  {'predict':<14}cpu, {usable_cores()} threads, model {_default_model()}")
-    lines.append(f"  {'train':<14}{_training_device()}")
-    lines.append(f"  {'cache':<14}{_cache()}")
+    lines.append(f"  {'predict':<18}cpu, {usable_cores()} threads, model {_default_model()}")
+    lines.append(f"  {'train':<18}{_training_device()}")
+    lines.append(f"  {'cache':<18}{_cache()}")
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
-        extra = "cam" if "torchcam" in needed else "train"
+        extra = "cam" if "torchcam" in needed else "serve" if needed == SERVE else "train"
         state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
         lines.append(f"  {verb:<32}{state}")
     return "\n".join(lines)

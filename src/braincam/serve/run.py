@@ -33,10 +33,10 @@ def run(predictor: Predictor, limits: Limits, *, host: str, port: int, threads: 
         ConfigError: the host needs a token, or the address cannot be had.
     """
     check_exposure(host, token)
-    _log_to_stderr()
     list(predictor.judge([("warm-up", GreySlice(np.zeros((224, 224), np.uint8), None))]))
     app = create_app(predictor, limits, threads, token=token, loopback=is_loopback(host))
     with _listening(host, port) as listener:
+        _log_to_stderr()
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         log.info("serving %s at %s (Ctrl-C stops)", predictor.card.name, url)
