@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -64,7 +65,7 @@ def _row(prediction: Prediction, classes: Sequence[str], pictures: bool) -> dict
     row["picture"] = row["cam"] = None
     if pictures and prediction.pixels is not None:
         file = io.BytesIO()
-        Image.fromarray(prediction.pixels).save(file, "PNG", compress_level=1)
+        Image.fromarray(prediction.pixels).save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
         row["picture"] = base64.b64encode(file.getbuffer()).decode("ascii")
     if pictures and prediction.cams is not None:
         maps = np.ascontiguousarray(prediction.cams, "<f4")
