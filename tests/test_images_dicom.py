@@ -14,18 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
 )
 
 from braincam.errors import ImageError
 from braincam.images import read_slices, to_grey
+from braincam.images.grey import stretch
 
 NAME = "Doe^Jane"
 FAST = settings(max_examples=30, deadline=None, derandomize=True)
@@ -168,7 +173,7 @@ def test_frames_are_numbered_and_scaled_together() -> None:
     stored = np.stack([values(8) // 4, values(9)])
     slices = read_slices(written(dataset_of(stored)))
     assert [item.index for item in slices] == [0, 1]
-    joined = to_grey(stored.reshape(-1, SHAPE[1])).reshape(stored.shape)
+    joined = stretch(stored, *np.percentile(stored, (0.5, 99.5)))
     for item, frame in zip(slices, joined, strict=True):
         np.testing.assert_array_equal(item.pixels, frame)
 
@@ -228,12 +233,23 @@ def test_a_bad_value_is_not_quoted() -> None:
     refused(blob.replace(b"1.00000001", b"Doe^Jane^X"))
 
 
-def test_compressed_without_a_decoder_names_the_syntax_and_the_cure() -> None:
+@pytest.mark.parametrize(
+    ("syntax", "name", "plugin"),
+    [
+        (JPEGLSLossless, "JPEG-LS Lossless", "pyjpegls"),
+        (JPEGLosslessSV1, "JPEG Lossless", "python-gdcm"),
+        (HTJ2KLossless, "High-Throughput JPEG 2000", "pylibjpeg-openjpeg"),
+    ],
+)
+def test_compressed_without_a_decoder_names_the_syntax_and_the_missing_plugin(
+    syntax: UID, name: str, plugin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_decoder(syntax)), "is_available", False)
     dataset = dataset_of(values(15))
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(96)])
     dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-    refused(dataset, "JPEG-LS Lossless", "pylibjpeg", "uncompressed")
+    dataset.file_meta.TransferSyntaxUID = syntax
+    refused(dataset, name, plugin, "pip install 'braincam[dicom]'", "uncompressed")
 
 
 def test_deflated_is_refused_unopened() -> None:
