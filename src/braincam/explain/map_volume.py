@@ -44,5 +44,6 @@ def write_evidence(path: Path, volume: npt.NDArray[np.float32], grid: Grid, labe
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = f"braincam evidence for {label}".encode()[:79]
     image.header["cal_max"] = largest
+    image.header["vox_offset"] = len(image.header.binaryblock) + 4
     header = image.header.binaryblock + b"\0" * 4  # no extensions
     write_bytes(path, gzip.compress(header + stored.tobytes("F"), 1, mtime=0))

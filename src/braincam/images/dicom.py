@@ -3,7 +3,8 @@
 Stored values pass through the rescale slope and intercept (or the modality table), then through the VOI table
 or the first VOI window, of the frame where frames have their own. Without either they go to 0..255 by the rule
 at the head of `grey`, the frames of one file together. MONOCHROME1 is inverted, colour becomes luma, padding
-becomes 0. Pixels keep the order they are stored in; frames are ordered by position (see `volume`).
+becomes 0. Pixels keep the order they are stored in, clearly oblong ones are resampled to squares; frames are
+ordered by position (see `volume`).
 
 What says that it is no acquired MR image (another modality, a screenshot) is read all the same, and marked as
 foreign.
@@ -31,6 +32,7 @@ from braincam.images.grey import (
     check_size,
     grey_of_picture,
     range_of_volume,
+    square_pixels,
     stretch,
     stretch_from_min_to_max,
     to_grey,
@@ -199,7 +201,9 @@ def _slice(
 ) -> GreySlice:
     """One frame of stored values, (H, W) or (H, W, 3), as a slice."""
     if frame.ndim == 2:
-        return GreySlice(_grey(frame, dataset, number, limits), index, foreign=foreign)
+        pixels = _grey(frame, dataset, number, limits)
+        spacing = plane_of(dataset, number).spacing
+        return GreySlice(pixels if spacing is None else square_pixels(pixels, *spacing), index, foreign=foreign)
     if frame.dtype != np.uint8:
         return GreySlice(to_grey(frame), index, foreign=foreign)
     pixels, colourful = grey_of_picture(Image.fromarray(np.ascontiguousarray(frame)))
