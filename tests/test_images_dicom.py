@@ -21,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
 )
@@ -362,3 +363,33 @@ def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog:
     assert not caplog.records
     logging.getLogger(logger).error("afterwards")
     assert len(caplog.records) == 1
+
+
+# --- compressed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("syntax", "plugin"), [(JPEG2000Lossless, "openjpeg"), (JPEGLSLossless, "jpeg_ls")])
+def test_lossless_compression_does_not_show(syntax: UID, plugin: str) -> None:
+    pytest.importorskip(plugin, reason="needs the extra `dicom`")
+    stored = np.random.default_rng(21).integers(0, 4000, (64, 80), np.int16)  # large enough for JPEG 2000's levels
+    dataset = dataset_of(stored)
+    dataset.compress(syntax)
+    np.testing.assert_array_equal(read_slices(written(dataset))[0].pixels, to_grey(stored))
+
+
+def test_lossless_jpeg_does_not_show(tmp_path: Path) -> None:
+    gdcm = pytest.importorskip("gdcm", reason="needs the extra `dicom`")
+    stored = values(22, np.int16)
+    (tmp_path / "plain.dcm").write_bytes(written(dataset_of(stored)))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(tmp_path / "plain.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    np.testing.assert_array_equal(read_slices(tmp_path / "packed.dcm")[0].pixels, to_grey(stored))

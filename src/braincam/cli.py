@@ -88,7 +88,7 @@ def phantom(options: argparse.Namespace) -> int:
     if options.volumes:
         from braincam.dataset.phantom_volume import write_volumes
 
-        print(f"{len(write_volumes(options.out / 'volumes', options.seed))} volumes in {options.out / 'volumes'}")
+        print(f"{len(write_volumes(options.out, options.seed))} volumes in {options.out / 'volumes'}")
     print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
     return OK
 
@@ -318,7 +318,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="DIR")
     verb.add_argument("--patients", type=int, default=160, metavar="N", help="over all classes (default: 160)")
     verb.add_argument("--seed", type=int, default=0, metavar="S")
-    verb.add_argument("--volumes", action="store_true", help="also a NIfTI head per class, in DIR/volumes")
+    verb.add_argument(
+        "--volumes", action="store_true", help="also a NIfTI head per class: DIR/volumes, DIR/volume-masks"
+    )
 
     verb = _verb(
         verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",

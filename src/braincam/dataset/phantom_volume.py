@@ -57,19 +57,19 @@ def make_volume(
 
 
 def write_volumes(out: Path, seed: int = 0) -> list[Path]:
-    """Write `<class>.nii.gz`, and `<class>-mask.nii.gz` for tumours; returns the heads' paths.
+    """Write `volumes/<class>.nii.gz` and, for tumours, `volume-masks/<class>.nii.gz`; returns the heads' paths.
 
     Raises:
         DataError: one of them is there already.
     """
-    heads = [out / f"{label}.nii.gz" for label in CLASSES]
+    heads = [out / "volumes" / f"{label}.nii.gz" for label in CLASSES]
     if there := next((path for path in heads if path.exists()), None):
         raise DataError(f"{there}: expected to make this file, found one; choose another folder")
     for label, path in zip(CLASSES, heads, strict=True):
         pixels, masks = make_volume(label, seed)
         _write(path, pixels)
         if masks.any():
-            _write(out / f"{label}-mask.nii.gz", masks.astype(np.uint8))
+            _write(out / "volume-masks" / path.name, masks.astype(np.uint8))
     return heads
 
 

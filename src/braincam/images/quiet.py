@@ -15,7 +15,7 @@ class _Quiet:
     not safe with threads: interleaved exits would leave the filters changed.
     """
 
-    LOGGERS = ("pydicom", "PIL")
+    LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
