@@ -25,9 +25,17 @@ TRAIN = (
     "onnx",
     "onnxscript",
 )
-DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "openjpeg": "pylibjpeg-openjpeg",
+    "jpeg_ls": "pyjpegls",
+    "gdcm": "python-gdcm",
+}
+DICOM = ("pylibjpeg", "openjpeg", "jpeg_ls", "gdcm")
 NEEDS = {
     "predict": (),
+    "predict, compressed DICOM": DICOM,
     "models": (),
     "phantom": (),
     "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
@@ -43,7 +51,7 @@ def report() -> str:
         "",
     ]
     lines.append("libraries")
-    lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam")]
+    lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *DICOM, *TRAIN, "torchcam")]
     lines += ["", "would be used"]
     lines.append(f"  {'predict':<14}cpu, {usable_cores()} threads, model {_default_model()}")
     lines.append(f"  {'train':<14}{_training_device()}")
@@ -51,7 +59,7 @@ def report() -> str:
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
-        extra = "cam" if "torchcam" in needed else "train"
+        extra = "cam" if "torchcam" in needed else "dicom" if needed == DICOM else "train"
         state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
         lines.append(f"  {verb:<32}{state}")
     return "\n".join(lines)
