@@ -133,12 +133,13 @@ def test_evidence_comes_back_from_the_file_where_it_was(tmp_path: Path) -> None:
     cams[0, 5, 3] = 8  # covers rows 10 and 11, columns 6 and 7
     judged = replace(answer(4, "ok", "glioma"), cams=cams)
     refused = replace(answer(2, "rejected"), cams=cams)
-    volume = evidence_volume([judged, refused], 0, GRID)
-    write_evidence(tmp_path / "map.nii.gz", volume, GRID, "glioma")
+    stored, step = evidence_volume([judged, refused], 0, GRID)
+    write_evidence(tmp_path / "map.nii.gz", stored, step, GRID, "glioma")
     image = nib.load(tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(image.affine, GRID.affine)
     read = image.get_fdata()
-    np.testing.assert_allclose(read, volume, atol=volume.max() / 32767)
+    np.testing.assert_allclose(read, stored * step, rtol=1e-6)
+    assert read.max() == pytest.approx(8), "in logit per pixel"
     assert image.shape == GRID.shape
     assert read.min() == 0, "what speaks against is left out, as in the pictures"
     hottest = np.argwhere(read > 0.9 * read.max())
@@ -147,8 +148,8 @@ def test_evidence_comes_back_from_the_file_where_it_was(tmp_path: Path) -> None:
 
 
 def test_an_empty_map_is_all_zero(tmp_path: Path) -> None:
-    volume = evidence_volume([], 0, GRID)
-    write_evidence(tmp_path / "map.nii.gz", volume, GRID, "glioma")
+    stored, step = evidence_volume([], 0, GRID)
+    write_evidence(tmp_path / "map.nii.gz", stored, step, GRID, "glioma")
     assert not nib.load(tmp_path / "map.nii.gz").get_fdata().any()
 
 
