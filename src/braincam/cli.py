@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
-        extra = "cam" if getattr(options, "cam", None) else "train"
+        extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
         return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
@@ -259,6 +259,30 @@ def export(options: argparse.Namespace) -> int:
     return OK
 
 
+def serve(options: argparse.Namespace) -> int:
+    """Answers over HTTP."""
+    from braincam.predict import Predictor
+    from braincam.serve.run import serve as run
+    from braincam.serve.settings import Settings
+
+    settings = Settings(
+        host=options.host,
+        token=_token(options.token_file),
+        max_bytes=options.max_megabytes * 2**20,
+        workers=options.workers,
+        queue=options.queue,
+    )
+    run(Predictor(options.model, threads=1), settings, options.port)
+    return OK
+
+
+def _token(file: Path | None) -> str | None:
+    """The token of the server: the first line of a file, or BRAINCAM_TOKEN; never an argument, which others can see."""
+    if file:
+        return (file.read_text(encoding="utf-8").splitlines() or [""])[0].strip()
+    return os.environ.get("BRAINCAM_TOKEN") or None
+
+
 def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
     """What is installed, what would be used, and what is missing for each verb."""
     from braincam.doctor import report
@@ -407,6 +431,20 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+
+    verb = _verb(
+        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
+        "braincam serve", "braincam serve --host 0.0.0.0 --port 8000 --token-file token.txt",
+    )  # fmt: skip
+    verb.add_argument(
+        "--host", default="127.0.0.1", help="another than this machine needs a token (default: 127.0.0.1)"
+    )
+    verb.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    _model(verb)
+    verb.add_argument("--token-file", type=Path, metavar="FILE", help="its first line is the token; or BRAINCAM_TOKEN")
+    verb.add_argument("--max-megabytes", type=_count, default=256, metavar="N", help="of one request (default: 256)")
+    verb.add_argument("--workers", type=_count, default=2, metavar="N", help="requests answered at once (default: 2)")
+    verb.add_argument("--queue", type=_count, default=16, metavar="N", help="requests that may wait (default: 16)")
 
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
     return top

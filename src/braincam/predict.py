@@ -52,12 +52,15 @@ class Prediction:
     overlay: str | None  # path of the picture, if one was written
     model: dict[str, str]  # name and sha256
     notice: str = NOTICE
-    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the label over the whole picture; not in the JSON
+    cam: NDArray[np.float32] | None = (
+        None  # (h, w) evidence for the leading class over the whole picture; not in the JSON
+    )
+    class_maps: NDArray[np.float32] | None = None  # (K, h, w) the same for every class; not in the JSON
     pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged; not in the JSON
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
-        hidden = {"cam", "pixels"}
+        hidden = {"cam", "class_maps", "pixels"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
 
@@ -162,14 +165,14 @@ class Predictor:
                 f"unlike the training scans: outlier score {outlier_score:.2f}, accepted up to "
                 f"{card.outlier_threshold:.2f}"
             )
-        elif len(members) != 1:
+        elif members != [card.classes[best]]:
             status = "refer"
             share = f"{card.conformal_coverage:.0%}"
-            reason = (
-                f"too uncertain: {' and '.join(members)} cannot be ruled out at {share} coverage"
-                if members
-                else f"too uncertain: no class is likely enough at {share} coverage"
-            )
+            if len(members) == 1:  # thresholds differ by class: a rare one may be kept at less than the leader has
+                said = f"{card.classes[best]} leads, but only {members[0]} cannot be ruled out"
+            else:
+                said = f"{' and '.join(members)} cannot be ruled out" if members else "no class is likely enough"
+            reason = f"too uncertain: {said} at {share} coverage"
         else:
             status, reason = "ok", None
         return Prediction(
@@ -187,6 +190,7 @@ class Predictor:
             overlay=None,
             model=self._model,
             cam=None if cam is None else cam[best],
+            class_maps=cam,
             pixels=item.pixels,
         )
 
