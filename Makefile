@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights clean help
+.PHONY: demo test slow check format bench weights release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
+	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +51,11 @@ weights: $(READY)
 	mkdir -p src/braincam/models
 	cp runs/default/model.onnx src/braincam/models/default.onnx
 	cp runs/default/model.safetensors src/braincam/models/default.safetensors
+
+# What would be released: built, looked into, installed into an empty environment, used there
+release-check: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[release]'
+	$(BIN)/python tools/release_check.py
 
 clean:
 	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
