@@ -79,7 +79,7 @@ def _sample(maps: Tensor, scale: Tensor, shift: Tensor, side: int) -> Tensor:
     """Bilinear samples at ``scale * grid + shift`` for a centred grid over [-1, 1]: (N, C, side, side).
 
     Nothing turns, so each axis has its own row of places. `F.affine_grid` multiplies a matrix for every pixel instead,
-    which took a third of the time of an answer in ONNX Runtime.
+    which took a fifth of the time of an answer in ONNX Runtime, and a third of one in int8.
     """
     places = (torch.arange(side, device=maps.device, dtype=maps.dtype) * 2 + 1) / side - 1  # (side,)
     x = scale[:, :1] * places + shift[:, :1]  # (N, side)
