@@ -250,7 +250,14 @@ def models(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the ONNX file of a trained model."""
     from braincam.pipeline.export import export as run
+    from braincam.pipeline.export import export_int8
+    from braincam.printing import print_int8
 
+    if options.int8:
+        print_int8(export_int8(options.model, options.out, options.int8, options.patients))
+        return OK
+    if options.patients:
+        return _fail("export: --patients belongs to --int8 DATA; leave it out, or give both")
     facts = run(options.model, options.out)
     print(
         f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
@@ -428,8 +435,13 @@ def parser() -> argparse.ArgumentParser:
         export,
         "write the ONNX file of a trained model",
         "braincam export runs/first --out model.onnx",
+        "braincam export runs/first --int8 DATA --patients patients.csv --out model-int8.onnx",
     )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
+    verb.add_argument(
+        "--int8", type=Path, metavar="DATA", help="compute in int8; DATA, the folder it was trained on, shows the cost"
+    )
+    verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 
     verb = _verb(

@@ -126,6 +126,20 @@ def _print_block(title: str, scores: dict[str, Any]) -> None:
         print(f"  {'three tumour classes':<24}{with_interval(three, 'accuracy')}")
 
 
+def print_int8(facts: dict[str, Any]) -> None:
+    """What an int8 file costs and brings, beside the float32 file of the same model."""
+    interval = facts["accuracy_change_ci95"]
+    within = f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]" if interval else ""
+    print(f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters, convolutions in int8")
+    print(
+        f"accuracy {facts['accuracy_float32']:.4f} in float32, {facts['accuracy']:.4f} in int8: "
+        f"{100 * facts['accuracy_change']:+.2f}{within} points on {facts['n']} slices not met in training; "
+        f"same label for {facts['same_label']:.1%}, same status for {facts['same_status']:.1%}, probabilities differ "
+        f"by at most {facts['largest_probability_difference']:.3f}"
+    )
+    print(f"one slice is answered {facts['times_as_fast']:.2f} times as fast, on one thread of this machine")
+
+
 def print_audit(result: Audit, out: Path | None) -> None:
     """The findings, worst first, then where the rest stands."""
     facts = result.facts
