@@ -401,7 +401,12 @@ def parser() -> argparse.ArgumentParser:
     _data(verb)
     _split(verb, fold=None)
     _model(verb)
-    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
+    verb.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="lesion masks: do the maps lie on the lesions, and does erasing them count?",
+    )
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
 

@@ -18,6 +18,7 @@ from braincam.errors import ImageError
 from braincam.images.grey import check_size, stretch_from_min_to_max
 from braincam.images.reader import GreySlice, looks_readable, read_slices, to_grey
 from braincam.model_file.card import NOTICE
+from braincam.model_file.decision import prediction_sets
 from braincam.model_file.zoo import find_model, usable_cores
 
 BATCH = 16  # slices of one size answered together
@@ -97,7 +98,7 @@ class Predictor:
         for path, outcome in _decoded(expand(sources)):
             slices = outcome if isinstance(outcome, list) else []
             for item in slices:
-                if waiting and not _joins(waiting, item):
+                if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
                     yield from self._judge(waiting, cam)
                     waiting = []
                 waiting.append((path, item))
@@ -112,6 +113,16 @@ class Predictor:
         names = ["probabilities", "outlier_score", *(["cam"] if cam else [])]
         results = self._session.run(names, {"image": slices})
         return Answer(results[0], results[1], results[2] if cam else None)
+
+    def answer_all(self, slices: Sequence[NDArray[np.uint8]], *, cam: bool = True) -> Answer:
+        """Run the graph on one or more grey slices (H, W) uint8 of any sizes, in batches of one size and in order."""
+        answers = [self.answer(np.stack(batch), cam=cam) for batch in _batches(slices)]
+        maps = [answer.cam for answer in answers if answer.cam is not None]
+        return Answer(
+            np.concatenate([answer.probabilities for answer in answers]),
+            np.concatenate([answer.outlier_score for answer in answers]),
+            np.concatenate(maps) if maps else None,
+        )
 
     def _judge(self, batch: list[tuple[str, GreySlice]], cam: bool) -> Iterator[Prediction]:
         if not batch:
@@ -152,11 +163,8 @@ class Predictor:
         """Turn the graph's numbers into a status: refuse first, then refer, else answer."""
         card = self.card
         best = int(probabilities.argmax())
-        members = [
-            name
-            for name, probability, threshold in zip(card.classes, probabilities, card.conformal_thresholds, strict=True)
-            if probability >= threshold
-        ]
+        (row,) = prediction_sets(probabilities[None], card.conformal_thresholds)
+        members = [name for name, inside in zip(card.classes, row, strict=True) if inside]
         if item.colourful:
             status, reason = "rejected", "the picture is coloured; an MRI slice is grey"
         elif not outlier_score <= card.outlier_threshold:
@@ -210,14 +218,21 @@ class Predictor:
         )
 
 
-def _joins(batch: list[tuple[str, GreySlice]], item: GreySlice) -> bool:
-    """Whether a slice can be answered together with those that wait."""
-    shape = item.pixels.shape
-    return (
-        batch[0][1].pixels.shape == shape
-        and len(batch) < BATCH
-        and (len(batch) + 1) * shape[0] * shape[1] <= BATCH_PIXELS
-    )
+def _joins(first: tuple[int, ...], waiting: int, shape: tuple[int, ...]) -> bool:
+    """Whether a slice can be answered together with those that wait, whose first has the shape `first`."""
+    return first == shape and waiting < BATCH and (waiting + 1) * shape[0] * shape[1] <= BATCH_PIXELS
+
+
+def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Neighbours of one size together."""
+    batch: list[NDArray[np.uint8]] = []
+    for pixels in slices:
+        if batch and not _joins(batch[0].shape, len(batch), pixels.shape):
+            yield batch
+            batch = []
+        batch.append(pixels)
+    if batch:
+        yield batch
 
 
 def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
