@@ -92,9 +92,9 @@ def test_the_answer_is_the_one_that_the_command_gives(client: httpx.Client, pred
 def test_the_picture_and_the_maps_come_along_when_asked_for(client: httpx.Client, predictor: Predictor, scan: bytes):
     (row,) = client.post("/v1/predict?pictures=true", files=upload(scan)).json()["predictions"]
     (mine,) = predictor.predict(scan)
-    assert mine.class_maps is not None
+    assert mine.cams is not None
     sent = np.frombuffer(base64.b64decode(row["cam"]["data"]), "<f4")
-    assert np.array_equal(sent.reshape(mine.class_maps.shape), mine.class_maps)
+    assert np.array_equal(sent.reshape(mine.cams.shape), mine.cams)
     assert row["cam"]["classes"] == list(predictor.card.classes)
     assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(row["picture"]))), mine.pixels)
 

@@ -19,6 +19,7 @@ from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
+    from braincam.study import Study
 
 OK, SOME_FAILED, WRONG_CALL, LEAKS = 0, 1, 2, 3
 
@@ -84,6 +85,10 @@ def phantom(options: argparse.Namespace) -> int:
 
     count = write_phantom(options.out, patients=options.patients, seed=options.seed)
     print(f"{count} slices of {options.patients} synthetic patients in {options.out}")
+    if options.volumes:
+        from braincam.dataset.phantom_volume import write_volumes
+
+        print(f"{len(write_volumes(options.out / 'volumes', options.seed))} volumes in {options.out / 'volumes'}")
     print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
     return OK
 
@@ -190,14 +195,17 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Answer for files, folders and patterns."""
+    from braincam.pipeline.study import with_studies
     from braincam.predict import Predictor
-    from braincam.printing import print_predictions
+    from braincam.printing import print_predictions, print_studies
     from braincam.progress import track
 
     if options.cam and options.no_cam:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
-    answers: Iterable[Prediction] = predictor.stream(options.paths, cam=not options.no_cam)
+    answers: Iterable[Prediction] = predictor.stream(
+        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
+    )
     if options.cam:
         from braincam.explain.cam import with_torchcam
 
@@ -206,8 +214,12 @@ def predict(options: argparse.Namespace) -> int:
         from braincam.explain.save import with_overlays
 
         answers = with_overlays(answers, options.out, write=not options.no_cam)
+    studies: list[Study] = []
+    answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
     failed = print_predictions(answers, options.format, options.out)
+    if options.format == "table":
+        print_studies(studies, options.out)
     return SOME_FAILED if failed else OK
 
 
@@ -337,6 +349,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="DIR")
     verb.add_argument("--patients", type=int, default=160, metavar="N", help="over all classes (default: 160)")
     verb.add_argument("--seed", type=int, default=0, metavar="S")
+    verb.add_argument("--volumes", action="store_true", help="also a NIfTI head per class, in DIR/volumes")
 
     verb = _verb(
         verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",
@@ -413,14 +426,24 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(
         verbs, "predict", predict, "answer for pictures, DICOM, NIfTI, folders, patterns",
         "braincam predict scan.png", "braincam predict study/ --format json --out answers",
+        "braincam predict brain.nii.gz --plane coronal --out answers",
         "braincam predict study/ --cam layercam --out answers",
     )  # fmt: skip
     verb.add_argument("paths", nargs="+", metavar="PATH")
     _model(verb)
     verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
     verb.add_argument(
-        "--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write a picture per slice and predictions.jsonl; for volumes also study.json, study.html and maps",
     )
+    verb.add_argument(
+        "--plane",
+        choices=("axial", "coronal", "sagittal"),
+        help="cut NIfTI volumes in this plane (default: as acquired)",
+    )
+    verb.add_argument("--volume", type=int, default=0, metavar="N", help="of a 4-D NIfTI file, from 0 (default: 0)")
     verb.add_argument("--no-cam", action="store_true", help="leave the maps out: a little faster")
     verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")

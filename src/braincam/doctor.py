@@ -11,7 +11,7 @@ from braincam import __version__
 from braincam.errors import BraincamError
 from braincam.model_file.zoo import find_model, usable_cores
 
-RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "tqdm")
+RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "tqdm")
 TRAIN = (
     "torch",
     "torchvision",
@@ -21,7 +21,6 @@ TRAIN = (
     "scipy",
     "threadpoolctl",
     "platformdirs",
-    "jinja2",
     "safetensors",
     "onnx",
     "onnxscript",

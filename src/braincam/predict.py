@@ -14,18 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braincam.errors import ImageError
+from braincam.errors import ConfigError, ImageError
 from braincam.images.grey import check_size, stretch_from_min_to_max
-from braincam.images.reader import GreySlice, looks_readable, read_slices, to_grey
+from braincam.images.nifti import PLANES
+from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
+from braincam.images.series import (
+    SeriesSlice,
+    files_of_directory,
+    in_series,
+    is_directory_of_media,
+    read_header,
+)
+from braincam.images.volume import Volume
 from braincam.model_file.card import NOTICE
 from braincam.model_file.decision import prediction_sets
 from braincam.model_file.zoo import find_model, usable_cores
+from braincam.progress import track
 
 BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
+_Job = Source | SeriesSlice | ImageError  # one file to decode
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +64,15 @@ class Prediction:
     overlay: str | None  # path of the picture, if one was written
     model: dict[str, str]  # name and sha256
     notice: str = NOTICE
-    cam: NDArray[np.float32] | None = (
-        None  # (h, w) evidence for the leading class over the whole picture; not in the JSON
-    )
-    class_maps: NDArray[np.float32] | None = None  # (K, h, w) the same for every class; not in the JSON
-    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged; not in the JSON
+    # what follows is not in the JSON
+    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the leading class over the whole picture
+    cams: NDArray[np.float32] | None = None  # (K, h, w) the same for every class
+    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged
+    volume: Volume | None = None  # shared by the slices of a volume or series
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
-        hidden = {"cam", "class_maps", "pixels"}
+        hidden = {"cam", "pixels", "cams", "volume"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
 
@@ -83,29 +94,46 @@ class Predictor:
         self.card = self.file.card(self._session)
         self._model = {"name": self.card.name, "sha256": self.file.sha256}
 
-    def predict(self, source: Source | Sequence[Source], *, cam: bool = True) -> list[Prediction]:
+    def predict(
+        self, source: Source | Sequence[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+    ) -> list[Prediction]:
         """Answer for a path, bytes, an array (H, W), (H, W, 3) or (N, H, W), or a list of them.
 
-        A folder stands for the pictures in it. What cannot be read becomes a prediction with status "error"; nothing
-        is raised for bad input.
-        """
-        many = isinstance(source, list | tuple)
-        return list(self.stream(source if many else [source], cam=cam))  # type: ignore[arg-type,list-item]
+        A folder stands for the pictures in it, a DICOMDIR for the files it names; DICOM files of one series are put
+        in order of position. A NIfTI volume is cut in its acquisition plane, or in `plane`: axial, coronal or
+        sagittal; of a 4-D one `volume` is read. What cannot be read becomes a prediction with status "error".
 
-    def stream(self, sources: Iterable[Source], *, cam: bool = True) -> Iterator[Prediction]:
+        Raises:
+            ConfigError: there is no such plane or volume number. Nothing is raised for bad input.
+        """
+        sources = source if isinstance(source, list | tuple) else [source]
+        return list(self.stream(sources, cam=cam, plane=plane, volume=volume))  # type: ignore[arg-type]
+
+    def stream(
+        self, sources: Iterable[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+    ) -> Iterator[Prediction]:
         """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
+        if plane is not None and plane not in PLANES:
+            raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
+        if volume < 0:
+            raise ConfigError(f"volume: expected a number from 0, got {volume}")
+        return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
+
+    def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
         waiting: list[tuple[str, GreySlice]] = []
-        for path, outcome in _decoded(expand(sources)):
-            slices = outcome if isinstance(outcome, list) else []
-            for item in slices:
+        for job, outcome in _decoded(sources, reading):
+            path = _name(job)
+            if isinstance(outcome, ImageError):
+                yield from self._judge(waiting, cam)
+                waiting = []
+                row = self._error(path, str(outcome))
+                yield replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
+                continue
+            for item in outcome:
                 if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
                     yield from self._judge(waiting, cam)
                     waiting = []
                 waiting.append((path, item))
-            if not isinstance(outcome, list):
-                yield from self._judge(waiting, cam)
-                waiting = []
-                yield self._error(path, str(outcome))
         yield from self._judge(waiting, cam)
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
@@ -141,7 +169,7 @@ class Predictor:
                     f"{path}: the model failed on this slice of {size} pixels ({what}); "
                     "free some memory, or export it smaller"
                 )
-                yield replace(self._error(path, reason), slice=item.index)
+                yield replace(self._error(path, reason), slice=item.index, volume=item.volume)
             return
         for row, (path, item) in enumerate(batch):
             yield self._decide(
@@ -165,7 +193,9 @@ class Predictor:
         best = int(probabilities.argmax())
         (row,) = prediction_sets(probabilities[None], card.conformal_thresholds)
         members = [name for name, inside in zip(card.classes, row, strict=True) if inside]
-        if item.colourful:
+        if item.foreign:
+            status, reason = "rejected", f"not an MR slice: {item.foreign}"
+        elif item.colourful:
             status, reason = "rejected", "the picture is coloured; an MRI slice is grey"
         elif not outlier_score <= card.outlier_threshold:
             status = "rejected"
@@ -198,8 +228,9 @@ class Predictor:
             overlay=None,
             model=self._model,
             cam=None if cam is None else cam[best],
-            class_maps=cam,
             pixels=item.pixels,
+            cams=cam,
+            volume=item.volume,
         )
 
     def _error(self, path: str, reason: str) -> Prediction:
@@ -250,7 +281,8 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             )
             continue
         if folder:
-            files = [file for file in _walk(path) if looks_readable(file)]
+            files = [file for file in _walk(path) if looks_readable(file) and not _is_index(file)]
+            files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
             if not files:
                 yield ImageError(f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
@@ -259,8 +291,38 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             if not matches:
                 yield ImageError(f"{path}: no file matches this pattern")
             yield from expand(Path(match) for match in matches)
+        elif _is_index(path):
+            try:
+                yield from files_of_directory(path)
+            except ImageError as error:
+                yield error
         else:
             yield path
+
+
+def _is_index(path: Path) -> bool:
+    """Whether this is a DICOMDIR, which names pictures and is none."""
+    return path.name.upper().startswith("DICOMDIR") and is_directory_of_media(path)
+
+
+def _gather(sources: Iterator[Source | ImageError]) -> Iterator[_Job]:
+    """Put runs of DICOM files in order, series by series."""
+    run: list[Path] = []
+    for source in sources:
+        if isinstance(source, str | os.PathLike) and is_dicom_file(Path(source)):
+            run.append(Path(source))
+            continue
+        yield from _sorted(run)
+        run = []
+        yield source
+    yield from _sorted(run)
+
+
+def _sorted(run: list[Path]) -> Iterator[_Job]:
+    if len(run) < 2:
+        yield from run
+    else:
+        yield from in_series(run, (read_header(path) for path in track(run, "sorting DICOM files", unit="files")))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -270,26 +332,29 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _decoded(sources: Iterator[Source | ImageError]) -> Iterator[tuple[str, list[GreySlice] | ImageError]]:
-    """Read sources in order, several ahead; an error takes the place of the slices."""
+def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
+    """Read in order, several ahead; an error takes the place of the slices."""
     with ThreadPoolExecutor(max_workers=max(1, usable_cores())) as pool:
-        pending: deque[tuple[str, Future[list[GreySlice] | ImageError]]] = deque()
-        for source in sources:
-            pending.append((_name(source), pool.submit(_read, source)))
+        pending: deque[tuple[_Job, Future[list[GreySlice] | ImageError]]] = deque()
+        for job in jobs:
+            pending.append((job, pool.submit(_read, job, reading)))
             if len(pending) >= AHEAD:
-                name, future = pending.popleft()
-                yield name, future.result()
-        for name, future in pending:
-            yield name, future.result()
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
 
 
-def _read(source: Source | ImageError) -> list[GreySlice] | ImageError:
+def _read(job: _Job, reading: Reading) -> list[GreySlice] | ImageError:
     try:
-        if isinstance(source, ImageError):
-            return source
-        if isinstance(source, np.ndarray):
-            return _from_array(source)
-        return read_slices(source)
+        if isinstance(job, ImageError):
+            return job
+        if isinstance(job, np.ndarray):
+            return _from_array(job)
+        if isinstance(job, SeriesSlice):
+            slices = read_slices(job.path, replace(reading, limits=job.limits))
+            return [replace(item, index=job.number, volume=job.volume) for item in slices]
+        return read_slices(job, reading)
     except ImageError as error:
         return error
 
@@ -301,13 +366,16 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
             to_grey(array[0])  # says what is wrong
         check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
         grey = array if array.dtype == np.uint8 else stretch_from_min_to_max(array)
-        return [GreySlice(np.ascontiguousarray(plane), number) for number, plane in enumerate(grey)]
+        volume = Volume(None, None, "an array does not say where its slices lie")
+        return [GreySlice(np.ascontiguousarray(plane), k, volume=volume) for k, plane in enumerate(grey)]
     return [GreySlice(to_grey(array), None)]
 
 
-def _name(source: Source | ImageError) -> str:
-    if isinstance(source, ImageError):
-        return str(source).partition(": ")[0]
-    if isinstance(source, bytes):
+def _name(job: _Job) -> str:
+    if isinstance(job, ImageError):
+        return str(job).partition(": ")[0]
+    if isinstance(job, bytes):
         return "<bytes>"
-    return "<array>" if isinstance(source, np.ndarray) else str(source)
+    if isinstance(job, SeriesSlice):
+        return str(job.path)
+    return "<array>" if isinstance(job, np.ndarray) else str(job)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction
+from braincam.study import Study
 
 if TYPE_CHECKING:  # these need the training wing's libraries
     from braincam.dataset.audit import Audit
@@ -78,6 +79,14 @@ def _table_writer() -> Callable[[Prediction], str]:
         return f"{head}{answer.status:<9} {answer.label or '-':<11} {sure:>5}  {outlier:>7}  {where}{reason}"
 
     return line
+
+
+def print_studies(studies: Sequence[Study], out: Path | None) -> None:
+    """One line per volume, and where its page is."""
+    for study in studies:
+        print(f"{study.name}: {study.statement}")
+    if studies and out:
+        print(f"written: {out / 'study.html'}, study.json, maps and montages beside it")
 
 
 def with_interval(scores: dict[str, Any], key: str) -> str:

@@ -37,11 +37,11 @@ def named(answer: Prediction, name: str) -> Prediction:
 
 def row(answer: Prediction, classes: Sequence[str], pictures: bool) -> dict[str, Any]:
     """A prediction as JSON, the slice as PNG and the maps as float32 beside it."""
-    shown = pictures and answer.pixels is not None and answer.class_maps is not None
+    shown = pictures and answer.pixels is not None and answer.cams is not None
     return {
         **answer.to_json(),
         "picture": png(answer.pixels) if shown and answer.pixels is not None else None,
-        "cam": maps(answer.class_maps, classes) if shown and answer.class_maps is not None else None,
+        "cam": maps(answer.cams, classes) if shown and answer.cams is not None else None,
     }
 
 
@@ -52,8 +52,8 @@ def png(pixels: NDArray[np.uint8]) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def maps(class_maps: NDArray[np.float32], classes: Sequence[str]) -> dict[str, Any]:
+def maps(cams: NDArray[np.float32], classes: Sequence[str]) -> dict[str, Any]:
     """Evidence per pixel (K, h, w), as base64 of little-endian float32, row by row."""
-    _, height, width = class_maps.shape
-    data = base64.b64encode(np.ascontiguousarray(class_maps, "<f4").tobytes()).decode()
+    _, height, width = cams.shape
+    data = base64.b64encode(np.ascontiguousarray(cams, "<f4").tobytes()).decode()
     return {"height": height, "width": width, "classes": list(classes), "data": data}
