@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights release-check clean help
+.PHONY: demo test slow check format bench weights soak release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
+	@echo "make soak    the server under load for ten minutes"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -51,6 +52,11 @@ weights: $(READY)
 	mkdir -p src/braincam/models
 	cp runs/default/model.onnx src/braincam/models/default.onnx
 	cp runs/default/model.safetensors src/braincam/models/default.safetensors
+
+# The server under 16 clients for ten minutes: make soak SECONDS=60 for one
+SECONDS ?= 600
+soak: $(READY)
+	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS)
 
 # What would be released: built, looked into, installed into an empty environment, used there
 release-check: $(READY)

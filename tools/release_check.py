@@ -29,6 +29,7 @@ IN_THE_WHEEL = (
     "braincam/training/configs/default.toml",
     "braincam/training/configs/specification.toml",
     "braincam/report/templates/run.html",
+    "braincam/serve/page/index.html",
     "braincam/py.typed",
 )
 NOT_IN_THE_WHEEL = ("tests/", "benchmarks/", ".venv", "shared")

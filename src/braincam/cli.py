@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
-        extra = "cam" if getattr(options, "cam", None) else "train"
+        extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
         return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
@@ -262,13 +262,44 @@ def models(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the ONNX file of a trained model."""
     from braincam.pipeline.export import export as run
+    from braincam.pipeline.export import export_int8
+    from braincam.printing import print_int8
 
+    if options.int8:
+        print_int8(export_int8(options.model, options.out, options.int8, options.patients))
+        return OK
+    if options.patients:
+        return _fail("export: --patients belongs to --int8 DATA; leave it out, or give both")
     facts = run(options.model, options.out)
     print(
         f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
         f"differs from PyTorch by at most {facts['largest_probability_difference']:.1e} in probability"
     )
     return OK
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Answers over HTTP."""
+    from braincam.predict import Predictor
+    from braincam.serve.run import serve as run
+    from braincam.serve.settings import Settings
+
+    settings = Settings(
+        host=options.host,
+        token=_token(options.token_file),
+        max_bytes=options.max_megabytes * 2**20,
+        workers=options.workers,
+        queue=options.queue,
+    )
+    run(Predictor(options.model, threads=1), settings, options.port)
+    return OK
+
+
+def _token(file: Path | None) -> str | None:
+    """The token of the server: the first line of a file, or BRAINCAM_TOKEN; never an argument, which others can see."""
+    if file:
+        return (file.read_text(encoding="utf-8").splitlines() or [""])[0].strip()
+    return os.environ.get("BRAINCAM_TOKEN") or None
 
 
 def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
@@ -385,7 +416,12 @@ def parser() -> argparse.ArgumentParser:
     _data(verb)
     _split(verb, fold=None)
     _model(verb)
-    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
+    verb.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="lesion masks: do the maps lie on the lesions, and does erasing them count?",
+    )
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
 
@@ -429,9 +465,28 @@ def parser() -> argparse.ArgumentParser:
         export,
         "write the ONNX file of a trained model",
         "braincam export runs/first --out model.onnx",
+        "braincam export runs/first --int8 DATA --patients patients.csv --out model-int8.onnx",
     )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
+    verb.add_argument(
+        "--int8", type=Path, metavar="DATA", help="compute in int8; DATA, the folder it was trained on, shows the cost"
+    )
+    verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+
+    verb = _verb(
+        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
+        "braincam serve", "braincam serve --host 0.0.0.0 --port 8000 --token-file token.txt",
+    )  # fmt: skip
+    verb.add_argument(
+        "--host", default="127.0.0.1", help="another than this machine needs a token (default: 127.0.0.1)"
+    )
+    verb.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    _model(verb)
+    verb.add_argument("--token-file", type=Path, metavar="FILE", help="its first line is the token; or BRAINCAM_TOKEN")
+    verb.add_argument("--max-megabytes", type=_count, default=256, metavar="N", help="of one request (default: 256)")
+    verb.add_argument("--workers", type=_count, default=2, metavar="N", help="requests answered at once (default: 2)")
+    verb.add_argument("--queue", type=_count, default=16, metavar="N", help="requests that may wait (default: 16)")
 
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
     return top

@@ -27,6 +27,7 @@ from braincam.images.series import (
 )
 from braincam.images.volume import Volume
 from braincam.model_file.card import NOTICE
+from braincam.model_file.decision import prediction_sets
 from braincam.model_file.zoo import find_model, usable_cores
 from braincam.progress import track
 
@@ -63,10 +64,11 @@ class Prediction:
     overlay: str | None  # path of the picture, if one was written
     model: dict[str, str]  # name and sha256
     notice: str = NOTICE
-    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the label over the whole picture; not in the JSON
-    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged; not in the JSON
-    cams: NDArray[np.float32] | None = None  # (K, h, w) evidence for every class; not in the JSON
-    volume: Volume | None = None  # shared by the slices of a volume or series; not in the JSON
+    # what follows is not in the JSON
+    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the leading class over the whole picture
+    cams: NDArray[np.float32] | None = None  # (K, h, w) the same for every class
+    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged
+    volume: Volume | None = None  # shared by the slices of a volume or series
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
@@ -128,7 +130,7 @@ class Predictor:
                 yield replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
                 continue
             for item in outcome:
-                if waiting and not _joins(waiting, item):
+                if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
                     yield from self._judge(waiting, cam)
                     waiting = []
                 waiting.append((path, item))
@@ -139,6 +141,16 @@ class Predictor:
         names = ["probabilities", "outlier_score", *(["cam"] if cam else [])]
         results = self._session.run(names, {"image": slices})
         return Answer(results[0], results[1], results[2] if cam else None)
+
+    def answer_all(self, slices: Sequence[NDArray[np.uint8]], *, cam: bool = True) -> Answer:
+        """Run the graph on one or more grey slices (H, W) uint8 of any sizes, in batches of one size and in order."""
+        answers = [self.answer(np.stack(batch), cam=cam) for batch in _batches(slices)]
+        maps = [answer.cam for answer in answers if answer.cam is not None]
+        return Answer(
+            np.concatenate([answer.probabilities for answer in answers]),
+            np.concatenate([answer.outlier_score for answer in answers]),
+            np.concatenate(maps) if maps else None,
+        )
 
     def _judge(self, batch: list[tuple[str, GreySlice]], cam: bool) -> Iterator[Prediction]:
         if not batch:
@@ -179,11 +191,8 @@ class Predictor:
         """Turn the graph's numbers into a status: refuse first, then refer, else answer."""
         card = self.card
         best = int(probabilities.argmax())
-        members = [
-            name
-            for name, probability, threshold in zip(card.classes, probabilities, card.conformal_thresholds, strict=True)
-            if probability >= threshold
-        ]
+        (row,) = prediction_sets(probabilities[None], card.conformal_thresholds)
+        members = [name for name, inside in zip(card.classes, row, strict=True) if inside]
         if item.foreign:
             status, reason = "rejected", f"not an MR slice: {item.foreign}"
         elif item.colourful:
@@ -194,14 +203,14 @@ class Predictor:
                 f"unlike the training scans: outlier score {outlier_score:.2f}, accepted up to "
                 f"{card.outlier_threshold:.2f}"
             )
-        elif len(members) != 1:
+        elif members != [card.classes[best]]:
             status = "refer"
             share = f"{card.conformal_coverage:.0%}"
-            reason = (
-                f"too uncertain: {' and '.join(members)} cannot be ruled out at {share} coverage"
-                if members
-                else f"too uncertain: no class is likely enough at {share} coverage"
-            )
+            if len(members) == 1:  # thresholds differ by class: a rare one may be kept at less than the leader has
+                said = f"{card.classes[best]} leads, but only {members[0]} cannot be ruled out"
+            else:
+                said = f"{' and '.join(members)} cannot be ruled out" if members else "no class is likely enough"
+            reason = f"too uncertain: {said} at {share} coverage"
         else:
             status, reason = "ok", None
         return Prediction(
@@ -240,14 +249,21 @@ class Predictor:
         )
 
 
-def _joins(batch: list[tuple[str, GreySlice]], item: GreySlice) -> bool:
-    """Whether a slice can be answered together with those that wait."""
-    shape = item.pixels.shape
-    return (
-        batch[0][1].pixels.shape == shape
-        and len(batch) < BATCH
-        and (len(batch) + 1) * shape[0] * shape[1] <= BATCH_PIXELS
-    )
+def _joins(first: tuple[int, ...], waiting: int, shape: tuple[int, ...]) -> bool:
+    """Whether a slice can be answered together with those that wait, whose first has the shape `first`."""
+    return first == shape and waiting < BATCH and (waiting + 1) * shape[0] * shape[1] <= BATCH_PIXELS
+
+
+def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Neighbours of one size together."""
+    batch: list[NDArray[np.uint8]] = []
+    for pixels in slices:
+        if batch and not _joins(batch[0].shape, len(batch), pixels.shape):
+            yield batch
+            batch = []
+        batch.append(pixels)
+    if batch:
+        yield batch
 
 
 def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:

@@ -177,7 +177,11 @@ def _layout(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _short(value: float) -> str:
-    return "0" if value == 0 else f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0e}"
+    if value == 0:
+        return "0"
+    if 1000 <= value < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0e}"
 
 
 def fit(text: str, font: Font, room: float) -> str:

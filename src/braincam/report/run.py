@@ -31,6 +31,16 @@ FURTHER = (
     ("brier", "Brier score, summed over classes, 0 to 2 (lower is better)"),
     ("ece", "Expected calibration error, equal-mass bins (lower is better)"),
 )
+LOCALISATION_APART = {"pointing", "ci95", "n", "table", "by_class", "erased", "label_only"}  # shown in their own places
+MAP_COLUMNS = (  # measure, words
+    ("pointing", "hottest pixel in the mask"),
+    ("energy", "positive evidence in the mask"),
+    ("enrichment", "times the mask's area"),
+    ("iou_otsu", "IoU, Otsu's threshold"),
+    ("dice_otsu", "Dice, Otsu's threshold"),
+    ("iou_top2", "IoU, hottest 2 %"),
+    ("dice_top2", "Dice, hottest 2 %"),
+)
 LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
     ("with_twin_in_training", "have a twin (near copy) in training"),
@@ -51,8 +61,9 @@ class RunFacts:
     returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
     `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
     further facts. history: one row per epoch. mistakes, examples: (PNG bytes, caption). decisions: outcome
-    -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, and further
-    facts. card, config, environment: facts to print as they are.
+    -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, `table` (kind of
+    map -> measures), `by_class` (class -> measures of this model), `erased`, `label_only`, and further facts.
+    card, config, environment: facts to print as they are.
     """
 
     title: str
@@ -88,7 +99,8 @@ def write_run_report(out: Path, facts: RunFacts) -> None:
         leak=leak_box(facts.split),
         drawings=_drawings(facts),
         comparison_rows=_comparison_rows(facts),
-        where_else={k: v for k, v in (facts.localisation or {}).items() if k not in {"pointing", "ci95", "n"}},
+        where_else={k: v for k, v in (facts.localisation or {}).items() if k not in LOCALISATION_APART},
+        map_columns=MAP_COLUMNS,
     )
 
 
