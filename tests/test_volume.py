@@ -162,6 +162,16 @@ def test_a_series_given_file_by_file_or_over_several_folders_is_one(predictor: P
         assert names(answers) == [str(tmp_path)]
 
 
+def test_relative_and_absolute_paths_may_be_mixed(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = write_series(Path("scan"), a_volume(1, (2, 20, 24)))
+    answers = predictor.predict([first, second.resolve()])
+    assert [answer.slice for answer in answers] == [0, 1]
+    assert names(answers) == ["scan"]
+
+
 def test_a_lone_file_stays_a_single_picture_and_pictures_beside_a_series_do_not_split_it(
     predictor: Predictor, scans: Path, tmp_path: Path
 ) -> None:

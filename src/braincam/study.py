@@ -3,7 +3,7 @@
 The model judges single slices. Neighbouring slices of a head are alike, so their answers are not independent
 trials, and no test or confidence interval for the whole is made from them. What is given instead is counted:
 
-* a slice *carries evidence* for a tumour class when that class alone is in its prediction set;
+* a slice *carries evidence* for a tumour class when that class leads and alone is in its prediction set;
 * a class has a *share*, of the slices that were judged, and a *range*: the least, middle and largest calibrated
   probability over the slices that carry it. The range describes these slices. It is no confidence interval;
 * prediction sets miss the truth in some slices by design (5 % at 95 % coverage). So many wrong slices are

@@ -160,7 +160,10 @@ def _below(folder: Path, name: list[str]) -> Path:
 
 
 def _folder(members: Sequence[_Header]) -> str:
-    return os.path.commonpath([header.path.parent for header in members]) or "."
+    try:
+        return os.path.commonpath([header.path.parent for header in members]) or "."
+    except ValueError:  # relative and absolute paths, or two drives
+        return str(members[0].path.parent)
 
 
 def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
