@@ -43,6 +43,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/volume.py
 	$(BIN)/python benchmarks/network_sizes.py
 	$(BIN)/python benchmarks/twins.py growth
 

@@ -67,13 +67,13 @@ def write_volumes(out: Path, seed: int = 0) -> list[Path]:
         raise DataError(f"{there}: expected to make this file, found one; choose another folder")
     for label, path in zip(CLASSES, heads, strict=True):
         pixels, masks = make_volume(label, seed)
-        _write(path, pixels)
+        write_volume(path, pixels)
         if masks.any():
-            _write(out / "volume-masks" / path.name, masks.astype(np.uint8))
+            write_volume(out / "volume-masks" / path.name, masks.astype(np.uint8))
     return heads
 
 
-def _write(path: Path, pictures: NDArray[np.uint8]) -> None:
+def write_volume(path: Path, pictures: NDArray[np.uint8]) -> None:
     """Pictures (n, H, W) with anterior up and the patient's left on the right, as RAS+ NIfTI."""
     import nibabel
 
