@@ -162,6 +162,19 @@ def test_a_series_given_file_by_file_or_over_several_folders_is_one(predictor: P
         assert names(answers) == [str(tmp_path)]
 
 
+def test_a_bad_value_in_a_header_is_heard_of_nowhere(
+    predictor: Predictor, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in write_series(tmp_path, a_volume(1, (3, 20, 24)), AcquisitionNumber=77777777):
+        path.write_bytes(path.read_bytes().replace(b"77777777", b"Doe^Jane"))  # pydicom warns of it, quoting it
+    caplog.clear()
+    answers = predictor.predict(tmp_path)
+    assert len(answers) == 3
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+    assert not any("Doe" in (answer.reason or "") for answer in answers)
+
+
 def test_relative_and_absolute_paths_may_be_mixed(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

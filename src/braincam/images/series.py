@@ -102,21 +102,21 @@ def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Itera
 
 
 def read_header(path: Path) -> _Header | None:
-    """What sorting needs of one file; None where it has no series, several frames, or no readable header."""
+    """What sorting needs of one file; None where it has no series, no picture, several frames, or a damaged header."""
     import pydicom
 
     try:
-        with quiet, path.open("rb") as file:
+        with (
+            quiet,
+            path.open("rb") as file,
+        ):  # to the end: values are converted, and complained of, when they are asked for
             refuse_deflated(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-        if int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("SeriesInstanceUID"):
-            return None
-        return _Header(
-            path,
-            str(dataset.SeriesInstanceUID),
-            plane_of(dataset),
-            bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence")),
-        )
+            series = dataset.get("SeriesInstanceUID")
+            if not series or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
+                return None
+            windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
+            return _Header(path, str(series), plane_of(dataset), windowed)
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 
