@@ -1,6 +1,7 @@
 """The model file without braincam: python examples/onnx_only.py MODEL.onnx SCAN.png HEATMAP.png
 
-Needs onnxruntime and Pillow (and NumPy, which onnxruntime brings). For 8-bit pictures.
+Needs onnxruntime and Pillow (and NumPy, which onnxruntime brings). For 8-bit pictures. Set
+ORT_DISABLE_TELEMETRY=1 first: official builds of ONNX Runtime from 1.29 on send usage to their maker otherwise.
 """
 
 import json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -286,3 +287,21 @@ def test_large_slices_are_not_held_in_large_batches(run: Path, monkeypatch: pyte
     monkeypatch.setattr("braincam.predict.BATCH_PIXELS", 3 * 40 * 40)
     assert len(predictor.predict(np.random.default_rng(0).integers(0, 255, (7, 40, 40), dtype=np.uint8))) == 7
     assert sizes == [3, 3, 1]
+
+
+def test_nothing_is_sent_or_kept_by_the_runtime(scans: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's official builds keep a device number, and send usage, unless they are told not to."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    changed = {"HOME": str(home), "USERPROFILE": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "CI"))} | changed
+    done = subprocess.run(
+        [sys.executable, "-m", "braincam", "predict", str(a_scan(scans))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -7,6 +7,7 @@ Importing this package loads neither torch nor NumPy; each name is loaded when i
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from braincam.pipeline.prepare import split
     from braincam.pipeline.train import train
     from braincam.predict import Prediction, Predictor
+
+# ONNX Runtime's official builds (1.29 and later) send usage to their maker, with a device number kept on disk, unless this
+# is set before they are loaded. Scans are looked at here: nothing leaves the machine.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "BraincamError": "braincam.errors",

@@ -16,6 +16,8 @@ from braincam.model_file.card import Card
 
 DEFAULT = "default"
 
+onnxruntime.disable_telemetry_events()  # for who loaded it before braincam could say so, and for Windows
+
 
 @dataclass(frozen=True)
 class ModelFile:
