@@ -330,9 +330,9 @@ def plane_of(dataset: Dataset, number: int = 0) -> Plane:
     return Plane(
         shape=(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)),
         order=(
-            _number(content, "TemporalPositionIndex", 0.0),
-            _number(dataset, "AcquisitionNumber", 0.0),
-            _number(dataset, "InstanceNumber", 0.0),
+            _counter(content, "TemporalPositionIndex"),
+            _counter(dataset, "AcquisitionNumber"),
+            _counter(dataset, "InstanceNumber"),
             number,
         ),
         position=position,
@@ -349,6 +349,14 @@ def _functional(dataset: Dataset, number: int, sequence: str) -> Dataset:
             item: Dataset = items[at][sequence][0]
             return item
     return dataset
+
+
+def _counter(dataset: Dataset, name: str) -> float:
+    """A number that only orders slices; 0 where it is absent or no number."""
+    try:
+        return _number(dataset, name, 0.0)
+    except (ImageError, TypeError, ValueError):
+        return 0.0
 
 
 def _vector(dataset: Dataset, name: str, length: int) -> npt.NDArray[np.float64] | None:

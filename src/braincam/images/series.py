@@ -106,10 +106,7 @@ def read_header(path: Path) -> _Header | None:
     import pydicom
 
     try:
-        with (
-            quiet,
-            path.open("rb") as file,
-        ):  # to the end: values are converted, and complained of, when they are asked for
+        with quiet, path.open("rb") as file:  # to the end: pydicom complains of values when they are asked for
             refuse_deflated(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
             series = dataset.get("SeriesInstanceUID")
