@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from braincam.pipeline.train import train
     from braincam.predict import Prediction, Predictor
 
-# ONNX Runtime's official builds (1.29 and later) send usage to their maker, with a device number kept on disk, unless this
-# is set before they are loaded. Scans are looked at here: nothing leaves the machine.
+# ONNX Runtime's official builds (1.29 and later) send usage to their maker, with a device number kept on disk, unless
+# this is set before they are loaded. Scans are looked at here: nothing leaves the machine.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
