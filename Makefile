@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights release-check soak clean help
+.PHONY: demo test slow check format bench weights soak release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -12,7 +12,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
-	@echo "make soak    the server under load and attack, ten minutes (SECONDS=60 for one)"
+	@echo "make soak    the server under load and attack, ten minutes of each (SECONDS=60 for one)"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -43,6 +43,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/volume.py
 	$(BIN)/python benchmarks/network_sizes.py
 	$(BIN)/python benchmarks/twins.py growth
 
@@ -53,16 +54,16 @@ weights: $(READY)
 	cp runs/default/model.onnx src/braincam/models/default.onnx
 	cp runs/default/model.safetensors src/braincam/models/default.safetensors
 
-# What would be released: built, looked into, installed into an empty environment, used there
-release-check: $(READY)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[release]'
-	$(BIN)/python tools/release_check.py
-
-# Sixteen clients and an attacker; goals: 100 requests/s with maps, no error, under 50 MB of growth, nothing left over
+# Sixteen clients, and an attacker; goals: 100 requests/s with maps, no error, under 50 MB of growth, nothing left over
 SECONDS ?= 600
 soak: $(READY)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS) --mixed --hostile
+
+# What would be released: built, looked into, installed into an empty environment, used there
+release-check: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[release]'
+	$(BIN)/python tools/release_check.py
 
 clean:
 	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -251,13 +251,14 @@ def png(seed: int) -> bytes:
     return file.getvalue()
 
 
-def write_graphs(folder: Path, model: str | None) -> None:
-    """Every network alone as an ONNX file, and one slice as a PNG."""
+def write_graphs(folder: Path, model: str | None, groups: list[str]) -> None:
+    """The networks that some groups of rows need, alone, as ONNX files; and one slice as a PNG."""
     import torch
 
     from braincam.model_file.export import quiet
 
-    for name in TITLE:
+    needed = list(TITLE) if {"network", "map"} & set(groups) else ["resnet18"] if "file" in groups else []
+    for name in needed:
         network, shape = torch_network(name, model)
         with quiet():
             program = torch.onnx.export(
@@ -322,13 +323,17 @@ def main() -> None:
     if options.row is not None:
         print(json.dumps(measure(ROWS[options.row], options)))
         return
+    if {"network", "map"} & set(options.only) and not find_model(options.model).path.with_suffix(
+        ".safetensors"
+    ).is_file():
+        sys.exit(f"{options.model}: has no .safetensors beside it to take the network from; use --only graph file cold")
     where = f"{platform.machine()}, {os.cpu_count()} cores, ONNX Runtime {onnxruntime.__version__}"
     print(f"{where}, {options.runs} queries\n")
     print("| from | what | in | threads | p50, ms | p90 | p99 | offline, slices per second | times |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_graphs(folder, options.model)
+        write_graphs(folder, options.model, options.only)
         for threads in options.threads:
             first: dict[str, float] = {}
             for number, row in enumerate(ROWS):

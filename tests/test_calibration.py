@@ -14,9 +14,9 @@ from braincam.evaluation.calibration import (
     conformal_thresholds,
     equal_mass_bins,
     fit_temperature,
-    prediction_sets,
     reliability_bins,
 )
+from braincam.model_file.decision import prediction_sets
 
 
 def calibrated(seed=0, n=4000, k=4):

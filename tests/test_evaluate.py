@@ -6,18 +6,22 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from braincam import cli
 from braincam.errors import DataError, SplitError, TrainingError
-from braincam.explain.localisation import hits, pointing_game
+from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
 from braincam.pipeline.evaluate import evaluate
 from braincam.pipeline.prepare import divide, grouped
 from braincam.pipeline.train import train
+from braincam.predict import Prediction, Predictor
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
@@ -152,18 +156,40 @@ def test_a_finished_run_is_not_overwritten(run: Path, scans: Path) -> None:
         train(scans / "data", run, overrides=["epochs=1"])
 
 
-def test_the_hottest_pixel_counts_and_no_tolerance_is_given() -> None:
-    mask = np.zeros((40, 40), bool)
-    mask[20:30, 20:30] = True
-    inside, outside = np.zeros((10, 10)), np.zeros((10, 10))
-    inside[6, 6] = outside[2, 6] = 1
-    assert hits(inside, mask)
-    assert not hits(outside, mask)
-    game = pointing_game([True, False, True, True], [0.1, 0.1, 0.2, 0.2], ["a", "a", "b", "b"])
-    assert game is not None
-    assert (game.n, game.n_groups, game.hit_rate) == (4, 2, 0.75)
-    assert game.mean_area == pytest.approx(0.15)
-    assert pointing_game([], [], []) is None
+def test_maps_are_measured_beside_the_floors_and_the_ceiling(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Knowing(Predictor):
+        """Always right, its maps the masks, blurred by the grid."""
+
+        def stream(self, sources: Iterable[Any], *, cam: bool = True) -> Iterator[Prediction]:
+            for answer in super().stream(sources, cam=cam):
+                path = Path(answer.path)
+                chances = {name: float(name == path.parent.name) for name in self.card.classes}
+                mask = read_mask(scans / "masks", f"{path.parent.name}/{path.name}")
+                heat = np.zeros((16, 16), np.float32) if mask is None else perfect_map(mask, (16, 16))
+                yield replace(answer, label=path.parent.name, probabilities=chances, cam=heat)
+
+    monkeypatch.setattr("braincam.pipeline.evaluate.Predictor", Knowing)
+    out = tmp_path / "out"
+    call = ["evaluate", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--model", str(run)]
+    assert cli.main([*call, "--masks", str(scans / "masks"), "--out", str(out)]) == 0
+    found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["localisation"]
+    table = [row for row in rows_of(out / "predictions.csv") if row["points_at_lesion"]]
+    assert len(table) == found["n"]
+    assert np.mean([row["points_at_lesion"] == "True" for row in table]) == pytest.approx(found["hit_rate"])
+    assert np.mean([float(row["energy_in_lesion"]) for row in table]) == pytest.approx(
+        found["maps"]["this model"]["energy"]["value"], rel=1e-4
+    )
+    assert list(found["maps"]) == ["this model", "random", "centre", "label only", "perfect"]
+    assert found["maps"]["this model"] == found["maps"]["perfect"]
+    assert found["hit_rate"] > 0.9
+    assert found["maps"]["random"]["energy"]["value"] == pytest.approx(found["mean_area"], rel=0.2)
+    assert found["maps"]["perfect"]["energy"]["value"] > found["maps"]["label only"]["energy"]["value"]
+    assert found["erased"]["n"] + found["erased"]["without_room_elsewhere"] == found["n"]
+    printed = capsys.readouterr().out
+    assert "label only" in printed and "lesion erased" in printed
+    assert "The maps against the masks" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -104,6 +104,19 @@ def test_laid_back_maps_keep_their_mean(x: float, y: float, half: float, seed: i
     assert torch.allclose(paste(maps, frames).mean((2, 3)), maps.mean((2, 3)), atol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-0.9, 0.9), st.floats(-0.9, 0.9), st.floats(0.2, 1.2), st.floats(0.2, 1.2), st.integers(8, 40))
+def test_a_frame_is_cut_where_torchs_affine_grid_cuts_it(
+    x: float, y: float, wide: float, high: float, side: int
+) -> None:
+    pictures = torch.rand(2, 1, 30, 30, generator=torch.Generator().manual_seed(side))
+    rows = torch.tensor([[[wide, 0.0, x], [0.0, high, y]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    grid = F.affine_grid(rows, [2, 1, side, side], align_corners=False)
+    expected = F.grid_sample(pictures, grid, align_corners=False)
+    frames = torch.tensor([[x, y, wide, high], [0.0, 0.0, 1.0, 1.0]])
+    assert torch.allclose(cut(pictures, frames, side), expected, atol=1e-4)
+
+
 def test_evidence_comes_back_to_its_place() -> None:
     picture = torch.zeros(1, 1, 128, 128)
     picture[..., 60:66, 20:26] = 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,59 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
-    MRImageStorage,
 )
 
 from braincam.errors import ImageError
 from braincam.images import read_slices, to_grey
+from braincam.images.grey import stretch
+from braincam.images.quiet import quiet
+from dicom_files import NAME, dataset_of, written
 
-NAME = "Doe^Jane"
 FAST = settings(max_examples=30, deadline=None, derandomize=True)
 SHAPE = (20, 24)
-
-
-def dataset_of(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes: object) -> Dataset:
-    """An MR image around stored values (H, W), (frames, H, W) or (H, W, 3)."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MRImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
-    dataset.PatientName = NAME
-    dataset.PatientID = "4711"
-    colour = stored.ndim == 3 and stored.shape[-1] == 3
-    dataset.Rows, dataset.Columns = stored.shape[:2] if colour else stored.shape[-2:]
-    if stored.ndim == 3 and not colour:
-        dataset.NumberOfFrames = len(stored)
-    dataset.SamplesPerPixel = 3 if colour else 1
-    if colour:
-        dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = stored.dtype.itemsize * 8
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    dataset.PixelData = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
-    dataset["PixelData"].VR = "OW" if stored.dtype.itemsize > 1 else "OB"
-    for name, value in attributes.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def written(dataset: Dataset) -> bytes:
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def shown(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes: object) -> np.ndarray:
@@ -168,7 +136,7 @@ def test_frames_are_numbered_and_scaled_together() -> None:
     stored = np.stack([values(8) // 4, values(9)])
     slices = read_slices(written(dataset_of(stored)))
     assert [item.index for item in slices] == [0, 1]
-    joined = to_grey(stored.reshape(-1, SHAPE[1])).reshape(stored.shape)
+    joined = stretch(stored, *np.percentile(stored, (0.5, 99.5)))
     for item, frame in zip(slices, joined, strict=True):
         np.testing.assert_array_equal(item.pixels, frame)
 
@@ -228,12 +196,23 @@ def test_a_bad_value_is_not_quoted() -> None:
     refused(blob.replace(b"1.00000001", b"Doe^Jane^X"))
 
 
-def test_compressed_without_a_decoder_names_the_syntax_and_the_cure() -> None:
+@pytest.mark.parametrize(
+    ("syntax", "name", "plugin"),
+    [
+        (JPEGLSLossless, "JPEG-LS Lossless", "pyjpegls"),
+        (JPEGLosslessSV1, "JPEG Lossless", "python-gdcm"),
+        (HTJ2KLossless, "High-Throughput JPEG 2000", "pylibjpeg-openjpeg"),
+    ],
+)
+def test_compressed_without_a_decoder_names_the_syntax_and_the_missing_plugin(
+    syntax: UID, name: str, plugin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_decoder(syntax)), "is_available", False)
     dataset = dataset_of(values(15))
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(96)])
     dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-    refused(dataset, "JPEG-LS Lossless", "pylibjpeg", "uncompressed")
+    dataset.file_meta.TransferSyntaxUID = syntax
+    refused(dataset, name, plugin, "pip install 'braincam[dicom]'", "uncompressed")
 
 
 def test_deflated_is_refused_unopened() -> None:
@@ -322,3 +301,95 @@ def test_palette_and_ybr_are_shown_in_grey() -> None:
 )
 def test_foreign_objects_are_refused(name: str) -> None:
     refused(sample(name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "name", sorted(str(f.relative_to(FILES.parent)) for f in FILES.parent.rglob("*") if f.is_file())
+)
+def test_every_file_that_pydicom_ships_gives_slices_or_a_clear_error(name: str) -> None:
+    path = FILES.parent / name
+    try:
+        slices = read_slices(path)
+    except ImageError as error:
+        message = str(error)
+        assert message.startswith(f"{path}: expected ")
+        assert ", got " in message or ", found " in message
+        assert ";" in message
+        assert "\n" not in message
+    else:
+        assert slices
+        assert all(item.pixels.dtype == np.uint8 and item.pixels.ndim == 2 for item in slices)
+        with quiet:
+            kind = pydicom.dcmread(path, stop_before_pixels=True, force=True).get("Modality")
+        assert kind == "MR" or slices[0].foreign or kind is None or name.endswith((".png", ".jpg"))
+
+
+def test_what_says_it_is_no_mr_image_is_marked_with_the_reason() -> None:
+    def foreign(**attributes: object) -> str | None:
+        return read_slices(written(dataset_of(values(18), **attributes)))[0].foreign
+
+    assert foreign(Modality="MR") is None
+    assert foreign() is None
+    assert foreign(SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR") is None  # Enhanced MR
+    assert foreign(ImageType=["DERIVED", "SECONDARY"], Modality="MR") is None  # anonymised: still an MR image
+    assert foreign(SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT") == "CT Image is not an MR image"
+    assert "screenshot" in (foreign(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="MR") or "")
+    assert foreign(SOPClassUID="", Modality="PT") == "its modality is PT, not MR"
+    assert foreign(Modality="JANE") is None  # what is no modality is never quoted
+
+
+def test_a_table_goes_before_a_window_and_maps_its_entries() -> None:
+    stored = values(19, np.uint16, 0, 300)
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "US", [256, 20, 12])
+    table.add_new("LUTData", "OW", (np.arange(256, dtype="<u2")[::-1] * 16).tobytes())
+    picture = shown(stored, VOILUTSequence=Sequence([table]), WindowCenter=10, WindowWidth=5)
+    expected = (255 - np.clip(stored.astype(int) - 20, 0, 255)) * 16 / 4095 * 255
+    assert np.abs(picture - expected).max() <= 0.5 + 1e-6
+
+
+def test_a_range_of_padding_is_black() -> None:
+    stored = values(20, np.uint16, 100, 1000)
+    stored[:4] = np.arange(4, dtype=np.uint16)[:, None] + 5
+    picture = shown(stored, PixelPaddingValue=5, PixelPaddingRangeLimit=8)
+    assert not picture[:4].any()
+    np.testing.assert_array_equal(picture[4:], to_grey(stored[4:]))
+
+
+@pytest.mark.parametrize("logger", ["pydicom", "pydicom.pixels.decoders.base"])
+def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog: pytest.LogCaptureFixture) -> None:
+    with quiet:
+        logging.getLogger(logger).error("Doe^Jane")
+    assert not caplog.records
+    logging.getLogger(logger).error("afterwards")
+    assert len(caplog.records) == 1
+
+
+# --- compressed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("syntax", "plugin"), [(JPEG2000Lossless, "openjpeg"), (JPEGLSLossless, "jpeg_ls")])
+def test_lossless_compression_does_not_show(syntax: UID, plugin: str) -> None:
+    pytest.importorskip(plugin, reason="needs the extra `dicom`")
+    stored = np.random.default_rng(21).integers(0, 4000, (64, 80), np.int16)  # large enough for JPEG 2000's levels
+    dataset = dataset_of(stored)
+    dataset.compress(syntax)
+    np.testing.assert_array_equal(read_slices(written(dataset))[0].pixels, to_grey(stored))
+
+
+def test_lossless_jpeg_does_not_show(tmp_path: Path) -> None:
+    gdcm = pytest.importorskip("gdcm", reason="needs the extra `dicom`")
+    stored = values(22, np.int16)
+    (tmp_path / "plain.dcm").write_bytes(written(dataset_of(stored)))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(tmp_path / "plain.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    np.testing.assert_array_equal(read_slices(tmp_path / "packed.dcm")[0].pixels, to_grey(stored))

@@ -71,6 +71,14 @@ def test_every_command_in_the_readme_parses() -> None:
         cli.parser().parse_args(line.replace('"', "").split())
 
 
+@pytest.mark.parametrize("page", ["predict.md", "clinical-formats.md"])
+def test_every_command_in_the_docs_of_predict_parses(page: str) -> None:
+    commands = re.findall(r"^braincam ([^#\n]+)", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) >= 4
+    for line in commands:
+        cli.parser().parse_args(line.replace('"', "").split())
+
+
 def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls = [
         [],
@@ -78,6 +86,8 @@ def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest
         ["predict"],
         ["predict", "x.png", "--model", "absent"],
         ["predict", "x.png", "--cam", "gradcam", "--no-cam"],
+        ["predict", "x.nii", "--plane", "oblique"],
+        ["predict", "x.nii", "--volume", "-1"],
         ["train", str(tmp_path), "--out", str(tmp_path / "run")],
         ["train", str(tmp_path / "absent"), "--out", str(tmp_path / "run")],
         ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--set", "epoch=3"],

@@ -38,9 +38,9 @@ def cuts(painted: list[PhantomSlice]) -> list[tuple[NDArray[np.float32], NDArray
         patient = int(piece.patient.removeprefix("patient-"))
         person = np.random.default_rng((5, patient, phantom._PERSON))
         phantom_head.make_head(person, phantom_head.CONTRASTS[patient // 4 % 4])
-        build = phantom._draw_build(person)
+        build = phantom.draw_build(person)
         random = np.random.default_rng((5, patient, phantom._CUT, piece.index))
-        found.append(phantom._draw_cut(random, piece.plane, build).coordinates(224))
+        found.append(phantom.draw_cut(random, piece.plane, build).coordinates(224))
     return found
 
 

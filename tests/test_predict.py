@@ -152,6 +152,14 @@ def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> Non
     assert torn.label is not None
     assert torn.prediction_set == list(predictor.card.classes)
     best = torn.confidence or 0
+    others = tuple(2.0 if name == torn.label else 0.0 for name in predictor.card.classes)
+    astray = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=others).predict(path)[0]
+    assert astray.status == "refer"
+    lone = next(name for name in predictor.card.classes if name != torn.label)
+    only = tuple(0.0 if name == lone else 2.0 for name in predictor.card.classes)
+    elsewhere = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=only).predict(path)[0]
+    assert (elsewhere.status, elsewhere.prediction_set) == ("refer", [lone])  # one class, but not the leading one
+    assert f"only {lone} cannot be ruled out" in (elsewhere.reason or "")
     sure = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(best,) * classes).predict(path)[0]
     assert (sure.status, sure.reason) == ("ok", None)
     assert sure.prediction_set == [sure.label]

@@ -14,7 +14,8 @@ from PIL import Image
 from braincam.errors import DataError
 from braincam.evaluation.metrics import SCALARS, paired_difference, score
 from braincam.report import figures
-from braincam.report.run import RunFacts, fact, leak_box, write_run_report
+from braincam.report.page import fact
+from braincam.report.run import RunFacts, leak_box, write_run_report
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 OFFICIAL = {

@@ -160,12 +160,18 @@ def gzip_bomb(side: int, slices: int) -> bytes:
     return packed + packer.flush()
 
 
+def stretched() -> bytes:
+    """Five small slices that a false spacing asks to be made a thousand times as high: 20 million pixels each."""
+    return nibabel.Nifti1Image(np.zeros((144, 144, 5), np.uint8), np.diag([1, 1000, 2000, 1])).to_bytes()
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
         pytest.param(lambda: png_bomb(20_000), id="png"),
         pytest.param(lambda: gzip_bomb(512, 1024), id="nii.gz"),
         pytest.param(lambda: gzip.compress(bytes(2**26)), id="gz"),
+        pytest.param(lambda: stretched(), id="spacing"),
     ],
 )
 def test_bombs_are_refused_unpacked_neither_in_time_nor_in_memory(served: Served, bomb: object) -> None:
@@ -258,8 +264,7 @@ def test_an_answer_that_takes_too_long_is_given_up(predictor: Predictor) -> None
     with serving(predictor, threads=1, answer_seconds=1) as served:
         start = time.monotonic()
         response = served.predict(("v.nii", content))
-        assert response.status_code == 503
-        assert response.headers["retry-after"] == "1"
+        assert response.status_code == 504
         assert "within 1 seconds" in response.json()["detail"]
         assert served.predict(("a.png", SLICE)).status_code == 200  # the only worker is free again
         assert time.monotonic() - start < 3
@@ -330,7 +335,7 @@ def test_what_is_no_http_never_reaches_the_model(served: Served, wire: bytes) ->
             return  # cut already
         connection.settimeout(3)
         received = reply(connection)
-    assert status(received) in {None, 400, 405, 421} or b"/healthz" in wire
+    assert status(received) in {None, 400, 403, 405} or b"/healthz" in wire
     assert b"Traceback" not in received
 
 
@@ -474,7 +479,7 @@ def test_a_client_that_leaves_frees_its_place(predictor: Predictor) -> None:
         start = time.monotonic()
         assert served.predict(("a.png", SLICE)).status_code == 200
         assert time.monotonic() - start < 2
-        assert served.metric('braincam_requests_total{code="499",route="/v1/predict"}') == 1
+        assert served.metric('braincam_requests_total{route="/v1/predict",status="499"}') == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
@@ -525,7 +530,7 @@ def test_workers_stop_what_nobody_waits_for() -> None:
         assert await asyncio.to_thread(ended.wait, 5)
         with pytest.raises(HTTPException) as late:
             await workers.run(job, 0.05, _stays)
-        assert late.value.status_code == 503
+        assert late.value.status_code == 504
 
     workers = Workers(1, 0)
     asyncio.run(ask())

@@ -19,6 +19,7 @@ from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
+    from braincam.study import Study
 
 OK, SOME_FAILED, WRONG_CALL, LEAKS = 0, 1, 2, 3
 
@@ -84,6 +85,10 @@ def phantom(options: argparse.Namespace) -> int:
 
     count = write_phantom(options.out, patients=options.patients, seed=options.seed)
     print(f"{count} slices of {options.patients} synthetic patients in {options.out}")
+    if options.volumes:
+        from braincam.dataset.phantom_volume import write_volumes
+
+        print(f"{len(write_volumes(options.out, options.seed))} volumes in {options.out / 'volumes'}")
     print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
     return OK
 
@@ -190,14 +195,17 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Answer for files, folders and patterns."""
+    from braincam.pipeline.study import with_studies
     from braincam.predict import Predictor
-    from braincam.printing import print_predictions
+    from braincam.printing import print_predictions, print_studies
     from braincam.progress import track
 
     if options.cam and options.no_cam:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
-    answers: Iterable[Prediction] = predictor.stream(options.paths, cam=not options.no_cam)
+    answers: Iterable[Prediction] = predictor.stream(
+        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
+    )
     if options.cam:
         from braincam.explain.cam import with_torchcam
 
@@ -206,8 +214,12 @@ def predict(options: argparse.Namespace) -> int:
         from braincam.explain.save import with_overlays
 
         answers = with_overlays(answers, options.out, write=not options.no_cam)
+    studies: list[Study] = []
+    answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
     failed = print_predictions(answers, options.format, options.out)
+    if options.format == "table":
+        print_studies(studies, options.out)
     return SOME_FAILED if failed else OK
 
 
@@ -216,12 +228,12 @@ def serve(options: argparse.Namespace) -> int:
     from braincam.model_file.zoo import usable_cores
     from braincam.predict import Predictor
     from braincam.serve.auth import check_exposure, find_token
-    from braincam.serve.limits import Limits
+    from braincam.serve.limits import MEBIBYTE, Limits
     from braincam.serve.run import run
 
     limits = Limits(
-        bytes=options.max_bytes,
-        memory=options.max_memory,
+        bytes=options.max_megabytes * MEBIBYTE,
+        memory=options.max_memory_megabytes * MEBIBYTE,
         files=options.max_files,
         slices=options.max_slices,
         pixels=options.max_pixels,
@@ -281,7 +293,14 @@ def models(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the ONNX file of a trained model."""
     from braincam.pipeline.export import export as run
+    from braincam.pipeline.export import export_int8
+    from braincam.printing import print_int8
 
+    if options.int8:
+        print_int8(export_int8(options.model, options.out, options.int8, options.patients))
+        return OK
+    if options.patients:
+        return _fail("export: --patients belongs to --int8 DATA; leave it out, or give both")
     facts = run(options.model, options.out)
     print(
         f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
@@ -337,6 +356,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="DIR")
     verb.add_argument("--patients", type=int, default=160, metavar="N", help="over all classes (default: 160)")
     verb.add_argument("--seed", type=int, default=0, metavar="S")
+    verb.add_argument(
+        "--volumes", action="store_true", help="also a NIfTI head per class: DIR/volumes, DIR/volume-masks"
+    )
 
     verb = _verb(
         verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",
@@ -401,27 +423,42 @@ def parser() -> argparse.ArgumentParser:
     _data(verb)
     _split(verb, fold=None)
     _model(verb)
-    verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks: does the hottest pixel lie inside?")
+    verb.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="lesion masks: do the maps lie on the lesions, and does erasing them count?",
+    )
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
 
     verb = _verb(
         verbs, "predict", predict, "answer for pictures, DICOM, NIfTI, folders, patterns",
         "braincam predict scan.png", "braincam predict study/ --format json --out answers",
+        "braincam predict brain.nii.gz --plane coronal --out answers",
         "braincam predict study/ --cam layercam --out answers",
     )  # fmt: skip
     verb.add_argument("paths", nargs="+", metavar="PATH")
     _model(verb)
     verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
     verb.add_argument(
-        "--out", type=Path, metavar="DIR", help="write an overlay picture per slice, and predictions.jsonl"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write a picture per slice and predictions.jsonl; for volumes also study.json, study.html and maps",
     )
+    verb.add_argument(
+        "--plane",
+        choices=("axial", "coronal", "sagittal"),
+        help="cut NIfTI volumes in this plane (default: as acquired)",
+    )
+    verb.add_argument("--volume", type=int, default=0, metavar="N", help="of a 4-D NIfTI file, from 0 (default: 0)")
     verb.add_argument("--no-cam", action="store_true", help="leave the maps out: a little faster")
     verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
 
     verb = _verb(
-        verbs, "serve", serve, "answer over HTTP: REST and a page in the browser",
+        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
         "braincam serve", "braincam serve --port 8080 --model runs/first",
         "braincam serve --host 0.0.0.0 --token-file token.txt",
     )  # fmt: skip
@@ -442,8 +479,13 @@ def parser() -> argparse.ArgumentParser:
         export,
         "write the ONNX file of a trained model",
         "braincam export runs/first --out model.onnx",
+        "braincam export runs/first --int8 DATA --patients patients.csv --out model-int8.onnx",
     )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
+    verb.add_argument(
+        "--int8", type=Path, metavar="DATA", help="compute in int8; DATA, the folder it was trained on, shows the cost"
+    )
+    verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
@@ -497,18 +539,16 @@ def _server(verb: Any) -> None:
     verb.add_argument("--host", default="127.0.0.1", help="others than loopback need a token (default: 127.0.0.1)")
     verb.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: 8000)")
     _model(verb)
-    verb.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="what callers must show (default: the variable BRAINCAM_TOKEN)"
-    )
-    verb.add_argument("--workers", type=int, default=0, metavar="N", help="answers worked on at once (default: cores)")
+    verb.add_argument("--token-file", type=Path, metavar="FILE", help="its first line is the token; or BRAINCAM_TOKEN")
     for name, default, what in (
-        ("--max-bytes", 134_217_728, "in one request"),
-        ("--max-memory", 536_870_912, "bytes of all requests and answers held at once"),
+        ("--workers", 0, "answers worked on at once; 0 is one per core"),
+        ("--queue", 64, "requests that may wait; the next is told to come back"),
+        ("--max-megabytes", 256, "of one request"),
+        ("--max-memory-megabytes", 1024, "of all requests and answers held at once"),
         ("--max-files", 1024, "in one request"),
         ("--max-slices", 1024, "in one request"),
-        ("--max-pixels", 16_777_216, "in one slice"),
-        ("--queue", 64, "requests that may wait; the next is told to come back"),
-        ("--upload-seconds", 60, "for a whole body"),
+        ("--max-pixels", 2**24, "in one slice"),
+        ("--upload-seconds", 60, "for a whole request to arrive"),
         ("--answer-seconds", 60, "for an answer, waiting included"),
     ):
         verb.add_argument(name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")

@@ -11,7 +11,7 @@ from braincam import __version__
 from braincam.errors import BraincamError
 from braincam.model_file.zoo import find_model, usable_cores
 
-RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "tqdm")
+RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "tqdm")
 TRAIN = (
     "torch",
     "torchvision",
@@ -21,7 +21,6 @@ TRAIN = (
     "scipy",
     "threadpoolctl",
     "platformdirs",
-    "jinja2",
     "safetensors",
     "onnx",
     "onnxscript",
@@ -30,11 +29,16 @@ SERVE = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 DISTRIBUTION = {
     "PIL": "pillow",
     "sklearn": "scikit-learn",
+    "openjpeg": "pylibjpeg-openjpeg",
+    "jpeg_ls": "pyjpegls",
+    "gdcm": "python-gdcm",
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
 }
+DICOM = ("pylibjpeg", "openjpeg", "jpeg_ls", "gdcm")
 NEEDS = {
     "predict": (),
+    "predict, compressed DICOM": DICOM,
     "models": (),
     "phantom": (),
     "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
@@ -51,7 +55,7 @@ def report() -> str:
         "",
     ]
     lines.append("libraries")
-    lines += [f"  {name:<18}{_version(name)}" for name in (*RUNTIME, *TRAIN, "torchcam", *SERVE)]
+    lines += [f"  {name:<18}{_version(name)}" for name in (*RUNTIME, *DICOM, *TRAIN, "torchcam", *SERVE)]
     lines += ["", "would be used"]
     lines.append(f"  {'predict':<18}cpu, {usable_cores()} threads, model {_default_model()}")
     lines.append(f"  {'train':<18}{_training_device()}")
@@ -59,7 +63,8 @@ def report() -> str:
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
-        extra = "cam" if "torchcam" in needed else "serve" if needed == SERVE else "train"
+        extra = "cam" if "torchcam" in needed else "train"
+        extra = "dicom" if needed == DICOM else "serve" if needed == SERVE else extra
         state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
         lines.append(f"  {verb:<32}{state}")
     return "\n".join(lines)

@@ -14,17 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braincam.errors import ImageError
+from braincam.errors import ConfigError, ImageError
 from braincam.images.grey import check_size, stretch_from_min_to_max
-from braincam.images.reader import GreySlice, looks_readable, read_slices, to_grey
+from braincam.images.nifti import PLANES
+from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
+from braincam.images.series import (
+    SeriesSlice,
+    files_of_directory,
+    in_series,
+    is_directory_of_media,
+    read_header,
+)
+from braincam.images.volume import Volume
 from braincam.model_file.card import NOTICE
+from braincam.model_file.decision import prediction_sets
 from braincam.model_file.zoo import find_model, usable_cores
+from braincam.progress import track
 
 BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
+_Job = Source | SeriesSlice | ImageError  # one file to decode
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +64,15 @@ class Prediction:
     overlay: str | None  # path of the picture, if one was written
     model: dict[str, str]  # name and sha256
     notice: str = NOTICE
-    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the label over the whole picture; not in the JSON
-    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged; not in the JSON
-    cams: NDArray[np.float32] | None = None  # (K, h, w) evidence for every class; not in the JSON
+    # what follows is not in the JSON
+    cam: NDArray[np.float32] | None = None  # (h, w) evidence for the leading class over the whole picture
+    cams: NDArray[np.float32] | None = None  # (K, h, w) the same for every class
+    pixels: NDArray[np.uint8] | None = None  # (H, W) the grey slice that was judged
+    volume: Volume | None = None  # shared by the slices of a volume or series
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
-        hidden = {"cam", "pixels", "cams"}
+        hidden = {"cam", "pixels", "cams", "volume"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
 
@@ -80,48 +94,77 @@ class Predictor:
         self.card = self.file.card(self._session)
         self._model = {"name": self.card.name, "sha256": self.file.sha256}
 
-    def predict(self, source: Source | Sequence[Source], *, cam: bool = True) -> list[Prediction]:
+    def predict(
+        self, source: Source | Sequence[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+    ) -> list[Prediction]:
         """Answer for a path, bytes, an array (H, W), (H, W, 3) or (N, H, W), or a list of them.
 
-        A folder stands for the pictures in it. What cannot be read becomes a prediction with status "error"; nothing
-        is raised for bad input.
+        A folder stands for the pictures in it, a DICOMDIR for the files it names; DICOM files of one series are put
+        in order of position. A NIfTI volume is cut in its acquisition plane, or in `plane`: axial, coronal or
+        sagittal; of a 4-D one `volume` is read. What cannot be read becomes a prediction with status "error".
+
+        Raises:
+            ConfigError: there is no such plane or volume number. Nothing is raised for bad input.
         """
-        many = isinstance(source, list | tuple)
-        return list(self.stream(source if many else [source], cam=cam))  # type: ignore[arg-type,list-item]
+        sources = source if isinstance(source, list | tuple) else [source]
+        return list(self.stream(sources, cam=cam, plane=plane, volume=volume))  # type: ignore[arg-type]
 
-    def stream(self, sources: Iterable[Source], *, cam: bool = True) -> Iterator[Prediction]:
+    def stream(
+        self, sources: Iterable[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+    ) -> Iterator[Prediction]:
         """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
-        return self.judge(
-            (
-                (path, item)
-                for path, outcome in _decoded(expand(sources))
-                for item in (outcome if isinstance(outcome, list) else [outcome])
-            ),
-            cam=cam,
-        )
+        if plane is not None and plane not in PLANES:
+            raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
+        if volume < 0:
+            raise ConfigError(f"volume: expected a number from 0, got {volume}")
+        return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
 
-    def judge(self, slices: Iterable[tuple[str, GreySlice | ImageError]], *, cam: bool = True) -> Iterator[Prediction]:
+    def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
+        rows: Iterator[tuple[str, GreySlice | Prediction]] = (
+            (_name(job), item)
+            for job, outcome in _decoded(sources, reading)
+            for item in ([self._unread(job, outcome)] if isinstance(outcome, ImageError) else outcome)
+        )
+        return self.judge(rows, cam=cam)
+
+    def judge(self, slices: Iterable[tuple[str, GreySlice | Prediction]], *, cam: bool = True) -> Iterator[Prediction]:
         """Answer for slices that are already read, each with its path or name, in order.
 
-        Neighbours of one size are answered together. An error in a slice's place becomes a row. May be called from
-        several threads at once.
+        Neighbours of one size are answered together. A prediction in a slice's place is passed on in its turn: the
+        error of a file that could not be read. May be called from several threads at once.
         """
         waiting: list[tuple[str, GreySlice]] = []
         for path, item in slices:
-            if waiting and (isinstance(item, ImageError) or not _joins(waiting, item)):
+            if isinstance(item, Prediction):
                 yield from self._judge(waiting, cam)
                 waiting = []
-            if isinstance(item, ImageError):
-                yield self._error(path, str(item))
-            else:
-                waiting.append((path, item))
+                yield item
+                continue
+            if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
+                yield from self._judge(waiting, cam)
+                waiting = []
+            waiting.append((path, item))
         yield from self._judge(waiting, cam)
+
+    def _unread(self, job: _Job, error: ImageError) -> Prediction:
+        row = self.error(_name(job), str(error))
+        return replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
         """Run the graph on grey slices (N, H, W) uint8, without deciding anything."""
         names = ["probabilities", "outlier_score", *(["cam"] if cam else [])]
         results = self._session.run(names, {"image": slices})
         return Answer(results[0], results[1], results[2] if cam else None)
+
+    def answer_all(self, slices: Sequence[NDArray[np.uint8]], *, cam: bool = True) -> Answer:
+        """Run the graph on one or more grey slices (H, W) uint8 of any sizes, in batches of one size and in order."""
+        answers = [self.answer(np.stack(batch), cam=cam) for batch in _batches(slices)]
+        maps = [answer.cam for answer in answers if answer.cam is not None]
+        return Answer(
+            np.concatenate([answer.probabilities for answer in answers]),
+            np.concatenate([answer.outlier_score for answer in answers]),
+            np.concatenate(maps) if maps else None,
+        )
 
     def _judge(self, batch: list[tuple[str, GreySlice]], cam: bool) -> Iterator[Prediction]:
         if not batch:
@@ -140,7 +183,7 @@ class Predictor:
                     f"{path}: the model failed on this slice of {size} pixels ({what}); "
                     "free some memory, or export it smaller"
                 )
-                yield replace(self._error(path, reason), slice=item.index)
+                yield replace(self.error(path, reason), slice=item.index, volume=item.volume)
             return
         for row, (path, item) in enumerate(batch):
             yield self._decide(
@@ -162,12 +205,11 @@ class Predictor:
         """Turn the graph's numbers into a status: refuse first, then refer, else answer."""
         card = self.card
         best = int(probabilities.argmax())
-        members = [
-            name
-            for name, probability, threshold in zip(card.classes, probabilities, card.conformal_thresholds, strict=True)
-            if probability >= threshold
-        ]
-        if item.colourful:
+        (row,) = prediction_sets(probabilities[None], card.conformal_thresholds)
+        members = [name for name, inside in zip(card.classes, row, strict=True) if inside]
+        if item.foreign:
+            status, reason = "rejected", f"not an MR slice: {item.foreign}"
+        elif item.colourful:
             status, reason = "rejected", "the picture is coloured; an MRI slice is grey"
         elif not outlier_score <= card.outlier_threshold:
             status = "rejected"
@@ -175,14 +217,14 @@ class Predictor:
                 f"unlike the training scans: outlier score {outlier_score:.2f}, accepted up to "
                 f"{card.outlier_threshold:.2f}"
             )
-        elif len(members) != 1:
+        elif members != [card.classes[best]]:
             status = "refer"
             share = f"{card.conformal_coverage:.0%}"
-            reason = (
-                f"too uncertain: {' and '.join(members)} cannot be ruled out at {share} coverage"
-                if members
-                else f"too uncertain: no class is likely enough at {share} coverage"
-            )
+            if len(members) == 1:  # thresholds differ by class: a rare one may be kept at less than the leader has
+                said = f"{card.classes[best]} leads, but only {members[0]} cannot be ruled out"
+            else:
+                said = f"{' and '.join(members)} cannot be ruled out" if members else "no class is likely enough"
+            reason = f"too uncertain: {said} at {share} coverage"
         else:
             status, reason = "ok", None
         return Prediction(
@@ -202,9 +244,11 @@ class Predictor:
             cam=None if cam is None else cam[best],
             pixels=item.pixels,
             cams=cam,
+            volume=item.volume,
         )
 
-    def _error(self, path: str, reason: str) -> Prediction:
+    def error(self, path: str, reason: str) -> Prediction:
+        """The row of what could not be read or answered."""
         return Prediction(
             path=path,
             slice=None,
@@ -220,14 +264,21 @@ class Predictor:
         )
 
 
-def _joins(batch: list[tuple[str, GreySlice]], item: GreySlice) -> bool:
-    """Whether a slice can be answered together with those that wait."""
-    shape = item.pixels.shape
-    return (
-        batch[0][1].pixels.shape == shape
-        and len(batch) < BATCH
-        and (len(batch) + 1) * shape[0] * shape[1] <= BATCH_PIXELS
-    )
+def _joins(first: tuple[int, ...], waiting: int, shape: tuple[int, ...]) -> bool:
+    """Whether a slice can be answered together with those that wait, whose first has the shape `first`."""
+    return first == shape and waiting < BATCH and (waiting + 1) * shape[0] * shape[1] <= BATCH_PIXELS
+
+
+def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Neighbours of one size together."""
+    batch: list[NDArray[np.uint8]] = []
+    for pixels in slices:
+        if batch and not _joins(batch[0].shape, len(batch), pixels.shape):
+            yield batch
+            batch = []
+        batch.append(pixels)
+    if batch:
+        yield batch
 
 
 def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
@@ -245,7 +296,8 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             )
             continue
         if folder:
-            files = [file for file in _walk(path) if looks_readable(file)]
+            files = [file for file in _walk(path) if looks_readable(file) and not _is_index(file)]
+            files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
             if not files:
                 yield ImageError(f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
@@ -254,8 +306,38 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             if not matches:
                 yield ImageError(f"{path}: no file matches this pattern")
             yield from expand(Path(match) for match in matches)
+        elif _is_index(path):
+            try:
+                yield from files_of_directory(path)
+            except ImageError as error:
+                yield error
         else:
             yield path
+
+
+def _is_index(path: Path) -> bool:
+    """Whether this is a DICOMDIR, which names pictures and is none."""
+    return path.name.upper().startswith("DICOMDIR") and is_directory_of_media(path)
+
+
+def _gather(sources: Iterator[Source | ImageError]) -> Iterator[_Job]:
+    """Put runs of DICOM files in order, series by series."""
+    run: list[Path] = []
+    for source in sources:
+        if isinstance(source, str | os.PathLike) and is_dicom_file(Path(source)):
+            run.append(Path(source))
+            continue
+        yield from _sorted(run)
+        run = []
+        yield source
+    yield from _sorted(run)
+
+
+def _sorted(run: list[Path]) -> Iterator[_Job]:
+    if len(run) < 2:
+        yield from run
+    else:
+        yield from in_series(run, (read_header(path) for path in track(run, "sorting DICOM files", unit="files")))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -265,26 +347,29 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _decoded(sources: Iterator[Source | ImageError]) -> Iterator[tuple[str, list[GreySlice] | ImageError]]:
-    """Read sources in order, several ahead; an error takes the place of the slices."""
+def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
+    """Read in order, several ahead; an error takes the place of the slices."""
     with ThreadPoolExecutor(max_workers=max(1, usable_cores())) as pool:
-        pending: deque[tuple[str, Future[list[GreySlice] | ImageError]]] = deque()
-        for source in sources:
-            pending.append((_name(source), pool.submit(_read, source)))
+        pending: deque[tuple[_Job, Future[list[GreySlice] | ImageError]]] = deque()
+        for job in jobs:
+            pending.append((job, pool.submit(_read, job, reading)))
             if len(pending) >= AHEAD:
-                name, future = pending.popleft()
-                yield name, future.result()
-        for name, future in pending:
-            yield name, future.result()
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
 
 
-def _read(source: Source | ImageError) -> list[GreySlice] | ImageError:
+def _read(job: _Job, reading: Reading) -> list[GreySlice] | ImageError:
     try:
-        if isinstance(source, ImageError):
-            return source
-        if isinstance(source, np.ndarray):
-            return _from_array(source)
-        return read_slices(source)
+        if isinstance(job, ImageError):
+            return job
+        if isinstance(job, np.ndarray):
+            return _from_array(job)
+        if isinstance(job, SeriesSlice):
+            slices = read_slices(job.path, replace(reading, limits=job.limits))
+            return [replace(item, index=job.number, volume=job.volume) for item in slices]
+        return read_slices(job, reading)
     except ImageError as error:
         return error
 
@@ -296,13 +381,16 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
             to_grey(array[0])  # says what is wrong
         check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
         grey = array if array.dtype == np.uint8 else stretch_from_min_to_max(array)
-        return [GreySlice(np.ascontiguousarray(plane), number) for number, plane in enumerate(grey)]
+        volume = Volume(None, None, "an array does not say where its slices lie")
+        return [GreySlice(np.ascontiguousarray(plane), k, volume=volume) for k, plane in enumerate(grey)]
     return [GreySlice(to_grey(array), None)]
 
 
-def _name(source: Source | ImageError) -> str:
-    if isinstance(source, ImageError):
-        return str(source).partition(": ")[0]
-    if isinstance(source, bytes):
+def _name(job: _Job) -> str:
+    if isinstance(job, ImageError):
+        return str(job).partition(": ")[0]
+    if isinstance(job, bytes):
         return "<bytes>"
-    return "<array>" if isinstance(source, np.ndarray) else str(source)
+    if isinstance(job, SeriesSlice):
+        return str(job.path)
+    return "<array>" if isinstance(job, np.ndarray) else str(job)

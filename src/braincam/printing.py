@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction
+from braincam.study import Study
 
 if TYPE_CHECKING:  # these need the training wing's libraries
     from braincam.dataset.audit import Audit
@@ -80,6 +81,14 @@ def _table_writer() -> Callable[[Prediction], str]:
     return line
 
 
+def print_studies(studies: Sequence[Study], out: Path | None) -> None:
+    """One line per volume, and where its page is."""
+    for study in studies:
+        print(f"{study.name}: {study.statement}")
+    if studies and out:
+        print(f"written: {out / 'study.html'}, study.json, maps and montages beside it")
+
+
 def with_interval(scores: dict[str, Any], key: str) -> str:
     """A score with its interval in brackets."""
     interval = (scores.get("ci95") or {}).get(key)
@@ -98,11 +107,7 @@ def print_scores(metrics: dict[str, Any]) -> None:
     else:
         _print_block("not met in training", metrics)
     if metrics.get("localisation"):
-        game = metrics["localisation"]
-        print(
-            f"  {'points at the lesion':<24}{game['hit_rate']:.3f} of {game['n']} tumours "
-            f"(a random pixel: {game['mean_area']:.3f})"
-        )
+        print_localisation(metrics["localisation"])
     if metrics.get("split"):
         print(f"split: {metrics['split']['verdict']}")
     if versus := metrics.get("against"):
@@ -124,6 +129,59 @@ def _print_block(title: str, scores: dict[str, Any]) -> None:
         print(f"  {key.replace('_', ' '):<24}{with_interval(scores, key)}")
     if three := scores.get("three_tumour_classes"):
         print(f"  {'three tumour classes':<24}{with_interval(three, 'accuracy')}")
+
+
+def print_int8(facts: dict[str, Any]) -> None:
+    """What an int8 file costs and brings, beside the float32 file of the same model."""
+    interval = facts["accuracy_change_ci95"]
+    within = f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]" if interval else ""
+    print(f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters, convolutions in int8")
+    print(
+        f"accuracy {facts['accuracy_float32']:.4f} in float32, {facts['accuracy']:.4f} in int8: "
+        f"{100 * facts['accuracy_change']:+.2f}{within} points on {facts['n']} slices not met in training; "
+        f"same label for {facts['same_label']:.1%}, same status for {facts['same_status']:.1%}, probabilities differ "
+        f"by at most {facts['largest_probability_difference']:.3f}"
+    )
+    print(f"one slice is answered {facts['times_as_fast']:.2f} times as fast, on one thread of this machine")
+
+
+MAP_COLUMNS = {  # measure → words at the head of its column
+    "pointing": "hottest pixel in",
+    "energy": "energy in",
+    "iou_otsu": "IoU (Otsu)",
+    "dice_otsu": "Dice (Otsu)",
+    "iou_top2": "IoU (top 2 %)",
+    "dice_top2": "Dice (top 2 %)",
+}
+
+
+def print_localisation(found: dict[str, Any]) -> None:
+    """Whether the maps lie on the lesions, beside maps that see nothing and a perfect one."""
+    print(
+        f"  {'points at the lesion':<24}{found['hit_rate']:.3f} of {found['n']} tumours "
+        f"(a random pixel: {found['mean_area']:.3f})"
+    )
+    if "maps" not in found:
+        return
+    grid = " x ".join(map(str, found["map_size"]))
+    print(f"  maps of {grid} cells against masks, rightly named tumours:")
+    print("  " + f"{'map':<14}" + "".join(f"{words:>23}" for words in MAP_COLUMNS.values()))
+    for kind, measures in found["maps"].items():
+        print("  " + f"{kind:<14}" + "".join(f"{measured(measures[key]):>23}" for key in MAP_COLUMNS))
+    for label, part in found["by_class"].items():
+        own = part["maps"]["this model"]
+        print("  " + f"- {label:<12}" + "".join(f"{measured(own[key]):>23}" for key in MAP_COLUMNS))
+    if erased := found.get("erased"):
+        key = "any_tumour" if "any_tumour" in erased else "own_class"
+        print(
+            f"  lesion erased: the tumour score falls more than for an equal area elsewhere on "
+            f"{measured(erased[key])} of {erased['n']} slices (by chance: 0.5)"
+        )
+
+
+def measured(found: dict[str, Any]) -> str:
+    """A value with its interval in brackets."""
+    return with_interval({"it": found["value"], "ci95": {"it": found["ci95"]}}, "it")
 
 
 def print_audit(result: Audit, out: Path | None) -> None:

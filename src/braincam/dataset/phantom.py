@@ -98,12 +98,12 @@ def _draw_patient(patient: int, slices: int, seed: int, size: int, lesions: bool
     rank, label = patient // len(CLASSES), CLASSES[patient % len(CLASSES)]
     contrast = CONTRASTS[rank % len(CONTRASTS)]
     person = np.random.default_rng((seed, patient, _PERSON))
-    head, build = make_head(person, contrast), _draw_build(person)
+    head, build = make_head(person, contrast), draw_build(person)
     tumour = np.random.default_rng((seed, patient, _TUMOUR))
     area = tumour_area(tumour, label) if label != "notumor" else 0.0
     for index in range(slices):
         plane = PLANES[(rank + index) % len(PLANES)]
-        cut = _draw_cut(np.random.default_rng((seed, patient, _CUT, index)), plane, build)
+        cut = draw_cut(np.random.default_rng((seed, patient, _CUT, index)), plane, build)
         if index >= len(PLANES) and index % len(PLANES) == 0:  # a plane comes again: two levels are no copies
             head = at_another_level(head, np.random.default_rng((seed, patient, _PERSON, index)))
         lesion = None
@@ -112,12 +112,12 @@ def _draw_patient(patient: int, slices: int, seed: int, size: int, lesions: bool
             disc = np.sqrt(4 * area / np.pi / (cut.stretch[0] * cut.stretch[1])) / cut.scale
             lesion = place_lesion(place, label, plane, float(disc * place.uniform(0.92, 1.05)))
         noise = np.random.default_rng((seed, patient, _NOISE, index))
-        pixels, mask = _draw(head, cut, contrast, lesion, size, noise)
+        pixels, mask = draw(head, cut, contrast, lesion, size, noise)
         yield PhantomSlice(f"patient-{patient:04d}", label, index, plane, pixels, mask)
 
 
 @dataclass(frozen=True)
-class _Build:
+class Build:
     """What stays the same over a patient's slices, besides the head itself."""
 
     stretch: tuple[float, float]
@@ -128,8 +128,9 @@ class _Build:
     bend: tuple[float, float, float, float]
 
 
-def _draw_build(rng: np.random.Generator) -> _Build:
-    return _Build(
+def draw_build(rng: np.random.Generator) -> Build:
+    """Draw one person's build."""
+    return Build(
         stretch=(float(rng.uniform(0.94, 1.03)), float(rng.uniform(0.94, 1.03))),
         scale=float(rng.uniform(0.88, 1.0)),
         mirrored=bool(rng.random() < 0.5),
@@ -139,7 +140,8 @@ def _draw_build(rng: np.random.Generator) -> _Build:
     )
 
 
-def _draw_cut(rng: np.random.Generator, plane: str, build: _Build) -> Cut:
+def draw_cut(rng: np.random.Generator, plane: str, build: Build) -> Cut:
+    """Draw how one slice was taken."""
     return Cut(
         plane=plane,
         offset=float(rng.uniform(-1, 1)),
@@ -156,7 +158,7 @@ def _draw_cut(rng: np.random.Generator, plane: str, build: _Build) -> Cut:
     )
 
 
-def _draw(
+def draw(
     head: Head, cut: Cut, contrast: str, lesion: Lesion | None, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paint, then take the picture: blur, uneven coil sensitivity, Rician noise, 8 bits."""

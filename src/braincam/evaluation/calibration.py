@@ -69,17 +69,6 @@ def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, co
     return thresholds
 
 
-def prediction_sets(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> Bools:
-    """Which classes cannot be ruled out: (N, K), (K,) -> bool (N, K); an empty row is like no class seen."""
-    values = np.asarray(probabilities, np.float64)
-    limits = np.asarray(thresholds, np.float64)
-    if values.ndim != 2 or limits.shape != values.shape[1:]:
-        raise DataError(
-            f"prediction_sets: need probabilities (N, K) and thresholds (K,), got {values.shape} and {limits.shape}"
-        )
-    return values >= limits
-
-
 @dataclass(frozen=True)
 class ReliabilityBins:
     """Mean confidence, accuracy and number of slices of each bin, from unsure to sure: three (B,) arrays."""

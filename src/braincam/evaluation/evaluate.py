@@ -7,7 +7,7 @@ twin groups it has seen, are counted, kept out of the headline and shown apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
 from braincam.errors import DataError
+from braincam.evaluation.localise import localise
 from braincam.evaluation.metrics import score
-from braincam.explain.localisation import hits, pointing_game, read_mask
+from braincam.explain.localisation import MeanMasks, mean_masks
 from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.predict import Prediction, Predictor
 from braincam.progress import track
@@ -76,9 +77,12 @@ def judge(
     seen: NDArray[np.bool_],
     *,
     masks: Path | None = None,
+    priors: MeanMasks | None = None,
     headline_includes_seen: bool = False,
 ) -> Judged:
     """Predict every slice and score the answers.
+
+    With the folder `masks` the maps of rightly named tumours are measured too, beside the mean masks `priors`.
 
     The headline leaves out what the model has seen, unless `headline_includes_seen`: the popular split, where a leaky
     number is what was asked for. Both are always in the metrics, under "unseen" and "all".
@@ -104,15 +108,15 @@ def judge(
         metrics["seen"] = scored(seen)
     status = np.array([p.status for p in predictions])
     metrics["status"] = _status_counts(status[headline], predicted[headline] == labels[headline])
-    hit, area = _pointing(predictions, manifest, predicted == labels, masks) if masks else ([], [])
+    columns: dict[str, list[Any]] = {}
     if masks:
-        rows = [row for row, value in enumerate(hit) if value is not None and headline[row]]
-        game = pointing_game(
-            [bool(hit[row]) for row in rows],
-            [float(area[row] or 0) for row in rows],
-            [groups[row] for row in rows],
+        rows = np.flatnonzero(headline & (predicted == labels)).tolist()
+        if priors is None:
+            slices = manifest.slices
+            priors = mean_masks(masks, [item.path for item in slices], [item.label for item in slices], groups)
+        metrics["localisation"], columns = localise(
+            predictor, predictions, manifest, groups, rows, folder=masks, priors=priors
         )
-        metrics["localisation"] = asdict(game) if game else None
     table = pd.DataFrame(
         {
             "path": [item.path for item in manifest.slices],
@@ -124,10 +128,9 @@ def judge(
             "seen_in_training": seen,
             "outlier_score": [p.outlier_score for p in predictions],
             **{f"p_{name}": probabilities[:, k] for k, name in enumerate(card.classes)},
+            **columns,
         }
     )
-    if masks:
-        table["points_at_lesion"] = [None if value is None else bool(value) for value in hit]
     mistakes, successes = _gallery(predictions, manifest, headline, predicted == labels)
     return Judged(manifest, list(groups), seen, probabilities, table, metrics, mistakes, successes)
 
@@ -142,26 +145,6 @@ def _answers(predictor: Predictor, manifest: Manifest) -> list[Prediction]:
                 f"{answer.reason}; it was readable when it was listed: check the disk and the memory, and start again"
             )
     return answers
-
-
-def _pointing(
-    predictions: Sequence[Prediction], manifest: Manifest, correct: NDArray[np.bool_], folder: Path
-) -> tuple[list[bool | None], list[float | None]]:
-    """For each slice whether its map's hottest pixel is in its mask, and the mask's share of the picture.
-
-    None where there is no mask, the mask is empty, or the answer is wrong.
-    """
-    hit: list[bool | None] = []
-    area: list[float | None] = []
-    for prediction, item, right in zip(predictions, manifest.slices, correct, strict=True):
-        mask = read_mask(folder, item.path) if right else None
-        if mask is None or not mask.any() or prediction.cam is None:
-            hit.append(None)
-            area.append(None)
-        else:
-            hit.append(hits(prediction.cam, mask))
-            area.append(float(mask.mean()))
-    return hit, area
 
 
 def _status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:

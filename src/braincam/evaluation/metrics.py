@@ -14,7 +14,7 @@ them together are one matrix product. Where no resample errs the interval is [1,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from scipy.stats import binomtest
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows
+from braincam.resampling import divide, group_numbers, interval, resamples
 
 TUMOUR_AUROC_NOTE = "confounded with source and sequence"
 SCALARS = (
@@ -41,8 +42,6 @@ SCALARS = (
 PER_CLASS = ("sensitivity", "specificity", "ppv", "f1")
 
 _FLOOR = 1e-12  # smallest probability the log-likelihood sees
-_CHUNK = 100  # resamples held in memory at a time
-_LEVELS = (2.5, 97.5)  # percentiles
 
 Values = dict[str, Floats]  # name -> (...,) or (..., K), nan where undefined
 
@@ -78,10 +77,10 @@ def score(
     """
     names = _class_names(classes)
     sample = _Sample.of(labels, probabilities, groups, len(names))
-    none = _no_tumour_class(names)
+    none = no_tumour_class(names)
     statistics = _Statistics(sample, none)
     point = statistics.values(np.ones((1, sample.n_groups)))
-    resampled = _stack([statistics.values(w) for w in _resamples(sample.n_groups, n_boot, seed)])
+    resampled = _stack([statistics.values(w) for w in resamples(sample.n_groups, n_boot, seed)])
     counts = statistics.counts.sum(axis=0)
     seen = sample.slices_per_group_and_class()
 
@@ -134,11 +133,11 @@ def paired_difference(
         return {key: a[key] - b[key] for key in ("accuracy", "balanced_accuracy")}
 
     point = differences(np.ones((1, n_groups)))
-    resampled = _stack([differences(w) for w in _resamples(n_groups, n_boot, seed)])
+    resampled = _stack([differences(w) for w in resamples(n_groups, n_boot, seed)])
     right_a, right_b = (s.predicted == s.labels for s in both)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     enough = {"accuracy": n_groups >= 2, "balanced_accuracy": both[0].every_class_in_two_groups()}
-    ci95 = {key: _interval(resampled.get(key)) if ok else None for key, ok in enough.items()}
+    ci95 = {key: interval(resampled.get(key)) if ok else None for key, ok in enough.items()}
     return {
         "n": both[0].n,
         "n_groups": n_groups,
@@ -179,7 +178,7 @@ class _Sample:
                 f"probabilities: need rows >= 0 that add up to 1, got row {worst} = {rows[worst].tolist()}; "
                 "are these logits?"
             )
-        group = _group_numbers(groups, len(truth))
+        group = group_numbers(groups, len(truth))
         if canonical:  # the order of the slices must not matter, not even to the random draws
             order = np.lexsort((*rows.T, truth, *(() if groups is None else (group,))))
             rows, truth = rows[order], truth[order]
@@ -240,10 +239,10 @@ class _Statistics:
         found = _from_counts(_weighted(weights, self.counts), self.counts.sum(axis=0))
         sums = weights @ self.sums
         slices, groups = sums[:, 0], sums[:, 4]
-        found["nll"] = _ratio(sums[:, 1], slices)
-        found["brier"] = _ratio(sums[:, 2], slices)
-        found["patient_averaged_accuracy"] = _ratio(sums[:, 3], groups)
-        found["ece"] = _ratio(np.abs(sums[:, 5:]).sum(axis=1), slices)
+        found["nll"] = divide(sums[:, 1], slices)
+        found["brier"] = divide(sums[:, 2], slices)
+        found["patient_averaged_accuracy"] = divide(sums[:, 3], groups)
+        found["ece"] = divide(np.abs(sums[:, 5:]).sum(axis=1), slices)
         ranked = [r.auroc(weights) for r in self.rankings if r.defined]
         found["auroc_macro"] = np.mean(ranked, axis=0) if ranked else np.full(len(weights), np.nan)
         if self.tumour is not None:
@@ -268,7 +267,7 @@ class _Ranking:
         np.cumsum(weights[:, self.negative_group], axis=1, out=passed[:, 1:])
         positives = weights[:, self.positive_group]
         beaten = np.einsum("bp,bp->b", positives, passed[:, self.below] + passed[:, self.up_to]) / 2
-        return _ratio(beaten, positives.sum(axis=1) * passed[:, -1])
+        return divide(beaten, positives.sum(axis=1) * passed[:, -1])
 
 
 def _from_counts(counts: Floats, whole: Floats) -> Values:
@@ -279,20 +278,20 @@ def _from_counts(counts: Floats, whole: Floats) -> Values:
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)  # (B, K)
     hit = np.einsum("bkk->bk", counts)
     total = counts.sum(axis=(1, 2))
-    sensitivity = _ratio(hit, true)
-    f1 = _ratio(2 * hit, true + predicted)
+    sensitivity = divide(hit, true)
+    f1 = divide(2 * hit, true + predicted)
     present = whole.sum(axis=1) > 0
     occurring = present | (whole.sum(axis=0) > 0)
     covariance = hit.sum(axis=1) * total - (true * predicted).sum(axis=1)
     spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
     return {
-        "accuracy": _ratio(hit.sum(axis=1), total),
+        "accuracy": divide(hit.sum(axis=1), total),
         "balanced_accuracy": _row_means(sensitivity[:, present]),
         "macro_f1": _row_means(f1[:, occurring]),
-        "mcc": _ratio(covariance, np.sqrt(np.maximum(spread, 0))),
+        "mcc": divide(covariance, np.sqrt(np.maximum(spread, 0))),
         "sensitivity": sensitivity,
-        "specificity": _ratio(total[:, None] - true - predicted + hit, total[:, None] - true),
-        "ppv": _ratio(hit, predicted),
+        "specificity": divide(total[:, None] - true - predicted + hit, total[:, None] - true),
+        "ppv": divide(hit, predicted),
         "f1": f1,
     }
 
@@ -305,7 +304,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     in_two_groups = statistics.sample.every_class_in_two_groups()
     needs_classes = {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}
     found: dict[str, Any] = {
-        key: _interval(resampled.get(key)) if several and (in_two_groups or key not in needs_classes) else None
+        key: interval(resampled.get(key)) if several and (in_two_groups or key not in needs_classes) else None
         for key in SCALARS
     }
     counts = statistics.counts
@@ -318,7 +317,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     }
     found["per_class"] = {
         name: {
-            key: _interval(resampled[key][:, k]) if key in resampled and (base[:, k] > 0).sum() >= 2 else None
+            key: interval(resampled[key][:, k]) if key in resampled and (base[:, k] > 0).sum() >= 2 else None
             for key, base in bearing.items()
         }
         for k, name in enumerate(names)
@@ -346,19 +345,6 @@ def _tumours_only(sample: _Sample, names: list[str], none: int | None, n_boot: i
     )
 
 
-def _resamples(n_groups: int, n_boot: int, seed: int) -> Iterator[Floats]:
-    """How often each group is drawn, in chunks (<= 100, G); nothing for fewer than two groups."""
-    if n_boot < 0:
-        raise DataError(f"n_boot: need a number of resamples >= 0, got {n_boot}")
-    if n_groups < 2:
-        return
-    rng = np.random.default_rng(seed)
-    for start in range(0, n_boot, _CHUNK):
-        rows = min(_CHUNK, n_boot - start)
-        drawn = rng.integers(0, n_groups, (rows, n_groups)) + np.arange(rows)[:, None] * n_groups
-        yield np.bincount(drawn.ravel(), minlength=rows * n_groups).reshape(rows, n_groups).astype(np.float64)
-
-
 def _confusion_per_group(sample: _Sample) -> Floats:
     """counts[group, true, predicted]: (G, K, K)"""
     k = sample.probabilities.shape[1]
@@ -376,23 +362,6 @@ def _stack(chunks: list[Values]) -> Values:
     return {key: np.concatenate([c[key] for c in chunks]) for key in (chunks[0] if chunks else {})}
 
 
-def _interval(values: Floats | None) -> list[float] | None:
-    if values is None:
-        return None
-    defined = values[~np.isnan(values)]
-    if len(defined) * 2 <= len(values):
-        return None
-    low, high = np.percentile(defined, _LEVELS)
-    return [float(low), float(high)]
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """above / below, nan where below is 0."""
-    found = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
-    np.divide(above, below, out=found, where=below > 0)
-    return found
-
-
 def _row_means(values: Floats) -> Floats:
     """Mean over the last axis; nan where there is nothing to average."""
     return values.mean(axis=-1) if values.shape[-1] else np.full(values.shape[:-1], np.nan)
@@ -402,21 +371,6 @@ def _number(value: np.floating[Any] | float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _group_numbers(groups: npt.ArrayLike | None, n: int) -> Ints:
-    if groups is None:
-        return np.arange(n)
-    names = np.asarray(groups)
-    if names.shape != (n,):
-        raise DataError(f"groups: need one per slice ({n}), got shape {names.shape}")
-    unknown = next((k for k, name in enumerate(names.tolist()) if name is None or name != name or name == ""), None)
-    if unknown is not None:  # else all the unknown would become one patient
-        raise DataError(
-            f"groups: need a name for every slice, got {names[unknown]!r} in row {unknown}; "
-            "give an unknown patient the cluster of its twins"
-        )
-    return np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
-
-
 def _class_names(classes: Sequence[str]) -> list[str]:
     names = [str(name) for name in classes]
     if len(names) < 2 or len(set(names)) != len(names):
@@ -424,6 +378,7 @@ def _class_names(classes: Sequence[str]) -> list[str]:
     return names
 
 
-def _no_tumour_class(names: list[str]) -> int | None:
+def no_tumour_class(names: Sequence[str]) -> int | None:
+    """The number of the class without a tumour, by its name; None where there is none."""
     plain = ["".join(c for c in name.lower() if c.isalnum()) for name in names]
     return next((k for k, name in enumerate(plain) if name in {"notumor", "notumour"}), None)

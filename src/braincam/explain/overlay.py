@@ -31,17 +31,17 @@ _STOPS: tuple[tuple[float, Colour], ...] = (
     (1.0, (252, 248, 158)),
 )
 _OPACITY = 0.86  # of the hottest pixel: the anatomy shows through
-_BACK: Colour = (15, 18, 23)
+BACK: Colour = (15, 18, 23)
 _WELL: Colour = (0, 0, 0)
-_INK: Colour = (238, 240, 243)
-_SOFT: Colour = (158, 166, 177)
+INK: Colour = (238, 240, 243)
+SOFT: Colour = (158, 166, 177)
 _LINE: Colour = (46, 52, 61)
 _AMBER: Colour = (247, 178, 62)
 
 _SIDE = (448, 640)  # lowest and highest height of the enlarged slice
 _WIDTH = (300, 720)  # and of the frame it stands in
 _LOWEST = 240  # height of the frame around a strip
-_MARGIN, _GAP, _BAR = 28, 20, 14
+MARGIN, _GAP, _BAR = 28, 20, 14
 
 
 def overlay(
@@ -68,45 +68,45 @@ def overlay(
     top = float(evidence.max()) if scale is None else float(scale)
     positive = bool(evidence.max() > 0)
 
-    title, caption = _font(30), _font(14)
-    head = _MARGIN + (24 if heading else 0) + 44 + (26 if note else 0)
-    left, right = _MARGIN, _MARGIN + frame[0] + _GAP
+    title, caption = font(30), font(14)
+    head = MARGIN + (24 if heading else 0) + 44 + (26 if note else 0)
+    left, right = MARGIN, MARGIN + frame[0] + _GAP
     above = head + 30  # top of the frames
     foot = above + frame[1] + 18
-    width = right + frame[0] + _MARGIN + _BAR + 66
-    page = Image.new("RGB", (width, foot + 58), _BACK)
+    width = right + frame[0] + MARGIN + _BAR + 66
+    page = Image.new("RGB", (width, foot + 58), BACK)
     draw = ImageDraw.Draw(page)
 
     # what the model says
-    y = _MARGIN - 6
+    y = MARGIN - 6
     if heading:
-        draw.text((left, y), _fit(heading, caption, width - 2 * _MARGIN), _SOFT, caption)
+        draw.text((left, y), fit(heading, caption, width - 2 * MARGIN), SOFT, caption)
         y += 24
     value = f"{probability:.3f}"
-    room = width - 2 * _MARGIN - title.getlength(value) - 130
-    draw.text((left, y), _fit(label, title, room), _INK, title)
-    draw.text((width - _MARGIN, y), value, _INK, title, anchor="ra")
-    draw.text((width - _MARGIN - title.getlength(value) - 12, y + 15), "model score", _SOFT, caption, anchor="ra")
+    room = width - 2 * MARGIN - title.getlength(value) - 130
+    draw.text((left, y), fit(label, title, room), INK, title)
+    draw.text((width - MARGIN, y), value, INK, title, anchor="ra")
+    draw.text((width - MARGIN - title.getlength(value) - 12, y + 15), "model score", SOFT, caption, anchor="ra")
     if note:
-        draw.text((left, y + 42), _fit(note, caption, width - 2 * _MARGIN), _AMBER, caption)
-    draw.line((left, head, width - _MARGIN, head), _LINE)
+        draw.text((left, y + 42), fit(note, caption, width - 2 * MARGIN), _AMBER, caption)
+    draw.line((left, head, width - MARGIN, head), _LINE)
 
     # the two pictures
-    draw.text((left, head + 10), "Slice", _SOFT, caption)
-    draw.text((right, head + 10), _fit(f"Evidence for {label}", caption, frame[0]), _SOFT, caption)
+    draw.text((left, head + 10), "Slice", SOFT, caption)
+    draw.text((right, head + 10), fit(f"Evidence for {label}", caption, frame[0]), SOFT, caption)
     inset = ((frame[0] - size[0]) // 2, (frame[1] - size[1]) // 2)
     for x in (left, right):
         draw.rectangle((x, above, x + frame[0] - 1, above + frame[1] - 1), _WELL)
         page.paste(grey, (x + inset[0], above + inset[1]))
     if positive:
-        _paint(page, evidence / top, (right + inset[0], above + inset[1]))
-        _colour_bar(page, (right + frame[0] + 16, above), frame[1], top, unit)
+        paint(page, evidence / top, (right + inset[0], above + inset[1]))
+        colour_bar(page, (right + frame[0] + 16, above), frame[1], top, unit)
     else:
         _message(draw, (right + frame[0] // 2, above + frame[1] - 30), "no positive evidence")
 
     # what it is not
-    draw.text((left, foot), CAUTION, _INK, caption)
-    draw.text((left, foot + 20), NOTICE, _SOFT, caption)
+    draw.text((left, foot), CAUTION, INK, caption)
+    draw.text((left, foot + 20), NOTICE, SOFT, caption)
     return page
 
 
@@ -128,7 +128,7 @@ def colour_table() -> npt.NDArray[np.uint8]:
     return table
 
 
-def _paint(page: Image.Image, strength: npt.NDArray[np.float32], corner: tuple[int, int]) -> None:
+def paint(page: Image.Image, strength: npt.NDArray[np.float32], corner: tuple[int, int]) -> None:
     """Lay colours over the page, more opaque where there is more evidence: strength (H, W), 1 = hottest."""
     index = Image.fromarray((np.clip(strength, 0, 1) * 255 + 0.5).astype(np.uint8))
     opacity = index.point(_opacity_table())
@@ -144,27 +144,27 @@ def _opacity_table() -> tuple[int, ...]:
     return tuple((shown * 255 * _OPACITY).round().astype(int).tolist())
 
 
-def _colour_bar(page: Image.Image, corner: tuple[int, int], height: int, top: float, unit: str) -> None:
+def colour_bar(page: Image.Image, corner: tuple[int, int], height: int, top: float, unit: str) -> None:
     """The scale as it looks over mid-grey tissue, hottest on top, with its numbers and its unit."""
     x, y = corner
     ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], _BAR, axis=1)
     bar = Image.new("RGB", (_BAR, height), (70, 70, 70))
-    _paint(bar, ramp, (0, 0))
+    paint(bar, ramp, (0, 0))
     page.paste(bar, corner)
-    draw, small = ImageDraw.Draw(page), _font(13)
+    draw, small = ImageDraw.Draw(page), font(13)
     for share, anchor in ((0.0, "ls"), (0.25, "lm"), (0.5, "lm"), (0.75, "lm"), (1.0, "lt")):
         level = y + round((1 - share) * (height - 1))
-        draw.line((x + _BAR, level, x + _BAR + 4, level), _SOFT)
-        draw.text((x + _BAR + 9, level), _short(share * top), _SOFT, small, anchor=anchor)
-    end = page.width - _MARGIN
-    draw.text((end, y - 8), _fit(unit, small, 150), _SOFT, small, anchor="rs")
+        draw.line((x + _BAR, level, x + _BAR + 4, level), SOFT)
+        draw.text((x + _BAR + 9, level), _short(share * top), SOFT, small, anchor=anchor)
+    end = page.width - MARGIN
+    draw.text((end, y - 8), fit(unit, small, 150), SOFT, small, anchor="rs")
 
 
 def _message(draw: ImageDraw.ImageDraw, centre: tuple[int, int], text: str) -> None:
-    font = _font(16)
-    box = draw.textbbox(centre, text, font, anchor="mm")
-    draw.rounded_rectangle((box[0] - 14, box[1] - 9, box[2] + 14, box[3] + 9), 14, _BACK, _LINE)
-    draw.text(centre, text, _INK, font, anchor="mm")
+    large = font(16)
+    box = draw.textbbox(centre, text, large, anchor="mm")
+    draw.rounded_rectangle((box[0] - 14, box[1] - 9, box[2] + 14, box[3] + 9), 14, BACK, _LINE)
+    draw.text(centre, text, INK, large, anchor="mm")
 
 
 def _layout(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -177,10 +177,14 @@ def _layout(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _short(value: float) -> str:
-    return "0" if value == 0 else f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0e}"
+    if value == 0:
+        return "0"
+    if 1000 <= value < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0e}"
 
 
-def _fit(text: str, font: Font, room: float) -> str:
+def fit(text: str, font: Font, room: float) -> str:
     """One line that is no wider than `room` pixels; what is cut off becomes an ellipsis."""
     line = " ".join(text.split())[:300]
     if font.getlength(line) <= room:
@@ -191,7 +195,8 @@ def _fit(text: str, font: Font, room: float) -> str:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> Font:
+def font(size: int) -> Font:
+    """Pillow's own typeface at a size in pixels."""
     return ImageFont.load_default(size)
 
 

@@ -1,46 +1,79 @@
-"""Overlay pictures on disk, one per answered slice."""
+"""Overlay pictures on disk, one per answered slice: PNG, or JPEG for the slices of a volume.
+
+A volume has hundreds of them, and PNG would take most of the time of an answer and four times the space.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from braincam.explain.overlay import overlay
 from braincam.files import replacing
 from braincam.images import SUFFIXES
+from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
+
+BEHIND = 32  # pictures that may wait while further slices are judged
 
 
 def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = True) -> Iterator[Prediction]:
-    """Write a picture for each answer that has a label and a map, and pass the answers on with its path filled in."""
+    """Write a picture for each answer that has a label and a map, and pass the answers on with its path filled in.
+
+    Pictures are drawn on other threads; an answer is passed on once its picture is on the disk.
+    """
     out.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
-    for answer in answers:
-        if not write or answer.label is None or answer.cam is None or answer.pixels is None:
-            yield answer
-            continue
-        path = out / f"{_free_name(answer, taken)}.png"
-        picture = overlay(
-            answer.pixels,
-            answer.cam,
-            label=answer.label,
-            probability=answer.confidence or 0.0,
-            note=answer.reason,
-        )
-        with replacing(path) as temporary:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
+        waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
+        for answer in answers:
+            if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
+                path = out / f"{_free_name(answer, taken)}.{'png' if answer.volume is None else 'jpg'}"
+                waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path)))
+            else:
+                waiting.append((answer, None))
+            while waiting and (len(waiting) > BEHIND or waiting[0][1] is None or waiting[0][1].done()):
+                yield _written(waiting.popleft())
+        while waiting:
+            yield _written(waiting.popleft())
+
+
+def stem_of(path: str) -> str:
+    """A path's last name without its ending; only known endings are taken off: the last part of a DICOM UID is none."""
+    stem = Path(path).name.strip("<>").removesuffix(".gz")
+    return Path(stem).stem if Path(stem).suffix.lower() in SUFFIXES else stem
+
+
+def _write(answer: Prediction, path: Path) -> None:
+    if answer.pixels is None or answer.cam is None or answer.label is None:
+        return
+    picture = overlay(
+        answer.pixels,
+        answer.cam,
+        label=answer.label,
+        probability=answer.confidence or 0.0,
+        note=answer.reason,
+    )
+    with replacing(path) as temporary:
+        if path.suffix == ".png":
             picture.save(temporary, format="PNG", compress_level=1)
-        yield replace(answer, overlay=str(path))
+        else:
+            picture.save(temporary, format="JPEG", quality=90)
+
+
+def _written(item: tuple[Prediction, Future[None] | None]) -> Prediction:
+    answer, future = item
+    if future is not None:
+        future.result()
+    return answer
 
 
 def _free_name(answer: Prediction, taken: set[str]) -> str:
-    """The picture's name, made from the slice's; numbered where two slices share one, also on disks blind to case.
-
-    Only known endings are taken off: the last part of a DICOM UID is none.
-    """
-    stem = Path(answer.path).name.strip("<>").removesuffix(".gz")
-    if Path(stem).suffix.lower() in SUFFIXES:
-        stem = Path(stem).stem
+    """The picture's name, made from the slice's; numbered where two slices share one, also on disks blind to case."""
+    stem = stem_of(answer.path)
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2

@@ -1,10 +1,13 @@
 """DICOM -> grey slices, with pydicom, which is imported when the first such file comes.
 
-Stored values pass through the rescale slope and intercept (or the modality table), then through the first
-VOI window. Without a window they go from their own minimum..maximum to 0..255, except for unsigned 8-bit
-values, which pass unchanged. MONOCHROME1 is inverted, colour becomes luma, padding becomes 0. Pixels keep
-the order they are stored in. The frames of a multi-frame file are scaled together; windows given frame by
-frame are not read.
+Stored values pass through the rescale slope and intercept (or the modality table), then through the VOI table
+or the first VOI window, of the frame where frames have their own. Without either they go to 0..255 by the rule
+at the head of `grey`, the frames of one file together. MONOCHROME1 is inverted, colour becomes luma, padding
+becomes 0. Pixels keep the order they are stored in, clearly oblong ones are resampled to squares; frames are
+ordered by position (see `volume`).
+
+What says that it is no acquired MR image (another modality, a screenshot) is read all the same, and marked as
+foreign.
 
 Messages carry no attribute of the patient and no text of pydicom, whose messages may quote values.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -21,22 +25,34 @@ from PIL import Image
 
 from braincam.errors import ImageError
 from braincam.images.grey import (
+    SAMPLE,
     GreyPixels,
     GreySlice,
     SizeLimits,
     check_size,
     grey_of_picture,
+    range_of_volume,
+    square_pixels,
     stretch,
     stretch_from_min_to_max,
     to_grey,
 )
+from braincam.images.volume import Plane, Volume, stacks
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
 MAGIC_AT, MAGIC = 128, b"DICM"
-INSTALL = "pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg"
+INSTALL = "pip install 'braincam[dicom]'"
+MR_CLASSES = frozenset(  # MR, Enhanced MR, Enhanced MR Color, Legacy Converted Enhanced MR Image Storage
+    f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".3", ".4")
+)
+# Other modalities (PS3.3 C.7.3.1.1.1), listed so that nothing else that stands in the attribute is ever quoted.
+MODALITIES = frozenset(
+    {"CR", "CT", "DX", "ES", "GM", "IO", "IVOCT", "IVUS", "MG", "NM", "OCT", "OP", "OPT"}
+    | {"PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SEG", "SM", "US", "XA", "XC"}
+)
 REEXPORT = "re-export it uncompressed (Explicit VR Little Endian)"
 
 
@@ -45,22 +61,56 @@ def is_dicom(head: bytes) -> bool:
     return head[MAGIC_AT : MAGIC_AT + 4] == MAGIC
 
 
-def read_dicom(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
-    """Decode a DICOM file of one or several frames."""
+def read_dicom(
+    stream: BinaryIO, limits: tuple[float, float] | None = None, sizes: SizeLimits | None = None
+) -> list[GreySlice]:
+    """Decode a DICOM file of one or several frames.
+
+    `limits` are the rescaled values that become black and white where the file brings no window of its own.
+    """
+    sizes = sizes or SizeLimits()
+    dataset = _opened(stream, sizes)
+    frames = _frames(dataset)
+    foreign = _foreign(dataset)
+    if len(frames) == 1:
+        return [_squared(_slice(frames[0], dataset, 0, None, limits, foreign), dataset, 0, 1, sizes)]
+    if limits is None:
+        limits = _limits(frames, dataset)
+    slices: list[GreySlice] = []
+    for stack in stacks([plane_of(dataset, frame) for frame in range(len(frames))]):
+        volume = Volume(None, stack.grid, stack.problem)
+        for frame in stack.members:
+            item = _slice(frames[frame], dataset, frame, len(slices), limits, foreign)
+            item = _squared(item, dataset, frame, len(frames), sizes)
+            slices.append(replace(item, volume=volume))
+    return slices
+
+
+def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
+    """Every fourth rescaled value each way of a file without a window, NaN for padding; None where it has a window.
+
+    For scaling a series as a whole.
+    """
+    dataset = _opened(stream, SizeLimits())
+    frames = _frames(dataset)
+    if frames.ndim == 4 or _window(dataset, 0) is not None or _voi_table(dataset, 0) is not None:
+        return None
+    stored = frames[:, ::4, ::4]
+    return np.where(_padding(stored, dataset), np.nan, _rescaled(stored, dataset, 0)).astype(np.float32)
+
+
+def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
+    """The whole file, checked, with its pixels still encoded."""
     import pydicom
 
     blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
-    _refuse_deflated(blob)
+    refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
-    _check(dataset, limits)
-    frames = _frames(dataset)
-    index: list[int | None] = [None] if len(frames) == 1 else list(range(len(frames)))
-    if frames.ndim == 4:
-        return [_colour(frame, at) for frame, at in zip(frames, index, strict=True)]
-    return [GreySlice(pixels, at) for pixels, at in zip(_grey(frames, dataset), index, strict=True)]
+    _check(dataset, sizes)
+    return dataset
 
 
-def _refuse_deflated(blob: io.BytesIO) -> None:
+def refuse_deflated(blob: BinaryIO) -> None:
     """pydicom would inflate the whole rest of such a file, however large, before anything can be checked."""
     from pydicom.filereader import read_dataset
     from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -72,7 +122,7 @@ def _refuse_deflated(blob: io.BytesIO) -> None:
         raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
-def _check(dataset: Dataset, limits: SizeLimits) -> None:
+def _check(dataset: Dataset, sizes: SizeLimits) -> None:
     """Refuse what holds no picture, is too large, or has no decoder installed, before anything is decoded."""
     from pydicom.uid import UID
 
@@ -87,10 +137,10 @@ def _check(dataset: Dataset, limits: SizeLimits) -> None:
             f"expected a DICOM image, got pixel data without {', '.join(missing)}; export the series again"
         )
     rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
-    check_size(rows, columns, count, limits)
+    check_size(rows, columns, count, sizes)
     size = rows * columns * count * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
-    if size > limits.bytes:
-        raise ImageError(f"expected at most {limits.bytes:,} bytes of pixels, got {size:,}; split the file into frames")
+    if size > sizes.bytes:
+        raise ImageError(f"expected at most {sizes.bytes:,} bytes of pixels, got {size:,}; split the file into frames")
     _check_syntax(getattr(dataset.file_meta, "TransferSyntaxUID", None))
 
 
@@ -107,7 +157,15 @@ def _check_syntax(syntax: UID | None) -> None:
     except NotImplementedError as error:
         raise ImageError(f"{expected}, got {_named(syntax)}; {REEXPORT}") from error
     if not decoder.is_available:
-        raise ImageError(f"{expected}, got {_named(syntax)}; {INSTALL}, or {REEXPORT}")
+        raise ImageError(f"{expected}, got {_named(syntax)}, which needs {_plugin(syntax)}; {INSTALL}, or {REEXPORT}")
+
+
+def _plugin(syntax: UID) -> str:
+    """The package, of a permissive licence, that decodes a syntax which pydicom and Pillow cannot."""
+    family = syntax.name.removeprefix("High-Throughput ")
+    if family.startswith("JPEG-LS"):
+        return "pyjpegls"
+    return "pylibjpeg-openjpeg" if family.startswith("JPEG 2000") else "python-gdcm"
 
 
 def _named(uid: UID) -> str:
@@ -128,7 +186,7 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
     except Exception as error:  # each decoder has its own exceptions
-        advice = f"{INSTALL}, or {REEXPORT}" if syntax.is_compressed else "export it anew"
+        advice = f"{INSTALL} (needs {_plugin(syntax)}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
         raise ImageError(
             f"expected whole pixel data in {_named(syntax)}, got some that cannot be decoded "
             f"({type(error).__name__}); copy the file again, or {advice}"
@@ -137,22 +195,44 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
     return values if count > 1 else values.reshape(1, *values.shape)
 
 
-def _colour(frame: npt.NDArray[Any], index: int | None) -> GreySlice:
+def _slice(
+    frame: npt.NDArray[Any],
+    dataset: Dataset,
+    number: int,
+    index: int | None,
+    limits: tuple[float, float] | None,
+    foreign: str | None,
+) -> GreySlice:
+    """One frame of stored values, (H, W) or (H, W, 3), as a slice."""
+    if frame.ndim == 2:
+        return GreySlice(_grey(frame, dataset, number, limits), index, foreign=foreign)
     if frame.dtype != np.uint8:
-        return GreySlice(to_grey(frame), index)
+        return GreySlice(to_grey(frame), index, foreign=foreign)
     pixels, colourful = grey_of_picture(Image.fromarray(np.ascontiguousarray(frame)))
-    return GreySlice(pixels, index, colourful)
+    return GreySlice(pixels, index, colourful, foreign)
 
 
-def _grey(stored: npt.NDArray[Any], dataset: Dataset) -> GreyPixels:
-    """Stored values -> what the scanner's own viewer would show. Any shape -> same."""
-    padding = stored == _number(dataset, "PixelPaddingValue")  # False everywhere for nan
-    values = _rescaled(stored, dataset)
-    window = _window(dataset)
-    if window is not None:
+def _squared(item: GreySlice, dataset: Dataset, number: int, count: int, sizes: SizeLimits) -> GreySlice:
+    """A grey frame, one of `count`, with square pixels; colour stays as it is stored."""
+    spacing = plane_of(dataset, number).spacing
+    if spacing is None or int(dataset.SamplesPerPixel) > 1:
+        return item
+    return replace(item, pixels=square_pixels(item.pixels, *spacing, count, sizes))
+
+
+def _grey(stored: npt.NDArray[Any], dataset: Dataset, number: int, limits: tuple[float, float] | None) -> GreyPixels:
+    """Stored values of one frame -> what the scanner's own viewer would show. (H, W) -> same."""
+    padding = _padding(stored, dataset)
+    values = _rescaled(stored, dataset, number)
+    table, window = _voi_table(dataset, number), _window(dataset, number)
+    if table is not None:
+        grey = stretch(*_looked_up(values, table))
+    elif window is not None:
         grey = _windowed(values, *window)
     elif values.dtype == np.uint8 and dataset.get("BitsStored") == 8:  # not so for one-bit masks
         grey = values.copy()
+    elif limits is not None:
+        grey = stretch(values, *limits)
     else:
         grey = stretch_from_min_to_max(np.where(padding, np.nan, values))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -161,21 +241,67 @@ def _grey(stored: npt.NDArray[Any], dataset: Dataset) -> GreyPixels:
     return grey
 
 
-def _rescaled(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[Any]:
-    if "ModalityLUTSequence" in dataset:
+def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] | None:
+    """The range of all frames that bring no window, padding apart; None where each has one, or for colour."""
+    if frames.ndim == 4:
+        return None
+    bare = [k for k in range(len(frames)) if _window(dataset, k) is None and _voi_table(dataset, k) is None]
+    if not bare:
+        return None
+    every = max(1, math.ceil((len(bare) * frames[0].size / SAMPLE) ** 0.5))  # pixels each way
+    parts = []
+    for k in bare:
+        stored = frames[k, ::every, ::every]
+        parts.append(np.where(_padding(stored, dataset), np.nan, _rescaled(stored, dataset, k)))
+    return range_of_volume(np.stack(parts))
+
+
+def _padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_]:
+    """Where pixels were added round the scan: PixelPaddingValue, or up to PixelPaddingRangeLimit."""
+    value = _number(dataset, "PixelPaddingValue")  # nan where there is none, and then False everywhere
+    limit = _number(dataset, "PixelPaddingRangeLimit", value)
+    return np.asarray((stored >= min(value, limit)) & (stored <= max(value, limit)))
+
+
+def _rescaled(stored: npt.NDArray[Any], dataset: Dataset, number: int) -> npt.NDArray[Any]:
+    home = _functional(dataset, number, "PixelValueTransformationSequence")
+    if "ModalityLUTSequence" in home:
         from pydicom.pixels.processing import apply_modality_lut
 
-        return np.asarray(apply_modality_lut(stored, dataset))
-    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
+        return np.asarray(apply_modality_lut(stored, home))
+    slope, intercept = _number(home, "RescaleSlope", 1.0), _number(home, "RescaleIntercept", 0.0)
     return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
 
 
-def _window(dataset: Dataset) -> tuple[float, float, str] | None:
+def _window(dataset: Dataset, number: int) -> tuple[float, float, str] | None:
     """Centre, width and shape of the first VOI window; None where there is none, or one without width."""
-    centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
-    shape = str(dataset.get("VOILUTFunction") or "LINEAR")
+    home = _functional(dataset, number, "FrameVOILUTSequence")
+    centre, width = _number(home, "WindowCenter"), _number(home, "WindowWidth")
+    shape = str(home.get("VOILUTFunction") or "LINEAR")
     usable = math.isfinite(centre) and (width >= 1 or (width > 0 and shape != "LINEAR"))
     return (centre, width, shape) if usable else None
+
+
+def _voi_table(dataset: Dataset, number: int) -> Dataset | None:
+    """The first VOI table, which goes before windows, as in pydicom; None where there is none."""
+    tables = _functional(dataset, number, "FrameVOILUTSequence").get("VOILUTSequence")
+    return tables[0] if tables else None
+
+
+def _looked_up(values: npt.NDArray[Any], table: Dataset) -> tuple[npt.NDArray[Any], float, float]:
+    """Values through a VOI table (PS3.3 C.11.2.1.1), and the outputs that are black and white."""
+    entries, first, bits = (int(number) for number in table.LUTDescriptor)
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) == entries else "<u2")
+    outputs = np.asarray(data, np.float64)[: entries or 65536]
+    if not len(outputs):
+        raise ImageError("expected a VOI table with entries, got an empty one; export the series again")
+    if first >= 32768 and values.min() < 0:
+        first -= 65536  # the descriptor's second value is signed where the pixels are
+    place = np.nan_to_num(np.asarray(values, np.float64)) - first
+    white = 2 ** int(outputs.max()).bit_length() - 1  # the bits that the descriptor states are often too many
+    return outputs[np.clip(place, 0, len(outputs) - 1).astype(np.int64)], 0.0, float(white)
 
 
 def _windowed(values: npt.NDArray[Any], centre: float, width: float, shape: str) -> GreyPixels:
@@ -186,6 +312,69 @@ def _windowed(values: npt.NDArray[Any], centre: float, width: float, shape: str)
     if shape == "LINEAR_EXACT":
         return stretch(values, centre - width / 2, centre + width / 2)
     return stretch(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+
+
+def _foreign(dataset: Dataset) -> str | None:
+    """Why this is no acquired MR image, in the words of its class and modality; None where it may be one."""
+    from pydicom.uid import UID
+
+    kind, modality = UID(str(dataset.get("SOPClassUID") or "")), str(dataset.get("Modality") or "")
+    known = kind.is_valid and kind.name != kind
+    if known and "Secondary Capture" in kind.name:
+        return f"a {kind.name.removesuffix(' Storage')}: a screenshot or a derived picture, not an acquired MR slice"
+    if known and kind not in MR_CLASSES:
+        return f"{kind.name.removesuffix(' Storage')} is not an MR image"
+    if modality != "MR" and modality in MODALITIES:
+        return f"its modality is {modality}, not MR"
+    return None
+
+
+def plane_of(dataset: Dataset, number: int = 0) -> Plane:
+    """Where a frame says it lies; attributes that are absent or no numbers count as unknown."""
+    position = _vector(_functional(dataset, number, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    directions = _vector(_functional(dataset, number, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    spacing = _vector(_functional(dataset, number, "PixelMeasuresSequence"), "PixelSpacing", 2)
+    if directions is not None and np.linalg.norm(np.cross(directions[:3], directions[3:])) < 0.5:
+        directions = None
+    content = _functional(dataset, number, "FrameContentSequence")
+    return Plane(
+        shape=(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)),
+        order=(
+            _counter(content, "TemporalPositionIndex"),
+            _counter(dataset, "AcquisitionNumber"),
+            _counter(dataset, "InstanceNumber"),
+            number,
+        ),
+        position=position,
+        directions=None if directions is None or position is None else directions.reshape(2, 3),
+        spacing=None if spacing is None or min(spacing) <= 0 else (float(spacing[0]), float(spacing[1])),
+    )
+
+
+def _functional(dataset: Dataset, number: int, sequence: str) -> Dataset:
+    """Where a frame's attributes of one kind stand: its own group, the shared one, or the dataset itself."""
+    for groups, at in (("PerFrameFunctionalGroupsSequence", number), ("SharedFunctionalGroupsSequence", 0)):
+        items = dataset.get(groups)
+        if items and at < len(items) and items[at].get(sequence):
+            item: Dataset = items[at][sequence][0]
+            return item
+    return dataset
+
+
+def _counter(dataset: Dataset, name: str) -> float:
+    """A number that only orders slices; 0 where it is absent or no number."""
+    try:
+        return _number(dataset, name, 0.0)
+    except (ImageError, TypeError, ValueError):
+        return 0.0
+
+
+def _vector(dataset: Dataset, name: str, length: int) -> npt.NDArray[np.float64] | None:
+    try:
+        vector = np.asarray(dataset.get(name), np.float64)
+    except (TypeError, ValueError):  # text, or nothing
+        return None
+    return vector if vector.shape == (length,) and np.isfinite(vector).all() else None
 
 
 def _number(dataset: Dataset, name: str, default: float = math.nan) -> float:

@@ -6,11 +6,14 @@ The scaling rule, for files and arrays alike:
 * 8-bit colour becomes luma (ITU-R 601), so that three equal channels are kept exactly; alpha is laid over
   black;
 * anything wider (16- or 32-bit integers, signed data, floats) goes linearly from its own minimum..maximum
-  to 0..255; NaN and infinity count as the minimum, and a constant picture becomes all 0.
+  to 0..255; NaN and infinity count as the minimum, and a constant picture becomes all 0;
+* the slices of a volume are scaled together, from the 0.5 and 99.5 percentiles of its finite values. The tails
+  beyond them are clipped on purpose, since a few hot voxels (vessels, ghosts) would else darken the rest.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +22,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from braincam.errors import ImageError
+from braincam.images.volume import Volume
 
 MIN_SIDE = 16  # pixels: below it there is no anatomy to see
 MAX_PIXELS = 64_000_000  # in one slice; below Pillow's own limit, so that its global state can stay as it is
 MAX_VOXELS = 512_000_000  # in one volume, all slices together
 MAX_FRAMES = 4096  # pages or frames in one file
 MAX_BYTES = 2**30  # of a file or of a decoded volume held in memory
+
+TAILS = (0.5, 99.5)  # percentiles of a volume that become black and white
+SAMPLE = 2**22  # values that the percentiles are taken from: all, or evenly spaced ones in a larger volume
+SQUARE = 1.1  # ratio of the pixel's sides above which a slice is resampled to square pixels
+
+_PART = 2**15  # values stretched at a time: they stay in the processor's cache
 
 CHROMA = 24  # levels between a pixel's strongest and weakest channel before an eye sees colour ...
 CHROMA_SHARE = 0.05  # ... in this share of the pixels: photographs are above it, scans with coloured marks below
@@ -39,6 +49,8 @@ class GreySlice:
     pixels: GreyPixels  # (H, W), writable, owned by this slice
     index: int | None  # slice, page or frame number in its volume; None for a single picture
     colourful: bool = False  # a colour raster with visible chroma before it was made grey
+    foreign: str | None = None  # why its file says it is no MR slice: another modality, a screenshot
+    volume: Volume | None = None  # shared by the slices of a volume; None for a single picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +85,18 @@ def stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
 
     Where high <= low, values above low become 255: the limit of an ever narrower window.
     """
+    if values.dtype.kind in "iu" and 2 ** (8 * values.dtype.itemsize) <= values.size:  # a table is less work
+        first, last = int(values.min()), int(values.max())
+        table = _stretch(np.arange(first, last + 1), low, high)
+        grey: GreyPixels = table[np.subtract(values, first, dtype=np.int64)]
+        return grey
+    flat, parts = values.reshape(-1), np.empty(values.size, np.uint8)
+    for start in range(0, flat.size, _PART):
+        parts[start : start + _PART] = _stretch(flat[start : start + _PART], low, high)
+    return parts.reshape(values.shape)
+
+
+def _stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
     numbers = values.astype(np.float64)
     numbers[~np.isfinite(numbers)] = -np.inf
     span = high / 2 - low / 2  # halves, since the difference of two large floats can overflow
@@ -96,6 +120,36 @@ def stretch_from_min_to_max(values: npt.NDArray[Any]) -> GreyPixels:
     if not finite.size or finite.min() == finite.max():
         return np.zeros(values.shape, np.uint8)
     return stretch(numbers, float(finite.min()), float(finite.max()))
+
+
+def range_of_volume(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """The values that become black and white: the tails, or minimum and maximum where those are equal (a mask)."""
+    flat = values.reshape(-1)
+    sample = flat[:: max(1, math.ceil(flat.size / SAMPLE))].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 0.0
+    low, high = np.percentile(sample, TAILS)
+    if low == high:
+        low, high = sample.min(), sample.max()
+    return float(low), float(high)
+
+
+def square_pixels(
+    pixels: GreyPixels, between_rows: float, between_columns: float, count: int = 1, limits: SizeLimits | None = None
+) -> GreyPixels:
+    """A slice of clearly oblong pixels, resampled (bilinear) to square ones of the shorter side. (H, W) -> (H', W').
+
+    Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band. `count` slices
+    of this size must keep to the limits: a false spacing in a small file would else ask for any amount of memory.
+    """
+    ratio = between_rows / between_columns
+    if 1 / SQUARE <= ratio <= SQUARE or not math.isfinite(ratio):
+        return pixels
+    height, width = pixels.shape
+    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
+    check_size(size[1], size[0], count, limits)
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
 def grey_of_picture(picture: Image.Image) -> tuple[GreyPixels, bool]:

@@ -11,9 +11,8 @@ the patient's left on the right, and in sagittal slices anterior on the left. Th
 those of the closest canonical (RAS+) volume: from left to right, from posterior to anterior, or from
 inferior to superior.
 
-The volume is scaled once, linearly from the 0.5 and 99.5 percentiles of its finite voxels. The tails beyond
-them are clipped on purpose, since a few hot voxels (vessels, ghosts) would else darken the rest. Where the
-two percentiles are equal (a mask), it is scaled from minimum..maximum.
+Another plane can be asked for. Slices of oblong voxels are resampled to square pixels. Of a series (4-D) the
+first volume is read, or the one asked for. The volume is scaled as a whole (see `grey`).
 """
 
 from __future__ import annotations
@@ -27,10 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from braincam.errors import ImageError
-from braincam.images.grey import GreyPixels, GreySlice, SizeLimits, check_size, stretch
+from braincam.images.grey import (
+    GreyPixels,
+    GreySlice,
+    SizeLimits,
+    check_size,
+    range_of_volume,
+    square_pixels,
+    stretch,
+)
+from braincam.images.volume import Grid, Volume
 
-TAILS = (0.5, 99.5)  # percentiles that become black and white
-SAMPLE = 2**24  # voxels that the percentiles are taken from: all, or evenly spaced ones in a larger volume
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the canonical axis that slices of a plane are stacked along
 THICKER = 1.1  # times the other spacings, before an axis counts as the one the slices were stacked along
 MAX_OFFSET = 2**26  # bytes of header and extensions before the voxels
 HEADER = 540  # bytes, the longer of the two versions
@@ -52,27 +59,45 @@ def unpacked_head(stream: BinaryIO) -> bytes:
         stream.seek(0)
 
 
-def read_nifti(stream: BinaryIO, packed: bool, limits: SizeLimits) -> list[GreySlice]:
-    """Decode the first volume, `packed` when the stream is gzipped."""
+def read_nifti(
+    stream: BinaryIO, packed: bool, plane: str | None = None, number: int = 0, sizes: SizeLimits | None = None
+) -> list[GreySlice]:
+    """Decode volume `number` of the file, `packed` when the stream is gzipped; `plane` of `PLANES`, or as acquired."""
     from nibabel.orientations import apply_orientation, io_orientation
 
+    sizes = sizes or SizeLimits()
     source: Any = gzip.GzipFile(fileobj=stream) if packed else stream
     header = _header(source.read(HEADER))
-    shape = _shape(header, limits)
+    shape = _shape(header, sizes)
     affine = header.get_best_affine()
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     if not np.isfinite(orientation).all():
         raise ImageError("expected a NIfTI affine with three directions, got a flat one; set its sform or qform")
     spacing = np.empty(3)
     spacing[orientation[:, 0].astype(int)] = np.sqrt((affine[:3, :3] ** 2).sum(0))  # canonical order, mm
-    voxels = _voxels(source, header, shape)
-    low, high = _range(voxels)
+    voxels = _voxels(source, header, shape, number)
+    grey = _grey(voxels, _slope(header) < 0).reshape(shape, order="F")
     # (x, y, z), RAS+
-    canonical = apply_orientation(voxels.reshape(shape, order="F"), orientation)  # type: ignore[no-untyped-call]
-    axis = _slice_axis(canonical.shape, spacing)
+    canonical = apply_orientation(grey, orientation)  # type: ignore[no-untyped-call]
+    axis = _slice_axis(canonical.shape, spacing) if plane is None else PLANES[plane]
     planes = np.moveaxis(canonical, axis, 0)
-    check_size(planes.shape[2], planes.shape[1], len(planes), limits)
-    return [GreySlice(_upright(plane, low, high, _slope(header) < 0), index) for index, plane in enumerate(planes)]
+    check_size(planes.shape[2], planes.shape[1], len(planes), sizes)
+    volume = Volume(None, _grid(shape, affine, orientation, axis))
+    between_columns, between_rows = np.delete(spacing, axis)
+    return [
+        GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
+        for index, cut in enumerate(planes)
+    ]
+
+
+def _grid(shape: tuple[int, int, int], affine: Any, orientation: npt.NDArray[Any], axis: int) -> Grid:
+    """How pictures across canonical `axis` lie among the stored voxels; `_upright` turns rows and columns round."""
+    columns, rows = (other for other in range(3) if other != axis)
+    of_picture = {axis: 0, rows: 1, columns: 2}
+    canonical = [int(line[0]) for line in orientation]
+    x, y, z = (of_picture[k] for k in canonical)
+    turned = [(k != axis) != (line[1] < 0) for k, line in zip(canonical, orientation, strict=True)]
+    return Grid(shape, np.asarray(affine, np.float64), (x, y, z), (turned[0], turned[1], turned[2]))
 
 
 def _header(head: bytes) -> Any:
@@ -92,7 +117,7 @@ def _header(head: bytes) -> Any:
     return header
 
 
-def _shape(header: Any, limits: SizeLimits) -> tuple[int, int, int]:
+def _shape(header: Any, sizes: SizeLimits) -> tuple[int, int, int]:
     """Size of the first volume, checked before any voxel is read."""
     count = int(header["dim"][0])
     if not 2 <= count <= 7:
@@ -101,9 +126,9 @@ def _shape(header: Any, limits: SizeLimits) -> tuple[int, int, int]:
     if min(x, y, z) < 1:
         raise ImageError(f"expected NIfTI sizes of at least 1, got {x} x {y} x {z}; convert the volume anew")
     dtype = _dtype(header)
-    if x * y * z > limits.voxels or x * y * z * dtype.itemsize > limits.bytes:
+    if x * y * z > sizes.voxels or x * y * z * dtype.itemsize > sizes.bytes:
         raise ImageError(
-            f"expected at most {limits.voxels:,} voxels and {limits.bytes:,} bytes, got {x:,} x {y:,} x {z:,} "
+            f"expected at most {sizes.voxels:,} voxels and {sizes.bytes:,} bytes, got {x:,} x {y:,} x {z:,} "
             f"of {dtype}; crop or resample it"
         )
     return x, y, z
@@ -123,33 +148,24 @@ def _dtype(header: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _voxels(source: Any, header: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """The stored values of the first volume, flat, first axis fastest."""
+def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int) -> npt.NDArray[Any]:
+    """The stored values of one volume, flat, first axis fastest."""
     dtype = _dtype(header)
     start = float(header["vox_offset"])
     start = header.template_dtype.itemsize + 4 if start == 0 else start
     if not HEADER // 2 <= start <= MAX_OFFSET:
         raise ImageError(f"expected NIfTI voxels to begin within {MAX_OFFSET:,} bytes, got {start:g}; convert it anew")
     expected = math.prod(shape) * dtype.itemsize
-    source.seek(int(start))
+    count = math.prod(max(int(size), 1) for size in header["dim"][4 : int(header["dim"][0]) + 1])
+    if number >= count:
+        raise ImageError(f"expected a volume from 0 to {count - 1}, got {number}; ask for one of the file's volumes")
+    source.seek(int(start) + number * expected)
     blob = source.read(expected)
     if len(blob) < expected:
         raise ImageError(
             f"expected {expected:,} bytes of NIfTI voxels, got {len(blob):,}; it is cut off, copy it again"
         )
     return np.frombuffer(blob, dtype)
-
-
-def _range(voxels: npt.NDArray[Any]) -> tuple[float, float]:
-    """The stored values that become the ends of the grey scale."""
-    sample = voxels[:: max(1, math.ceil(voxels.size / SAMPLE))].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 0.0
-    low, high = np.percentile(sample, TAILS)
-    if low == high:
-        low, high = sample.min(), sample.max()
-    return float(low), float(high)
 
 
 def _slope(header: Any) -> float:
@@ -166,9 +182,12 @@ def _slice_axis(shape: tuple[int, ...], spacing: npt.NDArray[np.float64]) -> int
     return axis if spacing[axis] > THICKER * np.delete(spacing, axis).max() else 2
 
 
-def _upright(plane: npt.NDArray[Any], low: float, high: float, negative: bool) -> GreyPixels:
+def _grey(voxels: npt.NDArray[Any], negative: bool) -> GreyPixels:
+    """The stored values on the grey scale, inverted where the slope of the file is negative. Any shape -> same."""
+    low, high = range_of_volume(voxels)
+    return stretch(-voxels.astype(np.float64), -high, -low) if negative else stretch(voxels, low, high)
+
+
+def _upright(plane: GreyPixels) -> GreyPixels:
     """One plane of the canonical volume, transposed and turned so that row 0 is anterior or superior."""
-    picture = plane[::-1, ::-1].T
-    if not negative:
-        return stretch(picture, low, high)
-    return stretch(-picture.astype(np.float64), -high, -low)
+    return np.ascontiguousarray(plane[::-1, ::-1].T)

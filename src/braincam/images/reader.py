@@ -7,13 +7,11 @@ Whatever goes wrong is one ImageError in one line: what, where, expected, got, w
 from __future__ import annotations
 
 import io
-import logging
 import os
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,20 +19,34 @@ from braincam.errors import ImageError
 from braincam.images.dicom import is_dicom, read_dicom
 from braincam.images.grey import MAX_PIXELS, GreySlice, SizeLimits, to_grey
 from braincam.images.nifti import GZIP, HEADER, is_nifti, read_nifti, unpacked_head
+from braincam.images.quiet import quiet
 from braincam.images.raster import raster_format, read_raster
+from braincam.images.volume import Volume
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "GreySlice", "looks_readable", "read_slices", "to_grey"]
 
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp"}
-    | {".dcm", ".dicom", ".ima", ".nii", ".nii.gz"}
+    | {".nii", ".nii.gz"}
+    | DICOM_SUFFIXES
 )  # file endings, lower case, that folders are searched for
 FORMATS = "JPEG, PNG, BMP, TIFF, GIF, WebP, DICOM or NIfTI"
 _ENDINGS = tuple(SUFFIXES)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How to read what leaves a choice."""
+
+    plane: str | None = None  # NIfTI: axial, coronal or sagittal; None: as it was acquired
+    volume: int = 0  # NIfTI: of a 4-D file
+    limits: tuple[float, float] | None = None  # DICOM: black and white where the file has no window of its own
+    sizes: SizeLimits = field(default_factory=SizeLimits)  # checked before anything is decoded
+
+
 def read_slices(
-    source: str | os.PathLike[str] | bytes, *, name: str | None = None, limits: SizeLimits | None = None
+    source: str | os.PathLike[str] | bytes, reading: Reading | None = None, *, name: str | None = None
 ) -> list[GreySlice]:
     """Read a file, or the bytes of one, as grey slices. Raises ImageError and nothing else.
 
@@ -42,10 +54,14 @@ def read_slices(
     """
     where = name or ("bytes" if isinstance(source, bytes) else " ".join(os.fspath(source).split()))
     try:
-        with _quiet, _opened(source) as stream:
-            return _read(stream, limits or SizeLimits())
+        with quiet, _opened(source) as stream:
+            slices = _read(stream, reading or Reading())
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from error.__cause__
+    if len(slices) > 1 and slices[0].volume is None:
+        volume = Volume(None, None, "this format does not say where its slices lie")
+        slices = [replace(item, volume=volume) for item in slices]
+    return slices
 
 
 def looks_readable(path: Path) -> bool:
@@ -54,9 +70,13 @@ def looks_readable(path: Path) -> bool:
     The mark is looked for where the ending tells nothing: none at all, or digits, since hospital archives
     name files `IM0001` or `1.2.840.113619.2`.
     """
-    if path.name.lower().endswith(_ENDINGS):
-        return True
-    if path.suffix and not path.suffix[1:].isdigit():
+    return path.name.lower().endswith(_ENDINGS) or is_dicom_file(path)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether this is a DICOM file by its mark, looked for unless the ending says that it is something else."""
+    ending = path.suffix.lower()
+    if ending and ending not in DICOM_SUFFIXES and not ending[1:].isdigit():
         return False
     try:
         if not path.is_file():
@@ -90,7 +110,7 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield file
 
 
-def _read(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
+def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
     """Recognise the format by its first bytes and decode; the libraries' exceptions are caught here only."""
     head = stream.read(HEADER)
     stream.seek(0)
@@ -106,9 +126,11 @@ def _read(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
         if kind == "NIfTI":
-            return read_nifti(stream, packed, limits)
-        _check_bytes(stream, limits)
-        return read_dicom(stream, limits) if kind == "DICOM" else read_raster(stream, kind, limits)
+            return read_nifti(stream, packed, reading.plane, reading.volume, reading.sizes)
+        _check_bytes(stream, reading.sizes)
+        if kind == "DICOM":
+            return read_dicom(stream, reading.limits, reading.sizes)
+        return read_raster(stream, kind, reading.sizes)
     except ImageError:
         raise
     except Exception as error:
@@ -118,11 +140,11 @@ def _read(stream: BinaryIO, limits: SizeLimits) -> list[GreySlice]:
         ) from error
 
 
-def _check_bytes(stream: BinaryIO, limits: SizeLimits) -> None:
+def _check_bytes(stream: BinaryIO, sizes: SizeLimits) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    if size > limits.bytes:
-        raise ImageError(f"expected a file of at most {limits.bytes:,} bytes, got {size:,}; split it into slices")
+    if size > sizes.bytes:
+        raise ImageError(f"expected a file of at most {sizes.bytes:,} bytes, got {size:,}; split it into slices")
 
 
 def _said(error: Exception) -> str:
@@ -147,36 +169,3 @@ def _guess(head: bytes) -> str:
         return "a PDF"
     controls = sum(byte < 32 and byte not in b"\t\n\r\f" for byte in head)
     return "text" if not controls else "unknown bytes"
-
-
-class _Quiet:
-    """Silences the libraries' warnings and logs while any thread reads; pydicom's may quote a patient's data.
-
-    The first reader in changes the filters, the last one out restores them. A `catch_warnings` per call is
-    not safe with threads: interleaved exits would leave the filters changed.
-    """
-
-    LOGGERS = ("pydicom", "PIL")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._restore = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._readers == 0:
-                self._restore.enter_context(warnings.catch_warnings(action="ignore"))
-                for logger in map(logging.getLogger, self.LOGGERS):
-                    self._restore.callback(setattr, logger, "disabled", logger.disabled)
-                    logger.disabled = True
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if self._readers == 0:
-                self._restore.close()
-
-
-_quiet = _Quiet()

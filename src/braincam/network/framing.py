@@ -76,10 +76,13 @@ def lay_back(maps: Tensor, frames: Tensor) -> Tensor:
 
 
 def _sample(maps: Tensor, scale: Tensor, shift: Tensor, side: int) -> Tensor:
-    """Bilinear samples at ``scale * grid + shift`` for a centred grid over [-1, 1]: (N, C, side, side)."""
-    zero = torch.zeros_like(scale[:, 0])
-    rows = torch.stack(
-        (torch.stack((scale[:, 0], zero, shift[:, 0]), 1), torch.stack((zero, scale[:, 1], shift[:, 1]), 1)), 1
-    )  # (N, 2, 3)
-    grid = F.affine_grid(rows, [maps.shape[0], maps.shape[1], side, side], align_corners=False)
+    """Bilinear samples at ``scale * grid + shift`` for a centred grid over [-1, 1]: (N, C, side, side).
+
+    Nothing turns, so each axis has its own row of places. `F.affine_grid` multiplies a matrix for every pixel instead,
+    which took a fifth of the time of an answer in ONNX Runtime, and a third of one in int8.
+    """
+    places = (torch.arange(side, device=maps.device, dtype=maps.dtype) * 2 + 1) / side - 1  # (side,)
+    x = scale[:, :1] * places + shift[:, :1]  # (N, side)
+    y = scale[:, 1:] * places + shift[:, 1:]
+    grid = torch.stack((x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), 3)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

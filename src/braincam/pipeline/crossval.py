@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from braincam.evaluation.localise import COLUMNS
 from braincam.evaluation.metrics import score
+from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
@@ -159,11 +161,16 @@ def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> d
 
 
 def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
-    """How often the hottest pixel lies in the lesion, over all rightly named tumours that have a mask."""
+    """How the maps lie on the lesions, over all rightly named tumours that have a mask, with intervals over groups."""
     if "points_at_lesion" not in predictions:
         return None
-    known = predictions["points_at_lesion"].dropna()
-    return {"hit_rate": float(known.astype(bool).mean()), "n": len(known)} if len(known) else None
+    known = predictions[predictions["points_at_lesion"].notna()]
+    if known.empty:
+        return None
+    table = known[list(COLUMNS)].astype(float).to_numpy()
+    overlaps = [Overlap(**dict(zip(COLUMNS.values(), row, strict=True))) for row in table.tolist()]
+    measures = summarise(overlaps, known["group"].astype(str).tolist())
+    return {"hit_rate": measures["pointing"]["value"], "n": len(known), "measures": measures}
 
 
 def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict[str, Any] | None, seeds: int) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
+from braincam.explain.localisation import mean_masks
 from braincam.files import as_path, replacing, write_json
 from braincam.model_file.card import Card
 from braincam.pipeline.prepare import Grouped, grouped
@@ -113,12 +114,17 @@ def judge_rows(
     """Judge some rows; what the model has met is found over the whole folder, so twins of training slices count."""
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     seen = seen_before(found.manifest, found.digests, found.groups, predictor.card)
+    slices = found.manifest.slices
+    priors = None  # of the whole folder, so that the guess from the label alone is as good as it can be
+    if masks:
+        priors = mean_masks(masks, [item.path for item in slices], [item.label for item in slices], found.groups)
     return judge(
         predictor,
         found.manifest.keep(rows),
         [found.groups[row] for row in rows],
         seen[list(rows)],
         masks=masks,
+        priors=priors,
         headline_includes_seen=headline_includes_seen,
     )
 

@@ -1,12 +1,33 @@
-"""A trained safetensors model → the ONNX file to deploy."""
+"""A trained safetensors model → the ONNX file to deploy, in float32 or with its convolutions in int8."""
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from braincam.errors import ModelFileError
-from braincam.model_file.export import export_onnx, load_model
+import numpy as np
+from numpy.typing import NDArray
+
+from braincam.dataset.twins import read_one_slice
+from braincam.errors import DataError, ModelFileError
+from braincam.evaluation.evaluate import seen_before
+from braincam.evaluation.metrics import paired_difference
+from braincam.files import as_path, write_bytes
+from braincam.model_file.card import HASH_LENGTH
+from braincam.model_file.export import export_onnx, load_model, strip, with_card
+from braincam.model_file.quantise import quantise
+from braincam.pipeline.evaluate import judge_rows
+from braincam.pipeline.facts import headline_scores
+from braincam.pipeline.prepare import Grouped, grouped
+from braincam.predict import Predictor
+from braincam.progress import say
+
+CALIBRATION = 128  # slices that set the ranges of the activations
+ROUNDS = 8  # of timing, the files in turns
 
 
 def export(model: Path | str, out: Path | str) -> dict[str, Any]:
@@ -30,3 +51,104 @@ def export(model: Path | str, out: Path | str) -> dict[str, Any]:
         "parameters": card.parameters,
         "largest_probability_difference": difference,
     }
+
+
+def export_int8(
+    model: Path | str, out: Path | str, data: Path | str, patients: Path | str | None = None
+) -> dict[str, Any]:
+    """Like `export`, with the convolutions of the stages in int8, and what that costs measured and kept in the card.
+
+    `data` is the folder the model was trained on. Slices it was trained on set the ranges; what is lost is measured on
+    those it has not met, nor their patients or twins. Temperature and thresholds stay those of the float32 file; the
+    scores in the card are the new file's own.
+
+    Raises:
+        ModelFileError: as for `export`.
+        DataError: the folder has no slice that the model was trained on, or none that it has not met.
+    """
+    out, data = Path(out), Path(data)
+    if out.suffix != ".onnx":
+        raise ModelFileError(f"{out}: expected a name that ends in .onnx")
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary) / "float32.onnx"
+        export(model, plain)
+        before = Predictor(plain)
+        found = grouped(data, as_path(patients))
+        rows = trained_on(found, before)
+        say(f"setting the ranges on {len(rows)} training slices")
+        graph = strip(quantise(before.file.content, batches(found, rows), str(out)))
+        made = Path(temporary) / "int8.onnx"
+        write_bytes(made, with_card(graph, before.card))
+        after = Predictor(made)
+        loss, scores = compare(before, after, found)
+        loss["calibration_slices"] = len(rows)
+        card = replace(
+            before.card, name=f"{before.card.name}-int8", scores=scores, extra={**before.card.extra, "int8": loss}
+        )
+        del graph.metadata_props[:]
+        write_bytes(out, with_card(graph, card))
+        ratio = speed(plain, made, read_one_slice(found.manifest.file(rows[0])))
+    return {"out": str(out), "bytes": out.stat().st_size, "parameters": card.parameters, "times_as_fast": ratio, **loss}
+
+
+def trained_on(found: Grouped, predictor: Predictor) -> list[int]:
+    """Up to `CALIBRATION` slices that the model has met, drawn from all of them."""
+    met = set(predictor.card.seen_slices)
+    rows = [row for row, digest in enumerate(found.digests) if digest[:HASH_LENGTH] in met]
+    if not rows:
+        raise DataError(
+            f"{found.manifest.root}: none of its slices was met in training by {predictor.card.name}; expected the "
+            "folder it was trained on, since int8 ranges are set on training slices only"
+        )
+    return sorted(np.random.default_rng(0).permutation(rows)[:CALIBRATION].tolist())
+
+
+def batches(found: Grouped, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    """The slices one by one, since they may differ in size: (1, H, W)."""
+    for row in rows:
+        yield read_one_slice(found.manifest.file(row))[None]
+
+
+def compare(before: Predictor, after: Predictor, found: Grouped) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What int8 changes on the slices that the model has not met, and the scores of the int8 file there."""
+    seen = seen_before(found.manifest, found.digests, found.groups, before.card)
+    fresh = np.flatnonzero(~seen).tolist()
+    if not fresh:
+        raise DataError(
+            f"{found.manifest.root}: {before.card.name} has met every slice, or its patient or twin; nothing is left "
+            "to measure what int8 costs; give a folder that holds its test part as well"
+        )
+    first, second = (judge_rows(predictor, found, fresh) for predictor in (before, after))
+    labels = np.array([before.card.classes.index(item.label) for item in first.manifest.slices])
+    difference = paired_difference(labels, second.probabilities, first.probabilities, np.asarray(first.groups))
+    status = first.table["status"].to_numpy() == second.table["status"].to_numpy()
+    same = first.probabilities.argmax(1) == second.probabilities.argmax(1)
+    loss = {
+        "n": difference["n"],
+        "n_groups": difference["n_groups"],
+        "accuracy_float32": first.metrics["accuracy"],
+        "accuracy": second.metrics["accuracy"],
+        "accuracy_change": difference["accuracy"],
+        "accuracy_change_ci95": difference["ci95"]["accuracy"],
+        "same_label": float(same.mean()),
+        "same_status": float(status.mean()),
+        "largest_probability_difference": float(np.abs(first.probabilities - second.probabilities).max()),
+    }
+    return loss, headline_scores(second.metrics)
+
+
+def speed(before: Path, after: Path, pixels: NDArray[np.uint8]) -> float:
+    """How many times as fast the second file answers for one slice, on one thread of this machine.
+
+    They take turns in rows of several answers: the first ones after a turn find the other's weights in the cache.
+    """
+    taken: dict[Path, list[float]] = {before: [], after: []}
+    predictors = {path: Predictor(path, threads=1) for path in taken}
+    for _ in range(ROUNDS):
+        for path, seconds in taken.items():
+            for number in range(2 * ROUNDS):
+                start = time.perf_counter()
+                predictors[path].answer(pixels[None])
+                if number >= ROUNDS:
+                    seconds.append(time.perf_counter() - start)
+    return float(np.median(taken[before]) / np.median(taken[after]))

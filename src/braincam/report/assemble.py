@@ -145,4 +145,8 @@ def localisation_facts(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         "ci95": game["ci95"],
         "patients_or_groups": game["n_groups"],
         "a_random_pixel_reaches": round(game["mean_area"], 4),
+        "table": game.get("maps"),
+        "by_class": {name: part["maps"]["this model"] for name, part in (game.get("by_class") or {}).items()},
+        "erased": game.get("erased"),
+        "label_only": game.get("label_only_fitted_on"),
     }

@@ -12,7 +12,7 @@ from braincam.dataset.audit import Audit
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import ImageError
-from braincam.report.run import write_page
+from braincam.report.page import write_page
 
 TITLES = {
     "leak": "Leak",

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from braincam.files import write_text
-from braincam.model_file.card import NOTICE
 from braincam.report import figures
+from braincam.report.page import data_url, write_page
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-CAUTION = "A map shows where the score comes from, not where a tumour is."
 
 Picture = tuple[bytes, str]  # PNG, caption
 
@@ -37,6 +30,16 @@ FURTHER = (
     ("nll", "Negative log-likelihood, nats (lower is better)"),
     ("brier", "Brier score, summed over classes, 0 to 2 (lower is better)"),
     ("ece", "Expected calibration error, equal-mass bins (lower is better)"),
+)
+LOCALISATION_APART = {"pointing", "ci95", "n", "table", "by_class", "erased", "label_only"}  # shown in their own places
+MAP_COLUMNS = (  # measure, words
+    ("pointing", "hottest pixel in the mask"),
+    ("energy", "positive evidence in the mask"),
+    ("enrichment", "times the mask's area"),
+    ("iou_otsu", "IoU, Otsu's threshold"),
+    ("dice_otsu", "Dice, Otsu's threshold"),
+    ("iou_top2", "IoU, hottest 2 %"),
+    ("dice_top2", "Dice, hottest 2 %"),
 )
 LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
@@ -58,8 +61,9 @@ class RunFacts:
     returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
     `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
     further facts. history: one row per epoch. mistakes, examples: (PNG bytes, caption). decisions: outcome
-    -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, and further
-    facts. card, config, environment: facts to print as they are.
+    -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, `table` (kind of
+    map -> measures), `by_class` (class -> measures of this model), `erased`, `label_only`, and further facts.
+    card, config, environment: facts to print as they are.
     """
 
     title: str
@@ -95,79 +99,9 @@ def write_run_report(out: Path, facts: RunFacts) -> None:
         leak=leak_box(facts.split),
         drawings=_drawings(facts),
         comparison_rows=_comparison_rows(facts),
-        where_else={k: v for k, v in (facts.localisation or {}).items() if k not in {"pointing", "ci95", "n"}},
+        where_else={k: v for k, v in (facts.localisation or {}).items() if k not in LOCALISATION_APART},
+        map_columns=MAP_COLUMNS,
     )
-
-
-def write_page(out: Path, template: str, **context: Any) -> None:
-    """Fill a template of this folder and put the whole page in place at once."""
-    page = environment().get_template(template).render(notice=NOTICE, caution=CAUTION, **context)
-    write_text(out, page)
-
-
-def environment() -> Environment:
-    """Templates of this folder: everything is escaped, and a name that is not given is an error."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "number": number,
-        "interval": interval,
-        "ci95": ci95,
-        "fact": fact,
-        "words": words,
-        "png": data_url,
-    }
-    return made
-
-
-def number(value: float | None, digits: int = 3) -> Markup:
-    """A score as text, with the exact value in the page for whoever wants to check it: <data value="...">."""
-    if value is None:
-        return Markup('<span class="none" title="undefined here">–</span>')
-    return Markup('<data value="{}">{}</data>').format(repr(float(value)), f"{value:.{digits}f}")
-
-
-def interval(ci: Sequence[float] | None, digits: int = 3, name: str = "") -> str:
-    """[low, high] as text that does not break across lines, after `name`."""
-    if ci is None:
-        return "no interval"
-    return f"{name} {ci[0]:.{digits}f} to {ci[1]:.{digits}f}".strip().replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def ci95(ci: Sequence[float] | None) -> str:
-    """95 % interval low to high."""
-    return interval(ci, name="95 % interval")
-
-
-def fact(value: Any) -> str:
-    """A fact of a card or configuration in one line."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {fact(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return ", ".join(fact(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def words(key: Any) -> str:
-    """A key as it is read: with_known_patient -> with known patient."""
-    return str(key).replace("_", " ")
-
-
-def data_url(picture: bytes) -> str:
-    """PNG or JPEG bytes as an address that carries the picture itself."""
-    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:

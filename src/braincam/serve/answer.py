@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from braincam.errors import ImageError
-from braincam.images import GreySlice, read_slices
+from braincam.images import GreySlice, Reading, read_slices
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction, Predictor
 from braincam.serve.limits import Limits
@@ -27,7 +27,7 @@ def answer(
 ) -> tuple[bytes, Counter[str]]:
     """The body of the response, and how many slices got which status."""
     rows, statuses = [], Counter[str]()
-    for prediction in predictor.judge(_slices(files, limits, stop), cam=pictures):
+    for prediction in predictor.judge(_slices(files, predictor, limits, stop), cam=pictures):
         stop.check()
         statuses[prediction.status] += 1
         rows.append(json.dumps(_row(prediction, predictor.card.classes, pictures), ensure_ascii=False, allow_nan=False))
@@ -35,24 +35,21 @@ def answer(
     return body.encode(), statuses
 
 
-def _slices(files: Sequence[Upload], limits: Limits, stop: Stop) -> Iterator[tuple[str, GreySlice | ImageError]]:
+def _slices(
+    files: Sequence[Upload], predictor: Predictor, limits: Limits, stop: Stop
+) -> Iterator[tuple[str, GreySlice | Prediction]]:
     """Decode one file after the other; each may hold what the files before it have left over."""
     count = voxels = 0
     for file in files:
         stop.check()
         if count >= limits.slices:
-            yield (
-                file.name,
-                ImageError(
-                    f"{file.name}: expected at most {limits.slices:,} slices in one request, got more; "
-                    "send this file in the next one"
-                ),
-            )
+            reason = f"{file.name}: expected at most {limits.slices:,} slices in one request, got more; send it apart"
+            yield file.name, predictor.error(file.name, reason)
             continue
         try:
-            slices = read_slices(file.content, name=file.name, limits=limits.of_a_file(count, voxels))
+            slices = read_slices(file.content, Reading(sizes=limits.of_a_file(count, voxels)), name=file.name)
         except ImageError as error:
-            yield file.name, error
+            yield file.name, predictor.error(file.name, str(error))
             continue
         count += len(slices)
         voxels += sum(item.pixels.size for item in slices)

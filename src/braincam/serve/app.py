@@ -65,12 +65,11 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
     )
     guard = _guard(token)
     locked = (401,) if token else ()
-    foreign = (403, 421) if loopback else (403,)
 
     @app.post(
         "/v1/predict",
         response_model=Predictions,
-        responses=refusals(408, 413, 415, 422, 503, *locked, *foreign),
+        responses=refusals(403, 408, 413, 415, 422, 503, 504, *locked),
         openapi_extra=UPLOAD,
         dependencies=guard,
     )
@@ -93,12 +92,12 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
         metrics.slices(statuses)
         return _Held(body, received)
 
-    @app.get("/v1/model", response_model=ModelCard, responses=refusals(*locked, *foreign), dependencies=guard)
+    @app.get("/v1/model", response_model=ModelCard, responses=refusals(403, *locked), dependencies=guard)
     async def model() -> ModelCard:
         """The model that answers, and its card: classes, thresholds, training data, scores with their intervals."""
         return ModelCard(name=predictor.card.name, sha256=predictor.file.sha256, card=predictor.card.summary())
 
-    @app.get("/healthz", response_model=Health, responses=refusals(*foreign))
+    @app.get("/healthz", response_model=Health, responses=refusals(403))
     async def healthz() -> Health:
         """The server answers."""
         return Health(status="ok")
@@ -108,7 +107,7 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
         response_class=Response,
         responses={
             200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **refusals(*locked, *foreign),
+            **refusals(403, *locked),
         },
         dependencies=guard,
     )

@@ -22,16 +22,17 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def find_token(file: Path | None) -> str | None:
-    """The token from a file, else from the environment, else None.
+    """The token from a file's first line, else from the environment, else None.
 
     Raises:
         ConfigError: it is too short to be a secret, or cannot stand in a header.
         OSError: the file cannot be read.
     """
-    if file is None and VARIABLE not in os.environ:
+    if file is None and not os.environ.get(VARIABLE):
         return None
     where = VARIABLE if file is None else str(file)
-    token = (os.environ[VARIABLE] if file is None else file.read_text(encoding="utf-8", errors="replace")).strip()
+    text = os.environ[VARIABLE] if file is None else file.read_text(encoding="utf-8", errors="replace")
+    token = text.strip().partition("\n")[0].strip()
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
             f"{where}: expected a token of at least {SHORTEST} letters, digits and signs, got one of {len(token)} "
@@ -68,10 +69,10 @@ def check_token(given: str | None, token: str) -> None:
 
 
 def check_site(headers: Headers, loopback: bool) -> None:
-    """Refuse calls that a page of another site makes through a browser. Raises HTTPException 421 or 403."""
+    """Refuse calls that a page of another site makes through a browser. Raises HTTPException 403."""
     host, origin = headers.get("host", ""), headers.get("origin")
     if loopback and not _names_this_machine(host):
-        raise HTTPException(421, "this server answers on this machine only, under localhost or 127.0.0.1")
+        raise HTTPException(403, "this server answers on this machine only, under localhost or 127.0.0.1")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise HTTPException(403, "this server does not answer pages of other sites")
 

@@ -18,8 +18,8 @@ class Limits:
         ConfigError: a number below 1, or below 0 for `waiting`.
     """
 
-    bytes: int = 128 * MEBIBYTE  # of one request's body
-    memory: int = 512 * MEBIBYTE  # of all bodies and answers held at once
+    bytes: int = 256 * MEBIBYTE  # of one request's body
+    memory: int = 1024 * MEBIBYTE  # of all bodies and answers held at once
     files: int = 1024  # in one request: a series
     slices: int = 1024  # in one request, over all its files
     pixels: int = 2**24  # in one slice: 4096 x 4096

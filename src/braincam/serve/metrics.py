@@ -20,7 +20,7 @@ class Metrics:
 
     def __init__(self, predictor: Predictor, workers: Workers, memory: Memory):
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter("braincam_requests", "Requests by outcome.", ["route", "code"], registry=registry)
+        self._requests = Counter("braincam_requests", "Requests by outcome.", ["route", "status"], registry=registry)
         self._slices = Counter("braincam_slices", "Answered slices by status.", ["status"], registry=registry)
         self._seconds = Histogram(
             "braincam_request_seconds",

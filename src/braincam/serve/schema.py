@@ -98,13 +98,13 @@ _PROBLEM = {
 }
 _MEANINGS = {
     401: "No token, or a wrong one",
-    403: "Called by a page of another site",
+    403: "Called by a page of another site, or by another name than this machine's",
     408: "The body took too long",
     413: "Too many bytes or files",
     415: "Not multipart/form-data",
-    421: "Called by another name than this machine's",
     422: "Malformed: no files, a part of another name, a wrong parameter",
     503: "Too much to do; come back after the seconds in Retry-After",
+    504: "The answer took too long",
 }
 
 

@@ -67,7 +67,7 @@ class Workers:
         """What a job gives. It is stopped when it takes too long or when its client leaves.
 
         Raises:
-            HTTPException: 503 when the queue is full or the time is over, 499 when the client left.
+            HTTPException: 503 when the queue is full, 504 when the time is over, 499 when the client left.
         """
         self.check_room()
         stop = Stop()
@@ -81,7 +81,7 @@ class Workers:
                 return answer.result()
             if left.done():
                 raise HTTPException(GONE, "the client left before the answer was ready")
-            raise busy(f"no answer within {seconds:g} seconds; send fewer slices at a time, or try again")
+            raise HTTPException(504, f"no answer within {seconds:g} seconds; send fewer slices at a time")
         finally:
             stop.set()
             left.cancel()

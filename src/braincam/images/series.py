@@ -1,0 +1,179 @@
+"""Many DICOM files -> series in order of position, from their headers; and the files that a DICOMDIR names.
+
+Only the attributes listed here are read: none of them says who the patient is. A series is named by the folder
+of its files, as the caller gave it, never by an identifier inside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from braincam.errors import ImageError
+from braincam.images.dicom import is_dicom, plane_of, refuse_deflated, rescaled_values
+from braincam.images.grey import MAX_BYTES, range_of_volume
+from braincam.images.quiet import quiet
+from braincam.images.volume import Plane, Volume, stacks
+
+DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: a DICOMDIR
+SAMPLED = 12  # files of a series without windows that its common scale is taken from
+MAX_RECORDS = 100_000  # entries of a DICOMDIR
+
+_TAGS = [
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "TemporalPositionIndex",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTSequence",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesSlice:
+    """One file of a series: the slice with this number, counted along the normal."""
+
+    path: Path
+    number: int
+    volume: Volume
+    limits: tuple[float, float] | None  # what becomes black and white where files bring no window
+
+
+@dataclass(frozen=True)
+class _Header:
+    path: Path
+    series: str  # its UID; never shown
+    plane: Plane
+    windowed: bool
+
+
+def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Iterator[Path | SeriesSlice]:
+    """Group DICOM files by series and stack; what stands alone, has several frames or cannot be read stays a path.
+
+    A series comes where its first file stood, its slices in order of position.
+    """
+    groups: dict[str, list[_Header]] = {}
+    alone: dict[Path, None] = {}
+    order: list[Path | str] = []
+    for path, header in zip(paths, headers, strict=True):
+        if header is None:
+            alone[path] = None
+            order.append(path)
+        else:
+            if header.series not in groups:
+                order.append(header.series)
+            groups.setdefault(header.series, []).append(header)
+    arranged = {
+        series: [
+            (tuple(members[k] for k in stack.members), stack.grid, stack.problem)
+            for stack in stacks([header.plane for header in members])
+        ]
+        for series, members in groups.items()
+    }
+    folders = [_folder(stack) for found in arranged.values() for stack, _, _ in found if len(stack) > 1]
+    counted: dict[str, int] = {}
+    for entry in order:
+        if isinstance(entry, Path):
+            yield entry
+            continue
+        for members, grid, problem in arranged[entry]:
+            if len(members) == 1:
+                yield members[0].path
+                continue
+            folder = _folder(members)
+            counted[folder] = counted.get(folder, 0) + 1
+            name = f"{folder} (series {counted[folder]})" if folders.count(folder) > 1 else folder
+            volume = Volume(name, grid, problem)
+            limits = _common_scale(members)
+            yield from (SeriesSlice(header.path, k, volume, limits) for k, header in enumerate(members))
+
+
+def read_header(path: Path) -> _Header | None:
+    """What sorting needs of one file; None where it has no series, no picture, several frames, or a damaged header."""
+    import pydicom
+
+    try:
+        with quiet, path.open("rb") as file:  # to the end: pydicom complains of values when they are asked for
+            refuse_deflated(file)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+            series = dataset.get("SeriesInstanceUID")
+            if not series or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
+                return None
+            windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
+            return _Header(path, str(series), plane_of(dataset), windowed)
+    except Exception:  # whatever is wrong is said when the file is read as a picture
+        return None
+
+
+def is_directory_of_media(path: Path) -> bool:
+    """Whether this is a DICOMDIR, by content."""
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        head = file.read(1024)
+        return is_dicom(head) and DIRECTORY.encode() in head
+    return False
+
+
+def files_of_directory(path: Path) -> list[Path]:
+    """The image files that a DICOMDIR names, in its order. Raises ImageError where it names none or is damaged."""
+    import pydicom
+
+    try:
+        with quiet, path.open("rb") as file:
+            refuse_deflated(file)
+            records = pydicom.dcmread(file).DirectoryRecordSequence[:MAX_RECORDS]
+            parts = [record.get("ReferencedFileID") for record in records]
+    except Exception as error:
+        raise ImageError(
+            f"{path}: expected a whole DICOMDIR, got a damaged one ({type(error).__name__}); give its folder instead"
+        ) from error
+    names = [[part] if isinstance(part, str) else list(part) for part in parts if part]
+    files = [_below(path.parent, name) for name in names]
+    if not files:
+        raise ImageError(f"{path}: expected a DICOMDIR that names files, got none; give its folder instead")
+    return files
+
+
+def _below(folder: Path, name: list[str]) -> Path:
+    """The file that a directory record means; copies of discs often have their names in lower case."""
+    parts = [str(part) for part in name]
+    if any(part in {"", ".", ".."} or "/" in part or "\\" in part or "\0" in part for part in parts):
+        raise ImageError(f"{folder}: its DICOMDIR names a file outside this folder; give the folder instead")
+    wanted = folder.joinpath(*parts)
+    lower = folder.joinpath(*(part.lower() for part in parts))
+    return lower if not wanted.exists() and lower.exists() else wanted
+
+
+def _folder(members: Sequence[_Header]) -> str:
+    try:
+        return os.path.commonpath([header.path.parent for header in members]) or "."
+    except ValueError:  # relative and absolute paths, or two drives
+        return str(members[0].path.parent)
+
+
+def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
+    """Black and white of a series of which no file has a window, from evenly spaced files; None where one has."""
+    if any(header.windowed for header in members):
+        return None
+    chosen = np.unique(np.linspace(0, len(members) - 1, SAMPLED).round().astype(int))
+    values = []
+    for k in chosen:
+        if members[k].path.stat().st_size > MAX_BYTES:
+            continue
+        with suppress(Exception), quiet, members[k].path.open("rb") as file:  # said when it is read as a picture
+            found = rescaled_values(file)
+            if found is not None:
+                values.append(found.reshape(-1))
+    return range_of_volume(np.concatenate(values)) if values else None

@@ -1,0 +1,19 @@
+"""Which classes cannot be ruled out: the one definition, for answers and for what is measured of them. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from braincam.errors import DataError
+
+
+def prediction_sets(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which classes cannot be ruled out: (N, K), (K,) -> bool (N, K); an empty row is like no class seen."""
+    values = np.asarray(probabilities, np.float64)
+    limits = np.asarray(thresholds, np.float64)
+    if values.ndim != 2 or limits.shape != values.shape[1:]:
+        raise DataError(
+            f"prediction_sets: need probabilities (N, K) and thresholds (K,), got {values.shape} and {limits.shape}"
+        )
+    return values >= limits

@@ -1,0 +1,200 @@
+"""From the answers for a volume to its summary, its map on the scan's grid, its top slices and the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braincam.explain.map_volume import evidence_volume, write_evidence
+from braincam.explain.montage import montage, tile
+from braincam.explain.save import stem_of
+from braincam.files import replacing, write_json
+from braincam.model_file.card import NOTICE, Card
+from braincam.predict import Prediction
+from braincam.study import REFUSED, Study, carries, summarise, top_slices
+
+TOP = 12  # slices in the montage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One volume, summed up and written."""
+
+    study: Study
+    answers: list[Prediction]  # without their pictures
+    tiles: list[tuple[bytes, str]]  # JPEG, caption
+    scale: float | None
+    map: Path | None
+    montage: Path | None
+    no_map: str | None  # why there is none
+
+
+def with_studies(
+    answers: Iterable[Prediction], card: Card, out: Path | None, found: list[Study], *, maps: bool = True
+) -> Iterator[Prediction]:
+    """Pass answers on; put the summary of every volume into `found`, and with `out` write study.json and study.html.
+
+    A volume is written while the next one is judged. Without a volume among the answers nothing is written.
+    """
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}  # volumes met so far of each file
+    written: list[Future[Written]] = []
+    model: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def finish(slices: list[Prediction]) -> None:
+            name = _name(slices, numbers)
+            study = summarise(name, slices, card)
+            found.append(study)
+            if out:
+                stem = _free_stem(name, taken)
+                written.append(pool.submit(_write, out / stem, study, slices, card, maps))
+
+        slices: list[Prediction] = []
+        for answer in answers:
+            if slices and answer.volume is not slices[0].volume:
+                finish(slices)
+                slices = []
+            if answer.volume is not None:
+                model = answer.model
+                slices.append(answer if out else replace(answer, cam=None, cams=None, pixels=None))
+            yield answer
+        if slices:
+            finish(slices)
+        if out and written:
+            _write_summary(out, [future.result() for future in written], card, model)
+
+
+def _name(slices: list[Prediction], numbers: dict[str, int]) -> str:
+    """A series has its own name; further volumes of one file are numbered."""
+    volume, path = slices[0].volume, slices[0].path
+    if volume is not None and volume.name is not None:
+        return volume.name
+    numbers[path] = numbers.get(path, 0) + 1
+    return path if numbers[path] == 1 else f"{path} ({numbers[path]})"
+
+
+def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps: bool) -> Written:
+    """The files of one volume, named after `base`."""
+    from braincam.report.study import jpeg
+
+    shown = study.closest if study.finding != REFUSED else None
+    row = card.classes.index(shown) if shown else None
+    chosen = top_slices(slices, shown, TOP) if shown else _spread(slices)
+    chosen = [answer for answer in chosen if answer.pixels is not None]
+    scale = _scale(chosen, row) if maps and row is not None else None
+    tiles = []
+    for answer in chosen:
+        heat = answer.cams[row] if scale is not None and row is not None and answer.cams is not None else None
+        tiles.append((tile(answer.pixels, heat, scale or 0), _caption(answer, shown)))  # type: ignore[arg-type]
+    picture = None
+    if tiles:
+        picture = base.with_name(f"{base.name}-montage.png")
+        title = f"{study.finding}: {study.label}" if study.label else study.finding
+        with replacing(picture) as temporary:
+            montage(title, study.statement, tiles, scale).save(temporary, format="PNG", compress_level=1)
+    path, no_map = _write_map(base, slices, shown, row) if maps else (None, "none was asked for")
+    return Written(
+        study=study,
+        answers=[replace(answer, cam=None, cams=None, pixels=None) for answer in slices],
+        tiles=[(jpeg(made), caption) for made, caption in tiles],
+        scale=scale,
+        map=path,
+        montage=picture,
+        no_map=no_map,
+    )
+
+
+def _write_map(
+    base: Path, slices: list[Prediction], shown: str | None, row: int | None
+) -> tuple[Path | None, str | None]:
+    volume = slices[0].volume
+    if shown is None or row is None:
+        return None, "the study was not answered"
+    if volume is None or volume.grid is None:
+        return None, (volume.problem if volume else None) or "the format does not say where its slices lie"
+    path = base.with_name(f"{base.name}-evidence-{_plain(shown)}.nii.gz")
+    stored, step = evidence_volume(slices, row, volume.grid)
+    write_evidence(path, stored, step, volume.grid, shown)
+    return path, None
+
+
+def _write_summary(out: Path, written: list[Written], card: Card, model: dict[str, str]) -> None:
+    from braincam.report.study import VolumeSection, profile, write_study_page
+
+    sections = []
+    for item in written:
+        files = {"map (NIfTI, on the grid of the scan)": item.map, "montage": item.montage}
+        names = {kind: path.name if path else None for kind, path in files.items()}
+        sections.append(
+            VolumeSection(
+                study=item.study,
+                profile=profile(item.answers, card),
+                tiles=item.tiles,
+                scale=item.scale,
+                files=names,
+                no_map=item.no_map,
+            )
+        )
+    write_json(
+        out / "study.json",
+        {"notice": NOTICE, "model": model, "classes": list(card.classes), "studies": [_json(item) for item in written]},
+    )
+    write_study_page(out / "study.html", sections, card, model)
+
+
+def _json(item: Written) -> dict[str, Any]:
+    slices = [
+        {key: answer.to_json()[key] for key in ("slice", "path", "status", "label", "probabilities", "overlay")}
+        for answer in item.answers
+    ]
+    return {
+        **item.study.to_json(),
+        "map": str(item.map) if item.map else None,
+        "map_class": item.study.closest if item.map else None,
+        "no_map": item.no_map,
+        "montage": str(item.montage) if item.montage else None,
+        "per_slice": slices,
+    }
+
+
+def _scale(chosen: list[Prediction], row: int) -> float | None:
+    """The largest evidence in the tiles; None where nothing speaks for the class."""
+    largest = max((float(answer.cams[row].max()) for answer in chosen if answer.cams is not None), default=0.0)
+    return largest if largest > 0 else None
+
+
+def _caption(answer: Prediction, label: str | None) -> str:
+    if label is None or answer.probabilities is None:
+        return f"slice {answer.slice}, {answer.status}"
+    sure = "" if carries(answer, label) else ", no evidence" if answer.status == "ok" else ", too uncertain"
+    return f"slice {answer.slice}: {label} {answer.probabilities[label]:.2f}{sure}"
+
+
+def _spread(slices: list[Prediction]) -> list[Prediction]:
+    """Evenly spaced slices, so that one can see what was read."""
+    readable = [answer for answer in slices if answer.pixels is not None]
+    if not readable:
+        return []
+    chosen = np.unique(np.linspace(0, len(readable) - 1, min(TOP, len(readable))).round().astype(int))
+    return [readable[k] for k in chosen]
+
+
+def _free_stem(name: str, taken: set[str]) -> str:
+    stem = _plain(stem_of(name)) or "volume"
+    free, number = stem, 2
+    while free.casefold() in taken:
+        free, number = f"{stem}_{number}", number + 1
+    taken.add(free.casefold())
+    return free
+
+
+def _plain(text: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")

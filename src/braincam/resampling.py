@@ -1,0 +1,101 @@
+"""The cluster bootstrap: whole patients or groups are drawn with replacement, so that their slices never count as
+independent (Field and Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x). NumPy only.
+
+Axes: N slices, G groups, M quantities, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from braincam.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+CHUNK = 100  # resamples held in memory at a time
+LEVELS = (2.5, 97.5)  # percentiles
+
+
+def group_numbers(groups: npt.ArrayLike | None, n: int) -> Ints:
+    """Numbers from 0 for the names of groups (N,); without names each slice is its own group.
+
+    Raises:
+        DataError: a name is missing, or there is not one for each slice.
+    """
+    if groups is None:
+        return np.arange(n)
+    names = np.asarray(groups)
+    if names.shape != (n,):
+        raise DataError(f"groups: need one per slice ({n}), got shape {names.shape}")
+    unknown = next((k for k, name in enumerate(names.tolist()) if name is None or name != name or name == ""), None)
+    if unknown is not None:  # else all the unknown would become one patient
+        raise DataError(
+            f"groups: need a name for every slice, got {names[unknown]!r} in row {unknown}; "
+            "give an unknown patient the cluster of its twins"
+        )
+    return np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def resamples(n_groups: int, n_boot: int, seed: int) -> Iterator[Floats]:
+    """How often each group is drawn, in chunks (<= 100, G); nothing for fewer than two groups."""
+    if n_boot < 0:
+        raise DataError(f"n_boot: need a number of resamples >= 0, got {n_boot}")
+    if n_groups < 2:
+        return
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_boot, CHUNK):
+        rows = min(CHUNK, n_boot - start)
+        drawn = rng.integers(0, n_groups, (rows, n_groups)) + np.arange(rows)[:, None] * n_groups
+        yield np.bincount(drawn.ravel(), minlength=rows * n_groups).reshape(rows, n_groups).astype(np.float64)
+
+
+def interval(values: Floats | None) -> list[float] | None:
+    """The 95 % percentile interval of resampled values (B,); None where most of them are undefined."""
+    if values is None:
+        return None
+    defined = values[~np.isnan(values)]
+    if len(defined) * 2 <= len(values):
+        return None
+    low, high = np.percentile(defined, LEVELS)
+    return [float(low), float(high)]
+
+
+def ratios(
+    above: npt.ArrayLike, below: npt.ArrayLike, groups: npt.ArrayLike, *, n_boot: int = 1000, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Sums of `above` over sums of `below`, each (N, M), with intervals over the groups (N,): M times value and ci95.
+
+    With `below` all ones these are means; with an indicator, shares of a part of the slices. None where undefined:
+    a sum of zero below, or fewer than two groups that bear on it.
+    """
+    numerators, denominators = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    group = group_numbers(groups, len(numerators))
+    n_groups, columns = int(group.max(initial=-1)) + 1, numerators.shape[1]
+
+    def per_group(values: Floats) -> Floats:
+        return np.stack([np.bincount(group, values[:, k], n_groups) for k in range(columns)], axis=1)  # (G, M)
+
+    over, under = per_group(numerators), per_group(denominators)
+    drawn = [divide(weights @ over, weights @ under) for weights in resamples(n_groups, n_boot, seed)]
+    resampled = np.concatenate(drawn) if drawn else np.zeros((0, columns))
+    values = divide(over.sum(axis=0), under.sum(axis=0))
+    bearing = (under != 0).sum(axis=0)
+    return [
+        {
+            "value": None if np.isnan(values[k]) else float(values[k]),
+            "ci95": interval(resampled[:, k]) if bearing[k] >= 2 else None,
+        }
+        for k in range(columns)
+    ]
+
+
+def divide(above: Floats, below: Floats) -> Floats:
+    """above / below, nan where below is 0."""
+    found = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=found, where=below > 0)
+    return found

@@ -1,0 +1,295 @@
+// The page: what is shown, and what the buttons, keys and files do.
+
+import { draw, drawScale, mapsOf, sliceOf, thumbnail } from "./picture.js";
+import { Server, Trouble } from "./server.js";
+
+const at = (id) => document.getElementById(id);
+const NAMES = { notumor: "no tumour", notumour: "no tumour" };
+const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
+const THUMBNAILS = 400; // more slices than these get none
+
+const engine = new Server(askForToken);
+let rows = []; // {answer, slice, maps}
+let current = 0;
+let chosen = ""; // the class whose map is shown; empty: the leading one
+
+const nameOf = (label) => NAMES[label] ?? label;
+const inWords = (reason) => reason.replaceAll(/\bnotumou?r\b/g, "no tumour");
+const percent = (share) => (share > 0.995 && share < 1 ? "> 99 %" : `${Math.round(100 * share)} %`);
+const leading = (answer) =>
+  answer.probabilities && Object.entries(answer.probabilities).reduce((a, b) => (b[1] > a[1] ? b : a))[0];
+
+// -- from files to answers --------------------------------------------------------------------------------------------
+
+async function ask(files) {
+  if (!files.length) return;
+  at("trouble").hidden = true;
+  busy(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
+  try {
+    const answers = await engine.answer(files);
+    const loaded = await Promise.all(
+      answers.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
+    );
+    rows = loaded;
+    chosen = "";
+    show(firstWorthSeeing());
+    at("start").hidden = true;
+    at("work").hidden = false;
+    list();
+    render();
+    at("answer").focus();
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    at("trouble").textContent = error.message;
+    at("trouble").hidden = false;
+  } finally {
+    busy("");
+  }
+}
+
+/** In a volume the middle slice, among files the first. */
+function firstWorthSeeing() {
+  return rows.length > 1 && rows.every((row) => row.answer.slice !== null) ? Math.floor(rows.length / 2) : 0;
+}
+
+function busy(text) {
+  at("busy-text").textContent = text;
+  at("busy").hidden = !text;
+}
+
+async function askForToken() {
+  const dialog = at("ask");
+  at("token").value = "";
+  dialog.showModal();
+  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+  return dialog.returnValue === "ok" ? at("token").value.trim() : "";
+}
+
+// -- one slice --------------------------------------------------------------------------------------------------------
+
+function show(number) {
+  current = Math.min(Math.max(number, 0), rows.length - 1);
+}
+
+function render() {
+  const { answer, slice, maps } = rows[current];
+  const name = chosen || leading(answer);
+  const top = draw(at("view"), slice, maps, name, at("opacity").value / 100);
+
+  at("slice").max = rows.length - 1;
+  at("slice").value = current;
+  at("slice").disabled = at("back").disabled = at("next").disabled = rows.length < 2;
+  at("count").textContent = `${current + 1} of ${rows.length}`;
+  at("caption").textContent = answer.path + (answer.slice === null ? "" : `, slice ${answer.slice}`);
+  at("view").setAttribute("aria-label", slice ? `Slice ${current + 1} of ${rows.length}` : "No picture");
+
+  at("status").textContent = STATUS[answer.status];
+  at("status").className = answer.status;
+  at("label").textContent = answer.label ? nameOf(answer.label) : answer.status === "error" ? "No answer" : "Not answered";
+  at("reason").textContent =
+    answer.reason ? inWords(answer.reason) : `No other class is likely at the coverage of the model; ${percent(answer.confidence)} sure.`;
+
+  at("bars").replaceChildren(...bars(answer));
+  const members = answer.prediction_set;
+  at("set").textContent = members
+    ? members.length
+      ? `Cannot be ruled out (●): ${members.map(nameOf).join(", ")}`
+      : "No class is likely enough."
+    : "";
+  at("map").hidden = !maps;
+  if (maps) {
+    const options = Object.keys(maps.of).map((key) => new Option(nameOf(key), key, false, key === name));
+    at("class").replaceChildren(...options);
+    at("top").textContent = top > 0 ? `most: ${top.toFixed(1)}` : "no evidence for it";
+  }
+  for (const button of at("strip").querySelectorAll("button")) {
+    const here = Number(button.dataset.row) === current;
+    button.setAttribute("aria-current", here);
+    if (here) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+}
+
+function bars(answer) {
+  return Object.entries(answer.probabilities ?? {}).map(([label, share]) => {
+    const item = document.createElement("li");
+    if (answer.prediction_set?.includes(label)) item.className = "member";
+    item.append(element("span", "name", nameOf(label)), element("span", "share", percent(share)));
+    const track = element("span", "track");
+    const fill = element("span", "fill");
+    fill.style.width = `${100 * share}%`; // set by script, which the policy allows; not an attribute, which it forbids
+    track.append(fill);
+    item.append(track);
+    return item;
+  });
+}
+
+function list() {
+  at("strip").hidden = rows.length < 2 || rows.length > THUMBNAILS;
+  if (at("strip").hidden) return at("strip").replaceChildren();
+  at("strip").replaceChildren(
+    ...rows.map(({ answer, slice }, row) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.row = row;
+      const said = answer.label ? nameOf(answer.label) : STATUS[answer.status];
+      button.setAttribute("aria-label", `Slice ${row + 1}: ${said}`);
+      button.append(thumbnail(slice), element("i", answer.status));
+      button.addEventListener("click", () => go(row));
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
+    }),
+  );
+}
+
+function element(tag, name, text = "") {
+  const made = document.createElement(tag);
+  made.className = name;
+  made.textContent = text;
+  return made;
+}
+
+function go(number) {
+  if (!rows.length) return;
+  show(number);
+  render();
+}
+
+// -- the report -------------------------------------------------------------------------------------------------------
+
+function saveReport() {
+  const safe = (text) => String(text ?? "").replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  const lines = rows.map(({ answer, slice, maps }) => {
+    const canvas = document.createElement("canvas");
+    canvas.style.cssText = "position:fixed;left:-999px;width:240px;height:240px";
+    document.body.append(canvas);
+    draw(canvas, slice, maps, leading(answer), 0.8);
+    const picture = slice ? `<img src="${canvas.toDataURL("image/png")}" width="240" height="240" alt="">` : "";
+    canvas.remove();
+    const shares = Object.entries(answer.probabilities ?? {})
+      .map(([label, share]) => `${safe(nameOf(label))} ${percent(share)}`)
+      .join("<br>");
+    const what = `${safe(STATUS[answer.status])}<br><b>${safe(answer.label ? nameOf(answer.label) : "")}</b>`;
+    const where = safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
+    return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(inWords(answer.reason ?? ""))}</tr>`;
+  });
+  const { model, notice } = rows[0].answer;
+  const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>braincam report</title>
+<style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#14181f}table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:8px 14px;text-align:left;vertical-align:top}img{background:#000}</style>
+<h1>braincam report</h1><p><b>${safe(notice)}</b></p>
+<p>Model ${safe(model.name)}, sha256 ${safe(model.sha256)}; ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC.
+Heat maps show the evidence for the leading class, each on its own scale.</p>
+<table><tr><th>Slice and map<th>File<th>Answer<th>Probabilities<th>Reason</tr>${lines.join("")}</table></html>`;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));
+  link.download = "braincam-report.html";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// -- the model --------------------------------------------------------------------------------------------------------
+
+async function showCard() {
+  let found;
+  try {
+    found = await engine.model();
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    at("trouble").textContent = error.message;
+    at("trouble").hidden = false;
+    return;
+  }
+  const { card, name, sha256 } = found;
+  const scores = card.scores ?? {};
+  const interval = scores.ci95?.accuracy;
+  const facts = {
+    Name: name,
+    "What it is for": card.notice,
+    Classes: card.classes.map(nameOf).join(", "),
+    Parameters: card.parameters.toLocaleString("en"),
+    "Accuracy on patients it has not met":
+      scores.accuracy === undefined
+        ? "not measured"
+        : scores.accuracy.toFixed(3) + (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : ""),
+    "Prediction sets": `hold the true class for ${percent(card.conformal_coverage)} of the slices, by design`,
+    "Refuses as unlike its training scans": `an outlier score above ${card.outlier_threshold.toFixed(2)}`,
+    Trained: card.created,
+    Licence: card.license,
+    "SHA-256": sha256,
+  };
+  const shown = document.createElement("dl");
+  for (const [what, value] of Object.entries(facts)) shown.append(element("dt", "", what), element("dd", "", value));
+  at("card-text").replaceChildren(shown);
+  at("card").showModal();
+}
+
+// -- hands ------------------------------------------------------------------------------------------------------------
+
+at("choose").addEventListener("click", () => at("files").click());
+at("files").addEventListener("change", async () => {
+  await ask([...at("files").files]);
+  at("files").value = "";
+});
+at("again").addEventListener("click", () => at("files").click());
+at("report").addEventListener("click", saveReport);
+at("card-button").addEventListener("click", showCard);
+at("back").addEventListener("click", () => go(current - 1));
+at("next").addEventListener("click", () => go(current + 1));
+at("slice").addEventListener("input", () => go(Number(at("slice").value)));
+at("opacity").addEventListener("input", render);
+at("class").addEventListener("change", () => {
+  chosen = at("class").value;
+  render();
+});
+at("view").addEventListener(
+  "wheel",
+  (event) => {
+    if (rows.length < 2) return;
+    event.preventDefault();
+    go(current + Math.sign(event.deltaY));
+  },
+  { passive: false },
+);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, dialog, textarea");
+  if (at("work").hidden || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
+  const turns = { "+": 10, "=": 10, "-": -10 };
+  if (event.key in steps) go(current + steps[event.key]);
+  else if (event.key === "Home") go(0);
+  else if (event.key === "End") go(rows.length - 1);
+  else if (event.key in turns) {
+    at("opacity").value = Number(at("opacity").value) + turns[event.key];
+    render();
+  } else return;
+  event.preventDefault();
+});
+for (const button of document.querySelectorAll("[data-sample]")) {
+  button.addEventListener("click", async () => {
+    const name = button.dataset.sample;
+    const picture = await fetch(`static/samples/${name}.png`);
+    await ask([new File([await picture.blob()], `drawn-${name}.png`, { type: "image/png" })]);
+  });
+}
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});
+document.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  await ask([...event.dataTransfer.files]);
+});
+at("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+});
+new ResizeObserver(() => rows.length && render()).observe(at("view"));
+drawScale(at("scale"));

@@ -1,0 +1,57 @@
+// The engine that asks a server. Others may stand in its place: `answer(files)` and `model()` are all the page calls.
+
+/** What went wrong, in words for the person at the page. */
+export class Trouble extends Error {}
+
+const WORDS = {
+  403: "This server answers only to pages that it sent itself.",
+  408: "The upload was too slow; try again with fewer files.",
+  413: "That is too much at once.",
+  415: "The server did not understand the upload.",
+  503: "The server is busy.",
+  504: "The answer took too long; send fewer slices at a time.",
+};
+const TRIES = 4;
+
+export class Server {
+  /** @param {() => Promise<string>} askForToken called when the server wants one */
+  constructor(askForToken) {
+    this.askForToken = askForToken;
+    this.token = "";
+  }
+
+  async model() {
+    return (await this.#call("v1/model", {})).json();
+  }
+
+  /** @param {File[]} files @returns {Promise<object[]>} one row per slice */
+  async answer(files) {
+    const body = new FormData();
+    for (const file of files) body.append("files", file, file.name);
+    return (await (await this.#call("v1/predict?pictures=true", { method: "POST", body })).json()).predictions;
+  }
+
+  async #call(path, options) {
+    for (let attempt = 1; ; attempt++) {
+      let response;
+      try {
+        const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+        response = await fetch(path, { ...options, headers });
+      } catch {
+        throw new Trouble("The server cannot be reached. Is it still running?");
+      }
+      if (response.ok) return response;
+      if (response.status === 401) {
+        this.token = await this.askForToken();
+        if (!this.token) throw new Trouble("Without the token this server does not answer.");
+      } else if (response.status === 503 && attempt < TRIES) {
+        const wait = Number(response.headers.get("Retry-After")) || 1;
+        await new Promise((done) => setTimeout(done, wait * 1000));
+      } else {
+        const said = await response.json().catch(() => ({}));
+        const detail = typeof said.detail === "string" ? ` (${said.detail})` : "";
+        throw new Trouble((WORDS[response.status] ?? `The server answered ${response.status}.`) + detail);
+      }
+    }
+  }
+}

@@ -1,0 +1,140 @@
+"""Maps are measured as documented: worked out by hand, with the floors and the ceiling where they must lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from braincam.errors import BraincamError
+from braincam.explain.localisation import (
+    MEASURES,
+    centre_map,
+    compare,
+    hits,
+    mean_masks,
+    otsu_threshold,
+    perfect_map,
+    random_map,
+    read_mask,
+    report,
+    summarise,
+)
+
+
+def square(side: int = 40, low: int = 20, high: int = 30) -> np.ndarray:
+    mask = np.zeros((side, side), bool)
+    mask[low:high, low:high] = True
+    return mask
+
+
+def test_the_hottest_pixel_counts_and_no_tolerance_is_given() -> None:
+    inside, outside = np.zeros((10, 10)), np.zeros((10, 10))
+    inside[6, 6] = outside[2, 6] = 1
+    assert hits(inside, square()) and compare(inside, square()).hit == 1
+    assert not hits(outside, square()) and compare(outside, square()).hit == 0
+
+
+def test_energy_and_overlap_worked_out_by_hand() -> None:
+    mask = square()  # 100 of 1,600 pixels
+    heat = np.zeros((40, 40), np.float32)
+    heat[20:30, 20:25] = 3  # half of the mask
+    heat[0:10, 0:5] = 1  # as many pixels outside
+    heat[30:, 30:] = -50  # against the class: counts for nothing
+    found = compare(heat, mask)
+    assert found.energy == pytest.approx(150 / 200)
+    assert found.area == pytest.approx(100 / 1600)
+    assert found.iou_otsu == pytest.approx(50 / 100)  # Otsu parts the 3 from the rest
+    assert found.dice_otsu == pytest.approx(2 * 50 / 150)
+    assert found.iou_top2 == pytest.approx(32 / 100)  # 2 % are 32 pixels, all of them threes
+    assert found.dice_top2 == pytest.approx(2 * 32 / 132)
+
+
+def test_a_map_that_is_the_mask_is_perfect_and_one_without_evidence_is_nothing() -> None:
+    mask = square()
+    best = compare(mask.astype(np.float32), mask)
+    assert (best.hit, best.energy, best.iou_otsu, best.dice_otsu) == (1, 1, 1, 1)
+    none = compare(np.full((10, 10), -1.0), mask)
+    assert (none.energy, none.iou_otsu, none.dice_otsu) == (0, 0, 0)
+    flat = compare(np.ones((10, 10)), mask)
+    assert flat.energy == pytest.approx(flat.area)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.01, 1000))
+def test_measures_stay_in_range_and_do_not_depend_on_the_map_s_unit(seed: int, unit: float) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((24, 30)) < 0.2
+    mask[3, 4] = True
+    heat = rng.normal(size=(6, 7)).astype(np.float32)
+    found = compare(heat, mask)
+    assert all(0 <= value <= 1 for value in found)
+    assert found.dice_otsu >= found.iou_otsu and found.dice_top2 >= found.iou_top2
+    assert compare(heat * unit, mask) == pytest.approx(found, abs=0.02)
+
+
+def test_otsu_parts_two_heaps_between_them() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(2, 0.3, 900), rng.normal(8, 0.3, 100)]).clip(0)
+    assert 3 < otsu_threshold(values) < 7
+    assert otsu_threshold(np.zeros(5)) == 0
+
+
+def test_the_ceiling_falls_with_the_map_s_resolution_and_the_floors_lie_far_below() -> None:
+    mask = square(112, 43, 52)
+    by_size = [compare(perfect_map(mask, (side, side)), mask) for side in (7, 14, 28)]
+    energies = [found.energy for found in by_size]
+    assert energies == sorted(energies) and energies[0] < 0.4 and energies[-1] > 0.6
+    rng = np.random.default_rng(0)
+    noise = [compare(random_map((28, 28), rng), mask) for _ in range(50)]
+    assert np.mean([found.energy for found in noise]) == pytest.approx(mask.mean(), rel=0.05)
+    assert centre_map((28, 28)).argmax() in (13 * 28 + 13, 13 * 28 + 14, 14 * 28 + 13, 14 * 28 + 14)
+
+
+def test_the_label_only_map_leaves_out_the_slice_s_own_group(tmp_path: Path) -> None:
+    (tmp_path / "glioma").mkdir()
+    for number, corner in enumerate([(0, 0), (0, 0), (32, 32)]):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[corner[0] : corner[0] + 8, corner[1] : corner[1] + 8] = 255
+        Image.fromarray(mask).save(tmp_path / "glioma" / f"{number}.png")
+    paths = [f"glioma/{number}.jpg" for number in range(4)]  # the last has no mask
+    found = mean_masks(tmp_path, paths, ["glioma"] * 4, ["a", "a", "b", "c"])
+    assert found.grids.shape[0] == 3
+    for group, place in (("a", (32, 32)), ("b", (0, 0))):
+        prior = found.without("glioma", group)
+        assert prior is not None
+        assert np.unravel_index(prior.argmax(), prior.shape) == place
+        assert (prior > 0).sum() == 64
+    assert found.without("meningioma", "a") is None
+
+
+def test_intervals_are_over_groups_and_enrichment_is_a_ratio_of_means() -> None:
+    mask = square()
+    good, bad = compare(mask.astype(np.float32), mask), compare((~mask).astype(np.float32), mask)
+    overlaps, groups = [good] * 8 + [bad] * 2, ["a"] * 8 + ["b"] * 2
+    found = summarise(overlaps, groups)
+    assert set(found) == set(MEASURES)
+    assert found["pointing"] == {"value": 0.8, "ci95": [0.0, 1.0]}  # two groups: either may be drawn twice
+    assert found["enrichment"]["value"] == pytest.approx(0.8 / mask.mean())
+    assert summarise(overlaps, ["a"] * 10)["pointing"]["ci95"] is None
+    facts = report({"this model": overlaps}, ["glioma"] * 8 + ["pituitary"] * 2, groups)
+    assert facts is not None
+    assert (facts["n"], facts["n_groups"], facts["hit_rate"], facts["ci95"]) == (10, 2, 0.8, [0.0, 1.0])
+    assert facts["by_class"]["pituitary"]["maps"]["this model"]["pointing"]["value"] == 0
+    assert report({"this model": []}, [], []) is None
+
+
+def test_a_slice_without_a_mask_has_none_and_a_volume_is_no_mask(tmp_path: Path) -> None:
+    assert read_mask(tmp_path, "absent.jpg") is None
+    Image.fromarray(square().astype(np.uint8) * 255).save(tmp_path / "a.png")
+    found = read_mask(tmp_path, "a.jpg")
+    assert found is not None and (found == square()).all()
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "b.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "b.tif").rename(tmp_path / "b.png")
+    with pytest.raises(BraincamError, match="b.png"):
+        read_mask(tmp_path, "b.jpg")

@@ -1,0 +1,222 @@
+"""The page in a real browser: files in, answers, maps and refusals out, with mouse, wheel and keys."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincam.predict import Predictor
+from serving import TOKEN, serving
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    with serving(Predictor(run, threads=1)) as served:
+        yield str(served.http.base_url)
+
+
+class Visit:
+    """One tab, and everything that went wrong or elsewhere in it."""
+
+    def __init__(self, browser: Any, address: str, **how: Any):
+        self.context = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True, **how)
+        self.tab = self.context.new_page()
+        self.tab.set_default_timeout(15_000)
+        self.wrong: list[str] = []
+        self.asked: set[str] = set()
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("console", lambda line: self.wrong.append(line.text) if "Policy" in line.text else None)
+        self.tab.on("request", lambda request: self.asked.add(request.url))
+        self.tab.goto(address)
+
+    def give(self, *files: Path) -> None:
+        self.tab.set_input_files("#files", list(map(str, files)))
+        self.tab.wait_for_selector("#work:not([hidden])")
+        self.tab.wait_for_selector("#busy", state="hidden")
+
+    def text(self, where: str) -> str:
+        return str(self.tab.inner_text(where))
+
+    def picture(self) -> bytes:
+        return bytes(self.tab.locator("#view").screenshot())
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Visit]:
+    made = Visit(browser, address)
+    yield made
+    assert made.wrong == []
+    assert all(url.startswith((address, "blob:", "data:")) for url in made.asked)
+    made.context.close()
+
+
+def some(scans: Path, number: int) -> list[Path]:
+    return sorted((scans / "data").glob("*/*.png"))[:number]
+
+
+def test_an_answer_shows_label_bars_set_and_map(visit: Visit, run: Path, scans: Path):
+    (scan,) = some(scans, 1)
+    visit.give(scan)
+    (mine,) = Predictor(run).predict(scan)
+    assert mine.probabilities is not None
+    shares = visit.tab.locator("#bars .fill").evaluate_all("all => all.map(one => parseFloat(one.style.width))")
+    assert shares == pytest.approx([100 * value for value in mine.probabilities.values()], abs=0.01)
+    members = visit.tab.locator("#bars li.member").count()
+    assert members == len(mine.prediction_set or [])
+    with_map = visit.picture()
+    visit.tab.fill("#opacity", "0")
+    without = visit.picture()
+    assert with_map != without
+    visit.tab.fill("#opacity", "80")
+    visit.tab.select_option("#class", "notumor")
+    assert visit.tab.input_value("#class") == "notumor"
+    assert visit.picture() != without or "no evidence" in visit.text("#top")
+
+
+def test_slices_are_scrolled_with_wheel_keys_slider_and_thumbnails(visit: Visit, scans: Path):
+    files = some(scans, 12)
+    visit.give(*files)
+    assert visit.text("#count") == "1 of 12"
+    visit.tab.keyboard.press("ArrowRight")
+    visit.tab.keyboard.press("PageDown")
+    assert visit.text("#count") == "12 of 12"
+    visit.tab.keyboard.press("Home")
+    visit.tab.hover("#view")
+    visit.tab.mouse.wheel(0, 100)
+    visit.tab.wait_for_function("document.getElementById('count').textContent === '2 of 12'")
+    visit.tab.fill("#slice", "6")
+    assert files[6].name in visit.text("#caption")
+    visit.tab.locator("#strip button").nth(3).click()
+    assert visit.text("#count") == "4 of 12"
+    assert visit.tab.locator("#strip [aria-current=true]").count() == 1
+    before = visit.tab.input_value("#opacity")
+    visit.tab.keyboard.press("-")
+    assert int(visit.tab.input_value("#opacity")) == int(before) - 10
+
+
+def test_what_is_no_scan_is_refused_in_words(visit: Visit, tmp_path: Path):
+    (tmp_path / "notes.png").write_text("hello")
+    colours = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "photo.png")
+    visit.give(tmp_path / "notes.png", tmp_path / "photo.png")
+    assert visit.text("#status") == "could not be read"
+    assert "expected" in visit.text("#reason")
+    visit.tab.keyboard.press("ArrowRight")
+    assert visit.text("#status") == "refused"
+    assert "coloured" in visit.text("#reason")
+
+
+def test_samples_card_report_and_theme(visit: Visit, tmp_path: Path):
+    visit.tab.click("[data-sample=meningioma]")
+    visit.tab.wait_for_selector("#work:not([hidden])")
+    with visit.tab.expect_download() as waiting:
+        visit.tab.click("#report")
+    waiting.value.save_as(tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Research use only" in report
+    assert "drawn-meningioma.png" in report
+    assert "data:image/png" in report
+    assert "<script" not in report
+    visit.tab.click("#card-button")
+    visit.tab.wait_for_selector("#card[open]")
+    assert "SHA-256" in visit.text("#card-text")
+    visit.tab.keyboard.press("Escape")
+    shown = visit.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    visit.tab.click("#theme")
+    assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") != shown
+
+
+def test_a_file_can_be_dropped(visit: Visit, scans: Path):
+    (scan,) = some(scans, 1)
+    content = list(scan.read_bytes())
+    visit.tab.evaluate(
+        """content => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(content)], "dropped.png"));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    visit.tab.wait_for_selector("#work:not([hidden])")
+    assert visit.text("#caption") == "dropped.png"
+
+
+def test_it_fits_a_phone_and_is_named_for_screen_readers(browser: Any, address: str, scans: Path):
+    visit = Visit(browser, address, is_mobile=True, device_scale_factor=2)
+    visit.tab.set_viewport_size({"width": 360, "height": 740})
+    visit.give(*some(scans, 3))
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    nameless = visit.tab.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([hidden]), select")]
+            .filter(one => !(one.textContent.trim() || one.ariaLabel || one.labels?.length))
+            .map(one => one.outerHTML)"""
+    )
+    assert nameless == []
+    assert visit.tab.get_attribute("#answer", "aria-live") == "polite"
+    assert visit.wrong == []
+    visit.context.close()
+
+
+def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):
+    (scan,) = some(scans, 1)
+    with serving(Predictor(run, threads=1), bytes=1000) as served:
+        visit = Visit(browser, str(served.http.base_url))
+        visit.tab.set_input_files("#files", str(scan))
+        visit.tab.wait_for_selector("#trouble:not([hidden])")
+        assert visit.text("#trouble").startswith(("That is too much", "The server cannot be reached"))
+        visit.context.close()
+
+
+def test_a_token_is_asked_for_and_then_used(browser: Any, run: Path, scans: Path):
+    with serving(Predictor(run, threads=1), token=TOKEN) as served:
+        visit = Visit(browser, str(served.http.base_url))
+
+        def answer() -> None:
+            visit.tab.set_input_files("#files", str(some(scans, 1)[0]))
+            visit.tab.wait_for_selector("#ask[open]")
+
+        answer()
+        visit.tab.fill("#token", TOKEN)
+        visit.tab.keyboard.press("Enter")
+        visit.tab.wait_for_selector("#work:not([hidden])")
+        assert visit.tab.evaluate("Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
+        visit.context.close()
+
+
+def test_a_busy_server_is_asked_again(browser: Any, address: str, scans: Path):
+    visit = Visit(browser, address)
+    refused = threading.Event()
+
+    def busy_once(route: Any) -> None:
+        if refused.is_set():
+            route.continue_()
+        else:
+            refused.set()
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "busy"})
+
+    visit.tab.route("**/v1/predict*", busy_once)
+    started = time.monotonic()
+    visit.give(*some(scans, 1))
+    assert refused.is_set()
+    assert time.monotonic() - started >= 1
+    visit.context.close()

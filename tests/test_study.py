@@ -1,0 +1,343 @@
+"""A study is counted, never diagnosed; its map lies where the scan lies; nothing of a patient is written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from braincam import cli
+from braincam.dataset.phantom_volume import make_volume, write_volumes
+from braincam.errors import DataError
+from braincam.explain.map_volume import evidence_volume, write_evidence
+from braincam.explain.montage import SIDE, montage, tile
+from braincam.images.volume import Grid, Volume
+from braincam.model_file.card import Card
+from braincam.predict import Prediction, Predictor
+from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
+from dicom_files import write_series
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+FAST = settings(max_examples=100, deadline=None, derandomize=True)
+
+
+@pytest.fixture(scope="module")
+def card(run: Path) -> Card:
+    return replace(Predictor(run, threads=1).card, classes=CLASSES, conformal_coverage=0.95)
+
+
+def answer(number: int, status: str, label: str | None = None, sure: float = 0.9) -> Prediction:
+    """What the model might say of one slice."""
+    best = label or "notumor"
+    rest = (1 - sure) / 3
+    return Prediction(
+        path="head.nii.gz",
+        slice=number,
+        status=status,
+        label=label if status in {"ok", "refer"} else None,
+        probabilities=None if status == "error" else {name: sure if name == best else rest for name in CLASSES},
+        prediction_set=[best] if status == "ok" else [],
+        confidence=None if status == "error" else sure,
+        outlier_score=1.0,
+        reason="unlike the training scans: outlier score 3.00, accepted up to 2.00" if status == "rejected" else None,
+        overlay=None,
+        model={"name": "m", "sha256": "0"},
+    )
+
+
+def study(card: Card, *groups: tuple[int, str, str | None]) -> Study:
+    """A volume of runs of slices: how many, status, label."""
+    made: list[Prediction] = []
+    for count, status, label in groups:
+        made += [answer(len(made) + k, status, label) for k in range(count)]
+    return summarise("head.nii.gz", made, card)
+
+
+def test_most_of_the_evidence_and_more_than_may_be_wrong_names_a_class(card: Card) -> None:
+    found = study(card, (70, "ok", "notumor"), (8, "ok", "glioma"), (2, "ok", "pituitary"), (20, "ok", "notumor"))
+    assert (found.finding, found.label, found.allowed) == (EVIDENCE, "glioma", 5)
+    assert "glioma in 8 of 100 judged slices" in found.statement
+    assert "also pituitary in 2" in found.statement
+    leading = found.evidence[0]
+    assert leading.slices == tuple(range(70, 78))
+    assert leading.runs == [(70, 77)]
+    assert leading.share == 0.08
+    assert leading.probability == (0.9, 0.9, 0.9)
+
+
+def test_no_more_evidence_than_may_be_wrong_is_unclear(card: Card) -> None:
+    found = study(card, (95, "ok", "notumor"), (5, "ok", "glioma"))
+    assert (found.finding, found.label, found.closest) == (UNCLEAR, None, "glioma")
+    assert "up to 5 may be wrong" in found.statement
+
+
+def test_evidence_for_two_classes_alike_is_unclear(card: Card) -> None:
+    found = study(card, (10, "ok", "glioma"), (10, "ok", "meningioma"), (10, "ok", "notumor"))
+    assert (found.finding, found.label) == (UNCLEAR, None)
+    assert "no class has most of it" in found.statement
+
+
+def test_no_evidence_is_counted_and_never_called_no_tumour(card: Card) -> None:
+    found = study(card, (90, "ok", "notumor"), (6, "refer", "glioma"), (4, "rejected", None))
+    assert (found.finding, found.label) == (NO_EVIDENCE, None)
+    assert found.statement == ("No evidence above the threshold in 90 of 100 slices; 6 too uncertain, 4 not judged.")
+    assert found.not_judged == {"unlike the training scans": 4}
+
+
+def test_mostly_unjudged_is_refused_and_mostly_uncertain_is_unclear(card: Card) -> None:
+    refused = study(card, (51, "rejected", None), (49, "ok", "glioma"))
+    assert (refused.finding, refused.label) == (REFUSED, None)
+    assert "51 of 100" in refused.statement
+    unclear = study(card, (60, "refer", "glioma"), (20, "ok", "glioma"), (20, "ok", "notumor"))
+    assert (unclear.finding, unclear.label) == (UNCLEAR, None)
+    assert study(card, (3, "error", None)).finding == REFUSED
+
+
+@FAST
+@given(st.lists(st.tuples(st.sampled_from(["ok", "refer", "rejected", "error"]), st.sampled_from(CLASSES)), min_size=1))
+def test_counts_add_up_and_nothing_is_ever_ruled_out(card: Card, slices: list[tuple[str, str]]) -> None:
+    made = [answer(k, status, label) for k, (status, label) in enumerate(slices)]
+    found = summarise("x", made, card)
+    assert found.slices == len(made) == found.judged + sum(found.not_judged.values())
+    assert found.judged == found.without + found.uncertain + sum(len(item.slices) for item in found.evidence)
+    assert "no tumour" not in found.statement.lower()
+    assert "healthy" not in found.statement.lower()
+    assert (found.label is not None) == (found.finding == EVIDENCE)
+    assert summarise("x", made[::-1], card).to_json() == found.to_json(), "the order they come in does not matter"
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_top_slices_are_the_likeliest_in_their_order(card: Card) -> None:
+    made = [answer(k, "ok", "glioma", 0.5 + k % 5 / 10) for k in range(10)]
+    assert [item.slice for item in top_slices([*made, answer(10, "rejected")], "glioma", 4)] == [3, 4, 8, 9]
+
+
+# --- the map ---------------------------------------------------------------------------------------------
+
+GRID = Grid((24, 20, 6), np.diag([1.0, 1.0, 4.0, 1.0]), (2, 1, 0), (True, False, False))
+
+
+def test_evidence_comes_back_from_the_file_where_it_was(tmp_path: Path) -> None:
+    cams = np.full((4, 10, 12), -1, np.float32)
+    cams[0, 5, 3] = 8  # covers rows 10 and 11, columns 6 and 7
+    judged = replace(answer(4, "ok", "glioma"), cams=cams)
+    refused = replace(answer(2, "rejected"), cams=cams)
+    stored, step = evidence_volume([judged, refused], 0, GRID)
+    write_evidence(tmp_path / "map.nii.gz", stored, step, GRID, "glioma")
+    image = nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(image.affine, GRID.affine)
+    read = image.get_fdata()
+    np.testing.assert_allclose(read, stored * step, rtol=1e-6)
+    assert read.max() == pytest.approx(0.75**2 * 8 - (1 - 0.75**2), rel=1e-3)  # bilinear, a quarter off the centre
+    assert image.shape == GRID.shape
+    assert read.min() == 0, "what speaks against is left out, as in the pictures"
+    hottest = np.argwhere(read > 0.9 * read.max())
+    assert set(map(tuple, hottest)) == {(i, j, 4) for i in (16, 17) for j in (10, 11)}  # columns run backwards
+    assert not read[:, :, 2].any(), "a refused slice carries none"
+
+
+def test_an_empty_map_is_all_zero(tmp_path: Path) -> None:
+    stored, step = evidence_volume([], 0, GRID)
+    write_evidence(tmp_path / "map.nii.gz", stored, step, GRID, "glioma")
+    assert not nib.load(tmp_path / "map.nii.gz").get_fdata().any()
+
+
+def test_tiles_keep_the_shape_of_the_slice_and_share_one_scale() -> None:
+    pixels = np.full((100, 50), 200, np.uint8)
+    plain = np.asarray(tile(pixels, None, 0))
+    assert plain.shape == (SIDE, SIDE, 3)
+    assert not plain[:, : SIDE // 4 - 1].any()
+    heat = np.zeros((4, 4), np.float32)
+    heat[0] = 5
+    hot, mild = (np.asarray(tile(pixels, heat, scale)).astype(int) for scale in (5.0, 50.0))
+    assert np.abs(hot - plain).sum() > 2 * np.abs(mild - plain).sum() > 0
+    page = montage("evidence: glioma", "note", [(tile(pixels, heat, 5.0), "slice 1")] * 5, 5.0)
+    assert page.width > 4 * SIDE
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the quick model that answers for anything: its outlier threshold is out of reach."""
+    import onnx
+
+    path = tmp_path_factory.mktemp("open") / "model.onnx"
+    model = onnx.load(run / "model.onnx")
+    for item in model.metadata_props:
+        if item.key == "braincam.card":
+            facts = json.loads(item.value)
+            facts["outlier_threshold"] = 1e9
+            item.value = json.dumps(facts)
+    onnx.save(model, path)
+    return path
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """Every file that was written, maps unpacked."""
+    return {
+        path.name: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in out.iterdir()
+    }
+
+
+def test_a_nifti_volume_gets_a_summary_a_page_a_montage_and_a_map_on_its_grid(
+    open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes(tmp_path)
+    head, out = tmp_path / "volumes" / "glioma.nii.gz", tmp_path / "out"
+    assert cli.main(["predict", str(head), "--model", str(open_model), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    (one,) = summary["studies"]
+    assert one["path"] == str(head)
+    assert one["slices"] == len(one["per_slice"]) == 24
+    assert one["statement"] in printed
+    assert "Research use only" in summary["notice"]
+    assert all(Path(row["overlay"]).is_file() for row in one["per_slice"])
+    scan, evidence = nib.load(head), nib.load(one["map"])
+    assert evidence.shape == scan.shape
+    np.testing.assert_array_equal(evidence.affine, scan.affine)
+    assert one["map_class"] in CLASSES
+    with Image.open(one["montage"]) as picture:
+        assert picture.width > 2 * SIDE
+    page = (out / "study.html").read_text(encoding="utf-8")
+    assert one["statement"] in page
+    assert "Research use only" in page
+    assert "no confidence interval" in " ".join(page.split())
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_the_map_of_a_series_lies_on_its_slices_and_nothing_of_the_patient_is_written(
+    open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, _ = make_volume("meningioma", slices=6, size=96)
+    planes = pixels.astype(np.int16) * 4
+    secrets = {"StudyDescription": "HeadOfDoe", "InstitutionName": "StMercy", "PatientBirthDate": "19660101"}
+    write_series(tmp_path / "study", planes, series="1.2.840.77777", **secrets)
+    out = tmp_path / "out"
+    call = ["predict", str(tmp_path / "study"), "--model", str(open_model), "--out", str(out), "--format", "json"]
+    assert cli.main(call) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 6, "stdout stays machine-readable"
+    (one,) = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert one["path"] == str(tmp_path / "study")
+    assert [row["slice"] for row in one["per_slice"]] == list(range(6))
+    image = nib.load(one["map"])
+    assert image.shape == (96, 96, 6)
+    expected = [-(-30 + 5 * 1.25), -(-40 + 7 * 1.5), 50 + 2 * 4]
+    np.testing.assert_allclose((image.affine @ [5, 7, 2, 1])[:3], expected, atol=1e-4)
+    everything = outputs(out)
+    everything["stdout"], everything["stderr"] = captured.out.encode(), captured.err.encode()
+    for name, content in everything.items():
+        for secret in ("Doe^Jane", "HeadOfDoe", "StMercy", "19660101", "1.2.840.77777"):
+            assert secret.encode() not in content, (name, secret)
+            assert secret not in name
+
+
+def test_another_modality_is_rejected_slice_by_slice_and_the_study_is_refused(
+    open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, _ = make_volume("notumor", slices=4, size=96)
+    write_series(tmp_path / "ct", pixels.astype(np.int16), SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    out = tmp_path / "out"
+    code = cli.main(
+        ["predict", str(tmp_path / "ct"), "--model", str(open_model), "--out", str(out), "--format", "json"]
+    )
+    assert code == 0, "a refusal is an answer"
+    for line in capsys.readouterr().out.splitlines():
+        row = json.loads(line)
+        assert (row["status"], row["label"]) == ("rejected", None)
+        assert "CT Image is not an MR image" in row["reason"]
+    (one,) = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert (one["finding"], one["map"]) == (REFUSED, None)
+    assert one["not_judged"] == {"not an MR slice: CT Image is not an MR image": 4}
+
+
+def test_two_volumes_of_one_name_keep_their_files_apart(open_model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pixels, _ = make_volume("glioma", slices=3, size=64)
+        write_series(tmp_path / name / "scan", pixels.astype(np.int16), seed=ord(name))
+    out = tmp_path / "out"
+    cli.main(["predict", str(tmp_path / "a"), str(tmp_path / "b"), "--model", str(open_model), "--out", str(out)])
+    studies = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert len({one["map"] for one in studies}) == len(studies) == 2
+    assert all(Path(one["map"]).is_file() for one in studies)
+
+
+def test_pictures_alone_make_no_study_and_without_maps_there_is_no_map(
+    open_model: Path, scans: Path, tmp_path: Path
+) -> None:
+    cli.main(["predict", str(scans / "data" / "glioma"), "--model", str(open_model), "--out", str(tmp_path / "one")])
+    assert not (tmp_path / "one" / "study.json").exists()
+    write_volumes(tmp_path)
+    call = ["predict", str(tmp_path / "volumes" / "notumor.nii.gz"), "--model", str(open_model)]
+    cli.main([*call, "--out", str(tmp_path / "two"), "--no-cam"])
+    (one,) = json.loads((tmp_path / "two" / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert one["map"] is None
+    assert one["no_map"]
+
+
+def test_a_plane_can_be_asked_for_and_its_map_keeps_the_grid(open_model: Path, tmp_path: Path) -> None:
+    write_volumes(tmp_path)
+    head, out = tmp_path / "volumes" / "pituitary.nii.gz", tmp_path / "out"
+    volume = nib.load(head)
+    nib.save(nib.Nifti1Image(np.asarray(volume.dataobj)[::7, ::7], np.diag([7.0, 7, 5, 1])), tmp_path / "small.nii.gz")
+    call = ["predict", str(tmp_path / "small.nii.gz"), "--model", str(open_model), "--out", str(out)]
+    assert cli.main([*call, "--plane", "coronal"]) == 0
+    (one,) = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert one["slices"] == 32
+    assert nib.load(one["map"]).shape == (32, 32, 24)
+
+
+def test_a_missing_volume_number_is_an_error_row(open_model: Path, tmp_path: Path) -> None:
+    write_volumes(tmp_path)
+    assert (
+        cli.main(["predict", str(tmp_path / "volumes" / "glioma.nii.gz"), "--model", str(open_model), "--volume", "3"])
+        == 1
+    )
+
+
+def test_synthetic_heads_are_not_written_over(tmp_path: Path) -> None:
+    heads = write_volumes(tmp_path, seed=1)
+    assert [path.name for path in heads] == [f"{name}.nii.gz" for name in CLASSES]
+    mask = nib.load(tmp_path / "volume-masks" / "glioma.nii.gz").get_fdata()
+    assert 0 < mask.mean() < 0.1
+    assert not (tmp_path / "volume-masks" / "notumor.nii.gz").exists()
+    with pytest.raises(DataError, match="another folder"):
+        write_volumes(tmp_path)
+
+
+def test_a_single_picture_imports_no_reader_of_volumes_and_no_templates(open_model: Path, scans: Path) -> None:
+    picture = next((scans / "data" / "glioma").glob("*.png"))
+    program = (
+        "import sys; from braincam.cli import main\n"
+        "main(sys.argv[1:])\n"
+        "print(*{'pydicom', 'nibabel', 'jinja2', 'torch'} & set(sys.modules), file=sys.stderr)"
+    )
+    call = [sys.executable, "-c", program, "predict", str(picture), "--model", str(open_model)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+
+
+def test_a_volume_of_another_kind_says_why_it_has_no_map(open_model: Path, tmp_path: Path) -> None:
+    pixels, _ = make_volume("glioma", slices=3, size=64)
+    first, *rest = (Image.fromarray(plane) for plane in pixels)
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=rest)
+    answers = Predictor(open_model).predict(tmp_path / "pages.tif")
+    assert answers[0].volume is answers[2].volume
+    assert isinstance(answers[0].volume, Volume)
+    assert "where its slices lie" in (answers[0].volume.problem or "")
