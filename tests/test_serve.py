@@ -393,3 +393,56 @@ def test_answers_are_json_that_any_reader_takes(served: Served, scan: bytes) -> 
     blank = png(np.zeros((64, 64), np.uint8))
     body = served.predict(("a.png", scan), ("blank.png", blank)).text
     assert json.loads(body, parse_constant=no_constant)
+
+
+# -- docs/serve.md -----------------------------------------------------------------------------------------------------
+
+DOCS = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_and_limits_are_those_of_the_command_line() -> None:
+    from braincam import cli
+
+    for line in re.findall(r"^braincam ([^#\n]+)", DOCS, re.MULTILINE):
+        cli.parser().parse_args(line.split())
+    defaults = vars(cli.parser().parse_args(["serve"]))
+    limits = dict(re.findall(r"^\| `--([\w-]+)` \| ([\d,]+) \|", DOCS, re.MULTILINE))
+    assert len(limits) == 8
+    for option, value in limits.items():
+        assert defaults[option.replace("-", "_")] == int(value.replace(",", "")), option
+
+
+def test_the_defaults_of_the_command_are_those_of_the_limits() -> None:
+    from braincam import cli
+    from braincam.serve.limits import MEBIBYTE, Limits
+
+    options, limits = cli.parser().parse_args(["serve"]), Limits()
+    assert options.max_megabytes * MEBIBYTE == limits.bytes
+    assert options.max_memory_megabytes * MEBIBYTE == limits.memory
+    assert (options.max_files, options.max_slices, options.max_pixels) == (limits.files, limits.slices, limits.pixels)
+    assert (options.upload_seconds, options.answer_seconds) == (limits.upload_seconds, limits.answer_seconds)
+    assert options.queue == limits.waiting
+
+
+def test_the_documented_program_runs(
+    served: Served, scan: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.+?)```", DOCS, re.DOTALL)
+    (tmp_path / "scan.png").write_bytes(scan)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(program.replace("127.0.0.1:8000", f"127.0.0.1:{served.port}"), names)
+    assert capsys.readouterr().out.startswith("scan.png None ")
+    assert np.asarray(names["picture"]).shape == (96, 96)
+    assert np.asarray(names["maps"]).ndim == 3
+
+
+def test_every_documented_metric_and_code_is_there(served: Served) -> None:
+    text = served.http.get("/metrics").text
+    named = set(re.findall(r"`(braincam_\w+)", DOCS))
+    assert len(named) == 6
+    assert all(name in text for name in named)
+    codes = set(served.http.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"])
+    assert codes | {"401"} == {"200"} | set(
+        re.findall(r"\b([45]\d\d)\b(?=[ ,|])", DOCS.partition("what to do")[2][:900])
+    )
