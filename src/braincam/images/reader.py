@@ -6,9 +6,11 @@ Whatever goes wrong is one ImageError in one line: what, where, expected, got, w
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +35,11 @@ SUFFIXES = frozenset(
 )  # file endings, lower case, that folders are searched for
 FORMATS = "JPEG, PNG, BMP, TIFF, GIF, WebP, DICOM or NIfTI"
 _ENDINGS = tuple(SUFFIXES)
+_LIBRARIES = {
+    "NIfTI": ("nibabel.nifti1", "nibabel.nifti2", "nibabel.orientations", "nibabel.spatialimages"),
+    "DICOM": ("pydicom", "pydicom.pixels.utils", "pydicom.pixels.processing", "pydicom.pixels.decoders.base"),
+}
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
     else:
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
+        _load(kind)
         if kind == "NIfTI":
             return read_nifti(stream, packed, reading.plane, reading.volume, reading.sizes)
         _check_bytes(stream, reading.sizes)
@@ -138,6 +146,15 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
         raise ImageError(
             f"expected whole {kind} data, got damaged or unsupported ones ({said}); export or copy it again"
         ) from error
+
+
+def _load(kind: str) -> None:
+    """Import a format's library, in one thread at a time: its modules import each other, and a second thread that
+    comes while they do meets half-made ones.
+    """
+    with _loading:
+        for module in _LIBRARIES.get(kind, ()):
+            importlib.import_module(module)
 
 
 def _check_bytes(stream: BinaryIO, sizes: SizeLimits) -> None:
