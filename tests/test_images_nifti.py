@@ -285,7 +285,7 @@ def test_mutated_files_only_raise_image_errors(data: st.DataObject, zipped: bool
 
 
 def test_libraries_are_loaded_by_one_thread_at_a_time() -> None:
-    """nibabel's modules import each other: two first volumes at once met half-made ones, and one of them was refused."""
+    """nibabel's modules import each other: of two first volumes at once, one met half-made ones and was refused."""
     from braincam.images import reader
 
     content = nib.Nifti1Image(np.zeros((20, 20, 2), np.uint8), np.eye(4)).to_bytes()
