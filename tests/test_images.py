@@ -550,3 +550,14 @@ def test_looks_readable_goes_by_ending_or_by_the_dicom_mark(tmp_path: Path) -> N
     assert not looks_readable(tmp_path / "notes.txt")
     (tmp_path / "folder").mkdir()
     assert not looks_readable(tmp_path / "folder")
+
+
+def test_a_caller_may_allow_less_than_the_readers_do() -> None:
+    from braincam.images import Reading, SizeLimits
+
+    content = png_of(32, 32)
+    assert read_slices(content, Reading(sizes=SizeLimits(pixels=1024)))
+    with pytest.raises(ImageError, match=r"^scan: expected at most 1,023 pixels"):
+        read_slices(content, Reading(sizes=SizeLimits(pixels=1023)), name="scan")
+    with pytest.raises(ImageError, match=r"^bytes: expected a file of at most 10 bytes"):
+        read_slices(content, Reading(sizes=SizeLimits(bytes=10)))

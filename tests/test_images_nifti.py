@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import threading
 import time
 from pathlib import Path
 
@@ -281,3 +282,18 @@ def test_mutated_files_only_raise_image_errors(data: st.DataObject, zipped: bool
         assert "\n" not in str(error)
     else:
         assert all(item.pixels.dtype == np.uint8 and item.pixels.ndim == 2 for item in slices)
+
+
+def test_libraries_are_loaded_by_one_thread_at_a_time() -> None:
+    """nibabel's modules import each other: of two first volumes at once, one met half-made ones and was refused."""
+    from braincam.images import reader
+
+    content = nib.Nifti1Image(np.zeros((20, 20, 2), np.uint8), np.eye(4)).to_bytes()
+    read: list[int] = []
+    thread = threading.Thread(target=lambda: read.append(len(read_slices(content))))
+    with reader._loading:  # as while another thread loads
+        thread.start()
+        thread.join(0.3)
+        assert not read
+    thread.join(10)
+    assert len(read) == 1

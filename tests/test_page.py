@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from braincam.predict import Predictor
-from test_serve import TOKEN, serving
+from serving import TOKEN, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,8 +31,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    with serving(Predictor(run, threads=1)) as client:
-        yield str(client.base_url)
+    with serving(Predictor(run, threads=1)) as served:
+        yield str(served.http.base_url)
 
 
 class Visit:
@@ -179,8 +179,8 @@ def test_it_fits_a_phone_and_is_named_for_screen_readers(browser: Any, address: 
 
 def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):
     (scan,) = some(scans, 1)
-    with serving(Predictor(run, threads=1), max_bytes=1000) as client:
-        visit = Visit(browser, str(client.base_url))
+    with serving(Predictor(run, threads=1), bytes=1000) as served:
+        visit = Visit(browser, str(served.http.base_url))
         visit.tab.set_input_files("#files", str(scan))
         visit.tab.wait_for_selector("#trouble:not([hidden])")
         assert visit.text("#trouble").startswith(("That is too much", "The server cannot be reached"))
@@ -188,8 +188,8 @@ def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):
 
 
 def test_a_token_is_asked_for_and_then_used(browser: Any, run: Path, scans: Path):
-    with serving(Predictor(run, threads=1), token=TOKEN) as client:
-        visit = Visit(browser, str(client.base_url))
+    with serving(Predictor(run, threads=1), token=TOKEN) as served:
+        visit = Visit(browser, str(served.http.base_url))
 
         def answer() -> None:
             visit.tab.set_input_files("#files", str(some(scans, 1)[0]))

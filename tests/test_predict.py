@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +229,7 @@ def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monke
     from braincam import predict
     from braincam.images import grey
 
-    monkeypatch.setattr(grey, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(grey, "SizeLimits", partial(grey.SizeLimits, pixels=1000))
     volume = np.linspace(0, 1, 12 * 30 * 30, dtype=np.float32).reshape(12, 30, 30)
     slices = predict._from_array(volume)
     assert len(slices) == 12

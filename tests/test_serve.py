@@ -1,385 +1,448 @@
-"""The server answers as the command does, keeps its limits, keeps secrets, and goes on after whatever it is sent."""
+"""The server does what its interface says: the same answers as `predict`, true OpenAPI, a token, a graceful stop."""
 
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import json
-import logging
-import os
+import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import tomllib
-import venv
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
+import nibabel
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
+from braincam.dataset.phantom import write_phantom
 from braincam.errors import ConfigError
+from braincam.model_file.card import NOTICE
 from braincam.predict import Predictor
-from braincam.serve.app import create_app
-from braincam.serve.settings import Settings
-from braincam.serve.upload import base_name
-from test_predict import bomb
+from braincam.serve.auth import check_exposure, find_token
+from serving import FORM, TOKEN, Served, form, png, serving
 
-TOKEN = "a token of more than sixteen characters"
-
-
-@contextmanager
-def serving(predictor: Predictor, **settings: Any) -> Iterator[httpx.Client]:
-    """A running server on a free port, and a client for it."""
-    app = create_app(predictor, Settings(**settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", access_log=False, lifespan="on"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(30)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def predictor(run: Path) -> Predictor:
-    return Predictor(run, threads=1)
+def predictor() -> Predictor:
+    return Predictor(threads=1)
 
 
 @pytest.fixture(scope="module")
-def client(predictor: Predictor) -> Iterator[httpx.Client]:
-    with serving(predictor) as opened:
-        yield opened
+def served(predictor: Predictor) -> Iterator[Served]:
+    with serving(predictor) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def scan(scans: Path) -> bytes:
-    return next((scans / "data" / "glioma").iterdir()).read_bytes()
+def scan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("scan")
+    write_phantom(folder, patients=8, slices_per_patient=1, seed=5, size=96)
+    return next((folder / "data" / "glioma").glob("*.png")).read_bytes()
 
 
-def upload(*contents: bytes, name: str = "scan.png") -> list[tuple[str, tuple[str, bytes]]]:
-    return [("files", (name, content)) for content in contents]
+def volume(slices: int, side: int = 64) -> bytes:
+    """A NIfTI file of noise."""
+    voxels = np.random.default_rng(0).integers(0, 255, (side, side, slices), np.uint8)
+    return nibabel.Nifti1Image(voxels, np.diag([1, 1, 5, 1])).to_bytes()
 
 
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+# -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_the_one_that_the_command_gives(client: httpx.Client, predictor: Predictor, scan: bytes):
-    (row,) = client.post("/v1/predict", files=upload(scan)).json()["predictions"]
-    (mine,) = predictor.predict(scan)
-    assert row == {**mine.to_json(), "path": "scan.png", "picture": None, "cam": None}
+def test_the_answer_is_that_of_predict(served: Served, predictor: Predictor, scan: bytes) -> None:
+    response = served.predict(("scan.png", scan))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["notice"] == NOTICE
+    (row,) = response.json()["predictions"]
+    expected = predictor.predict(scan)[0].to_json() | {"path": "scan.png", "picture": None, "cam": None}
+    assert row == expected
 
 
-def test_the_picture_and_the_maps_come_along_when_asked_for(client: httpx.Client, predictor: Predictor, scan: bytes):
-    (row,) = client.post("/v1/predict?pictures=true", files=upload(scan)).json()["predictions"]
-    (mine,) = predictor.predict(scan)
-    assert mine.cams is not None
-    sent = np.frombuffer(base64.b64decode(row["cam"]["data"]), "<f4")
-    assert np.array_equal(sent.reshape(mine.cams.shape), mine.cams)
-    assert row["cam"]["classes"] == list(predictor.card.classes)
-    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(row["picture"]))), mine.pixels)
+def test_pictures_bring_the_slice_and_exact_maps(served: Served, scan: bytes) -> None:
+    (row,) = served.predict(("scan.png", scan), pictures=True).json()["predictions"]
+    picture = Image.open(io.BytesIO(base64.b64decode(row["picture"])))
+    assert picture.mode == "L"
+    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(io.BytesIO(scan)).convert("L")))
+    cam = row["cam"]
+    maps = np.frombuffer(base64.b64decode(cam["data"]), "<f4").reshape(-1, cam["height"], cam["width"])
+    assert cam["classes"] == list(row["probabilities"])
+    assert len(maps) == len(cam["classes"])
+    logits = maps.mean((1, 2))  # the map is exact, so its means are in the order of the probabilities
+    assert np.argsort(logits).tolist() == np.argsort(list(row["probabilities"].values())).tolist()
 
 
-def test_a_bad_file_becomes_a_row_and_costs_the_others_nothing(client: httpx.Client, scan: bytes, tmp_path: Path):
-    bomb(tmp_path / "bomb.png")
-    packed = gzip.compress(bytes(348))
-    sent = [scan, b"", b"hello", scan[:200], (tmp_path / "bomb.png").read_bytes(), packed, scan]
-    answer = client.post("/v1/predict", files=upload(*sent, name="some.png"))
-    assert answer.status_code == 200
-    rows = answer.json()["predictions"]
-    assert [row["status"] == "error" for row in rows] == [False, True, True, True, True, True, False]
-    assert all(row["reason"].startswith("some.png: ") for row in rows if row["status"] == "error")
+def test_one_bad_file_costs_the_others_nothing(served: Served, scan: bytes) -> None:
+    response = served.predict(("a.png", scan), ("notes.txt", b"no picture"), ("v.nii", volume(3)), ("b.png", scan))
+    rows = response.json()["predictions"]
+    assert [(row["path"], row["slice"]) for row in rows] == [
+        ("a.png", None), ("notes.txt", None), ("v.nii", 0), ("v.nii", 1), ("v.nii", 2), ("b.png", None),
+    ]  # fmt: skip
+    assert [row["status"] == "error" for row in rows] == [False, True, False, False, False, False]
+    assert rows[1]["reason"].startswith("notes.txt: expected ")
+    assert rows[0] | {"path": ""} == rows[-1] | {"path": ""}
+
+
+def test_the_model_and_its_card_without_the_hashes_of_patients(served: Served, predictor: Predictor) -> None:
+    facts = served.http.get("/v1/model").json()
+    assert (facts["name"], facts["sha256"]) == (predictor.card.name, predictor.file.sha256)
+    assert facts["card"]["classes"] == list(predictor.card.classes)
+    assert facts["card"]["seen_groups"] == len(predictor.card.seen_groups)
+
+
+def test_health_page_and_headers(served: Served) -> None:
+    assert served.http.get("/healthz").json() == {"status": "ok"}
+    page = served.http.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;")
+    assert "unsafe" not in policy
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert served.http.get("/static/index.html").text == page.text
+    assert served.http.get("/v1/model").headers["cache-control"] == "no-store"
+    assert "server" not in page.headers
+
+
+def test_every_refusal_is_a_problem_in_words(served: Served) -> None:
+    for method, path, code in (("GET", "/nowhere", 404), ("DELETE", "/v1/predict", 405), ("POST", "/v1/predict", 415)):
+        response = served.http.request(method, path)
+        assert response.status_code == code
+        assert response.headers["content-type"] == "application/problem+json"
+        assert set(response.json()) == {"title", "status", "detail"}
+    wrong = served.http.post("/v1/predict?pictures=perhaps", content=form(("a.png", b"")), headers=FORM)
+    assert wrong.status_code == 422
+    assert wrong.json()["detail"].startswith("query pictures: ")
+
+
+def test_metrics_count_requests_slices_and_time(predictor: Predictor, scan: bytes) -> None:
+    with serving(predictor) as served:
+        served.predict(("a.png", scan), ("b.txt", b"text"))
+        served.http.get("/secret/name")
+        text = served.http.get("/metrics").text
+        assert served.metric('braincam_requests_total{route="/v1/predict",status="200"}') == 1
+        assert served.metric('braincam_requests_total{route="other",status="404"}') == 1
+        assert served.metric('braincam_slices_total{status="error"}') == 1
+        assert served.metric('braincam_request_seconds_count{route="/v1/predict"}') == 1
+        assert served.metric("braincam_queue_depth") == 0
+        assert served.metric("braincam_held_bytes") == 0
+    assert f'sha256="{predictor.file.sha256}"' in text
+    assert "secret" not in text
+
+
+# -- OpenAPI -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [None, TOKEN], ids=["open", "locked"])
+def test_the_documentation_is_true(predictor: Predictor, token: str | None, tmp_path: Path) -> None:
+    """schemathesis calls every route, rightly and wrongly, and compares what comes back with openapi.json."""
+    with serving(predictor, token=token) as served:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"),
+                *("--max-examples", "20", "--generation-deterministic", "--no-color"),
+                *(("--header", f"Authorization: Bearer {token}") if token else ()),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "Tested: 4" in done.stdout
+
+
+def test_the_documentation_names_every_route(served: Served) -> None:
+    documented = served.http.get("/openapi.json").json()
+    assert set(documented["paths"]) == {"/v1/predict", "/v1/model", "/healthz", "/metrics"}
+
+
+# -- who may ask -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_guards_predictions_model_and_metrics(predictor: Predictor, scan: bytes) -> None:
+    with serving(predictor, token=TOKEN, loopback=False) as served:
+        for path in ("/healthz", "/", "/static/index.html"):
+            assert served.http.get(path).status_code == 200
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/v1/model", "/metrics"):
+            for wrong in ({}, {"Authorization": "Bearer " + TOKEN[:-1]}, {"Authorization": f"Basic {TOKEN}"}):
+                refused = served.http.get(path, headers=wrong)
+                assert refused.status_code == 401
+                assert refused.headers["www-authenticate"] == "Bearer"
+                assert TOKEN not in refused.text
+            assert served.http.get(path, headers=right).status_code == 200
+        assert served.predict(("a.png", scan)).status_code == 401
+        answer = served.http.post("/v1/predict", content=form(("a.png", scan)), headers=FORM | right)
+        assert answer.status_code == 200
+        assert served.http.get("/healthz", headers={"Host": "scans.hospital.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.5", ""])
+def test_another_name_for_this_machine_is_refused(served: Served, host: str) -> None:
+    """DNS rebinding: a page of evil.example asks evil.example, which has become 127.0.0.1."""
+    assert served.http.get("/v1/model", headers={"Host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8000", "127.0.0.2"])
+def test_this_machines_own_names_are_answered(served: Served, host: str) -> None:
+    assert served.http.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_pages_of_other_sites_are_refused_and_ones_own_is_not(served: Served, scan: bytes) -> None:
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
+        response = served.http.post("/v1/predict", content=form(("a", scan)), headers=FORM | {"Origin": origin})
+        assert response.status_code == 403
+    own = served.http.get("/healthz", headers={"Origin": f"http://127.0.0.1:{served.port}"})
+    assert own.status_code == 200
+
+
+def test_others_are_not_served_without_a_token() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "scans.hospital.example", ""):
+        with pytest.raises(ConfigError, match="token"):
+            check_exposure(host, None)
+        check_exposure(host, TOKEN)
+    for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
+        check_exposure(host, None)
+
+
+def test_tokens_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BRAINCAM_TOKEN", raising=False)
+    assert find_token(None) is None
+    monkeypatch.setenv("BRAINCAM_TOKEN", TOKEN)
+    assert find_token(None) == TOKEN
+    file = tmp_path / "token"
+    file.write_text("another-token-from-a-file\n")
+    assert find_token(file) == "another-token-from-a-file"
+    file.write_text("")
+    monkeypatch.setenv("BRAINCAM_TOKEN", "")
+    assert find_token(None) is None  # an empty variable is as good as none
+    with pytest.raises(ConfigError, match="at least 16"):
+        find_token(file)  # an empty file is a mistake
+    for bad in ("short", "x" * 15, "two words of a secret", "zażółć-gęślą-jaźń-token"):
+        file.write_text(bad, encoding="utf-8")
+        with pytest.raises(ConfigError, match="at least 16"):
+            find_token(file)
+        monkeypatch.setenv("BRAINCAM_TOKEN", bad)
+        with pytest.raises(ConfigError, match="at least 16"):
+            find_token(None)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def command(*options: str) -> subprocess.Popen[str]:
+    """`braincam serve` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "braincam", "serve", "--port", "0", *options], stderr=subprocess.PIPE, text=True
+    )
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """The address that it says it serves at."""
+    assert process.stderr
+    line = process.stderr.readline()
+    found = re.search(r"http://\S+", line)
+    assert found, line
+    return found[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    "options",
     [
-        ("../../etc/passwd", "passwd"),
-        ("C:\\Users\\x\\scan.png", "scan.png"), ("a\x00b\n.png", "ab.png"), ("..", ".."),
-        ("", "upload"), ("/", "upload"), ("x" * 999, "x" * 200),
+        ["--host", "0.0.0.0"],
+        ["--host", "127.0.0.1", "--port", "99999"],
+        ["--host", "203.0.113.7", "--token-file", "TOKEN"],
+        ["--token-file", "absent"],
+        ["--max-megabytes", "0"],
+        ["--queue", "-1"],
+        ["--model", "absent"],
+        ["--port", "http"],
     ],
-)  # fmt: skip
-def test_a_clients_file_name_is_only_its_last_part(name: str, expected: str):
-    assert base_name(name) == expected
-
-
-def test_bodies_that_are_no_upload_are_refused_and_named(client: httpx.Client, scan: bytes):
-    kind = {"content-type": "multipart/form-data; boundary=abc"}
-    assert client.post("/v1/predict", content=b"x").status_code == 415
-    assert client.post("/v1/predict", content=b"garbage", headers=kind).status_code == 422
-    assert client.post("/v1/predict", content=b"", headers={"content-type": "multipart/form-data"}).status_code == 422
-    assert client.post("/v1/predict", files=[("other", ("a", scan))]).status_code == 422
-    assert client.post("/v1/predict?pictures=perhaps", files=upload(scan)).status_code == 422
-    assert client.get("/v1/predict").status_code == 405
-    assert client.get("/static/../app.py").status_code == 404
-    assert client.get("/static/%2e%2e/app.py").status_code == 404
-    for refused in (client.post("/v1/predict", content=b"x"), client.get("/nothing")):
-        assert isinstance(refused.json()["detail"], str)
-
-
-def test_too_much_is_refused_before_it_is_read(predictor: Predictor, scan: bytes):
-    with serving(predictor, max_bytes=100_000, max_files=3) as client:
-        assert client.post("/v1/predict", files=upload(bytes(200_000))).status_code == 413
-        assert client.post("/v1/predict", files=upload(*[b"x"] * 4)).status_code == 413
-
-        def endless() -> Iterator[bytes]:
-            yield b'--abc\r\ncontent-disposition: form-data; name="files"; filename="a"\r\n\r\n'
-            for _ in range(1000):
-                yield bytes(10_000)
-
-        kind = {"content-type": "multipart/form-data; boundary=abc"}  # chunked: its length is not declared
-        with suppress(httpx.WriteError):  # the server may hang up before everything is sent
-            assert client.post("/v1/predict", content=endless(), headers=kind).status_code == 413
-        assert client.post("/v1/predict", files=upload(scan)).status_code == 200
-
-
-def test_a_slow_or_broken_off_upload_is_ended_and_the_next_is_answered(predictor: Predictor, scan: bytes):
-    head = (
-        b"POST /v1/predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5000\r\n"
-        b"content-type: multipart/form-data; boundary=abc\r\n\r\n--abc\r\n"
-    )
-    with serving(predictor, upload_seconds=0.3) as client:
-        address = (client.base_url.host, client.base_url.port)
-        with socket.create_connection(address, timeout=10) as slow:
-            slow.sendall(head)
-            assert b" 408 " in slow.recv(200)
-        with socket.create_connection(address, timeout=10) as broken:
-            broken.sendall(head)
-        assert client.post("/v1/predict", files=upload(scan)).status_code == 200
-
-
-class Slow(Predictor):
-    """Takes its time, until it is let go."""
-
-    def __init__(self, like: Predictor):
-        self.__dict__.update(like.__dict__)
-        self.go = threading.Event()
-
-    def stream(self, *given: Any, **how: Any) -> Any:
-        self.go.wait(20)
-        return super().stream(*given, **how)
-
-
-def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(predictor: Predictor, scan: bytes):
-    slow = Slow(predictor)
-    with serving(slow, workers=1, queue=2) as client, ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(client.post, "/v1/predict", files=upload(scan)) for _ in range(8)]
-        deadline = time.monotonic() + 10
-        while sum(one.done() for one in asked) < 5 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert client.get("/healthz").status_code == 200  # answers while all places are taken
-        slow.go.set()
-        answers = [one.result() for one in asked]
-        assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 5
-        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 503)
-        assert client.post("/v1/predict", files=upload(scan)).status_code == 200
-
-
-def test_an_answer_that_takes_too_long_is_given_up(predictor: Predictor, scan: bytes):
-    slow = Slow(predictor)
-    with serving(slow, workers=1, queue=1, answer_seconds=0.2) as client:
-        assert client.post("/v1/predict", files=upload(scan)).status_code == 504
-        slow.go.set()
-        deadline = time.monotonic() + 10
-        while client.post("/v1/predict", files=upload(scan)).status_code != 200:  # the place is free again
-            assert time.monotonic() < deadline
-
-
-def test_many_at_once_get_the_same_answer(client: httpx.Client, scan: bytes):
-    def ask(_: int) -> Any:
-        while (answer := client.post("/v1/predict", files=upload(scan))).status_code == 503:
-            time.sleep(0.02)
-        return answer.json()
-
-    with ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(ask, range(60)))
-    assert all(answer == answers[0] for answer in answers)
-
-
-def test_a_token_guards_all_but_health_and_page(predictor: Predictor, scan: bytes):
-    with serving(predictor, token=TOKEN) as client:
-        for path in ("/v1/model", "/metrics"):
-            assert client.get(path).status_code == 401
-        for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}, {"authorization": "Bearer é"}):
-            header = {name: value.encode() for name, value in wrong.items()}
-            answer = client.post("/v1/predict", files=upload(scan), headers=header)
-            assert answer.status_code == 401
-            assert TOKEN not in answer.text
-        assert client.get("/healthz").status_code == client.get("/").status_code == 200
-        right = {"authorization": f"Bearer {TOKEN}"}
-        assert client.post("/v1/predict", files=upload(scan), headers=right).status_code == 200
-        assert client.get("/v1/model", headers=right).json()["name"] == predictor.card.name
-
-
-def test_other_machines_need_a_token_and_a_token_must_be_long():
-    with pytest.raises(ConfigError, match="BRAINCAM_TOKEN"):
-        Settings(host="0.0.0.0")
-    with pytest.raises(ConfigError, match="16 characters"):
-        Settings(host="0.0.0.0", token="short")
-    assert not Settings(host="0.0.0.0", token=TOKEN).loopback
-    assert all(Settings(host=host).loopback for host in ("127.0.0.1", "localhost", "::1"))
-    assert TOKEN not in repr(Settings(token=TOKEN))
-
-
-def test_other_sites_cannot_use_a_browser_to_ask(client: httpx.Client, scan: bytes):
-    assert client.get("/healthz", headers={"host": "attacker.example"}).status_code == 403
-    foreign = client.post("/v1/predict", files=upload(scan), headers={"origin": "https://attacker.example"})
-    assert foreign.status_code == 403
-    own = str(client.base_url).rstrip("/")
-    assert client.post("/v1/predict", files=upload(scan), headers={"origin": own}).status_code == 200
-    assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
-
-
-def test_counts_hold_and_no_name_is_in_counts_or_logs(
-    predictor: Predictor, scan: bytes, caplog: pytest.LogCaptureFixture
-):
-    with serving(predictor) as client, caplog.at_level(logging.INFO):
-        client.post("/v1/predict?pictures=false&who=Doe", files=upload(scan, b"x", name="Jane-Doe-1970.png"))
-        client.get("/patients/Doe")
-        counts = client.get("/metrics").text
-    assert 'braincam_requests_total{route="/v1/predict",status="200"} 1.0' in counts
-    assert 'braincam_slices_total{status="error"} 1.0' in counts
-    assert 'braincam_requests_total{route="other",status="404"} 1.0' in counts
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("braincam")]
-    assert any("/v1/predict 200" in line for line in said)
-    assert "Doe" not in counts + " ".join(said)
-
-
-def test_nothing_is_written_to_disk_and_nothing_stays_open(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # a temporary file would be an error
-    big = png(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8))
-    assert len(big) > 2**21  # more than the parser would keep in memory by itself
-    files = Path("/proc/self/fd")
-    with serving(predictor) as client:
-        assert client.post("/v1/predict", files=upload(big, big)).status_code == 200
-        before = len(list(files.iterdir())) if files.exists() else 0
-        for _ in range(5):
-            client.post("/v1/predict", files=upload(big, b"x"))
-        after = len(list(files.iterdir())) if files.exists() else 0
-    assert after <= before + 2
-
-
-def test_what_openapi_promises_is_kept(client: httpx.Client):
-    schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json".replace("//openapi", "/openapi"))
-    checked = []
-    for operation in schema.get_all_operations():
-        api = operation.ok()
-
-        @settings(max_examples=15, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(case=api.as_strategy())
-        def keeps(case: Any) -> None:
-            case.call_and_validate(base_url=str(client.base_url))
-
-        keeps()
-        checked.append(api.label)
-    assert {"POST /v1/predict", "GET /v1/model", "GET /healthz", "GET /metrics"} <= set(checked)
-
-
-def test_the_command_serves_without_torch_and_ends_gently(run: Path, scan: bytes):
-    if sys.platform == "win32":
-        pytest.skip("signals work otherwise there")
-    program = (
-        "import sys, atexit; from braincam.cli import main; "
-        "atexit.register(lambda: print('torch' in sys.modules, flush=True)); sys.exit(main())"
-    )
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--model", str(run)]
-    environment = {key: value for key, value in os.environ.items() if key != "BRAINCAM_TOKEN"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        assert "answers on" in said, said
-        with httpx.Client(base_url=said.split("answers on ")[1].split()[0], trust_env=False) as client:
-            assert client.post("/v1/predict", files=upload(scan)).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        out, errors = process.communicate(timeout=40)
-    finally:
-        process.kill()
-        process.communicate()
-    assert out.strip() == "False"
-    assert process.returncode == 0, errors
-    assert "Traceback" not in errors
-
-
-def test_wrong_calls_of_the_command_are_one_line(run: Path):
-    for arguments in (["--host", "0.0.0.0"], ["--port", "99999"], ["--token-file", "absent.txt"]):
-        command = [sys.executable, "-m", "braincam", "serve", "--model", str(run), *arguments]
-        environment = {key: value for key, value in os.environ.items() if key != "BRAINCAM_TOKEN"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1
-        assert done.stderr.startswith("braincam: ")
-
-
-def test_the_card_is_served_without_the_hashes_of_what_it_has_seen(client: httpx.Client):
-    card = client.get("/v1/model").json()["card"]
-    assert isinstance(card["seen_slices"], int)
-    assert json.dumps(card)
-
-
-def test_the_dockerfile_installs_what_the_project_offers_and_starts_what_it_has():
+    ids=" ".join,
+)
+def test_wrong_calls_are_one_line_and_exit_code_2(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from braincam import cli
 
-    root = Path(__file__).parents[1]
-    lines = (root / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    (install,) = [line for line in lines if line.startswith("RUN")]
-    (entry,) = [json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT")]
-    (rest,) = [json.loads(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD")]
-    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert "[serve]" in install
-    assert "serve" in extras
-    assert entry[0] == "braincam"
-    assert cli.parser().parse_args([*entry[1:], *rest]).host == "0.0.0.0"
-    assert any(line.startswith("USER ") and "root" not in line for line in lines)
-    copied = [part for line in lines if line.startswith("COPY") for part in line.split()[1:-1]]
-    assert all((root / part).exists() for part in copied)
-
-
-@pytest.mark.slow
-def test_the_dockerfiles_steps_serve_in_an_empty_environment(tmp_path: Path):
-    """Its install step in a fresh environment, then its start and its health check, from a folder it cannot write."""
-    root = Path(__file__).parents[1]
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{root}[serve]"], check=True, timeout=280)
-    (tmp_path / "empty").mkdir(mode=0o555)
-    environment = {**os.environ, "BRAINCAM_CACHE": "off", "BRAINCAM_TOKEN": TOKEN, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [python, "-m", "braincam", "serve", "--host", "0.0.0.0", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path / "empty")
+    monkeypatch.delenv("BRAINCAM_TOKEN", raising=False)
+    (tmp_path / "TOKEN").write_text(TOKEN)
+    monkeypatch.chdir(tmp_path)
     try:
-        assert process.stderr is not None
-        port = process.stderr.readline().split("answers on ")[1].split()[0].rpartition(":")[2]
-        assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).json() == {"status": "ok"}
-        process.terminate()
-        process.communicate(timeout=40)
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.communicate()
+        code = cli.main(["serve", *options])
+    except SystemExit as done:
+        code = int(done.code or 0)
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.err.startswith("braincam: ")
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_sigterm_finishes_what_was_accepted_and_exits_with_0() -> None:
+    process = command("--workers", "1")
+    base = address(process)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        content = form(("v.nii", volume(60, 224)))
+        answers.append(httpx.post(base + "/v1/predict", content=content, headers=FORM, timeout=60))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]  # one is worked on, two wait
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 20
+    while "braincam_queue_depth 2.0" not in httpx.get(base + "/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert [len(answer.json()["predictions"]) for answer in answers] == [60] * 3
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+WATCHED = """
+import asyncio, os, sys, threading
+written = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        mode, flags = arguments[1], arguments[2]
+        if (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(str(arguments[0]))
+    elif event in {"os.mkdir", "os.rename", "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.copyfile"}:
+        written.append(event)
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+sys.path.insert(0, sys.argv[1])
+from serving import serving
+from braincam.predict import Predictor
+content = open(sys.argv[2], "rb").read()
+with serving(Predictor(threads=1)) as served:
+    written.clear()
+    large = content + bytes(5_000_000)  # beyond what form parsers keep in memory
+    files = ("DOE^JANE.png", content), ("DOE^JANE-2.png", large), ("DOE^JANE.txt", b"x")
+    response = served.predict(*files, pictures=True)
+    assert response.status_code == 200 and len(response.json()["predictions"]) == 3
+    served.http.get("/"), served.http.get("/static/index.html"), served.http.get("/metrics")
+assert "torch" not in sys.modules, "torch was imported"
+written = [path for path in written if path != os.devnull]
+assert not written, written
+"""
+
+
+def test_nothing_is_written_and_torch_is_not_imported(scan: bytes, tmp_path: Path) -> None:
+    """An audit hook sees every file that Python opens while the server answers."""
+    (tmp_path / "scan.png").write_bytes(scan)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(Path(__file__).parent), str(tmp_path / "scan.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_logs_show_neither_names_nor_queries_nor_what_files_hold(scan: bytes) -> None:
+    process = command()
+    base = address(process)
+    secret = "DOE^JANE"
+    body = form((f"{secret}.png", scan), (f"{secret}.dcm", bytes(128) + b"DICM" + secret.encode() * 40))
+    httpx.post(f"{base}/v1/predict?patient={secret}", content=body, headers=FORM | {"User-Agent": secret})
+    httpx.post(f"{base}/v1/predict?pictures={secret}", content=body, headers=FORM)
+    httpx.get(f"{base}/{secret}", headers={"Cookie": secret})
+    httpx.get(f"{base}/static/{secret}")
+    httpx.request(secret.replace("^", ""), f"{base}/")
+    metrics = httpx.get(f"{base}/metrics").text
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    assert len(log.splitlines()) == 5
+    assert "POST /v1/predict 200" in log
+    assert "OTHER / " in log
+    for text in (log, metrics):
+        assert "DOE" not in text
+        assert "JANE" not in text
+
+
+def test_the_benchmark_runs_and_finds_nothing_wrong() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "serve.py", "--seconds", "3", "--clients", "4", "--mixed", "--hostile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "errors 0 (goal 0)" in done.stdout, done.stdout + done.stderr
+    assert "left over: 0 open files or connections, 0 temporary files" in done.stdout, done.stdout
+
+
+def test_answers_are_json_that_any_reader_takes(served: Served, scan: bytes) -> None:
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    blank = png(np.zeros((64, 64), np.uint8))
+    body = served.predict(("a.png", scan), ("blank.png", blank)).text
+    assert json.loads(body, parse_constant=no_constant)
+
+
+# -- docs/serve.md -----------------------------------------------------------------------------------------------------
+
+DOCS = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_and_limits_are_those_of_the_command_line() -> None:
+    from braincam import cli
+
+    for line in re.findall(r"^braincam ([^#\n]+)", DOCS, re.MULTILINE):
+        cli.parser().parse_args(line.split())
+    defaults = vars(cli.parser().parse_args(["serve"]))
+    limits = dict(re.findall(r"^\| `--([\w-]+)` \| ([\d,]+) \|", DOCS, re.MULTILINE))
+    assert len(limits) == 8
+    for option, value in limits.items():
+        assert defaults[option.replace("-", "_")] == int(value.replace(",", "")), option
+
+
+def test_the_defaults_of_the_command_are_those_of_the_limits() -> None:
+    from braincam import cli
+    from braincam.serve.limits import MEBIBYTE, Limits
+
+    options, limits = cli.parser().parse_args(["serve"]), Limits()
+    assert options.max_megabytes * MEBIBYTE == limits.bytes
+    assert options.max_memory_megabytes * MEBIBYTE == limits.memory
+    assert (options.max_files, options.max_slices, options.max_pixels) == (limits.files, limits.slices, limits.pixels)
+    assert (options.upload_seconds, options.answer_seconds) == (limits.upload_seconds, limits.answer_seconds)
+    assert options.queue == limits.waiting
+
+
+def test_the_documented_program_runs(
+    served: Served, scan: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.+?)```", DOCS, re.DOTALL)
+    (tmp_path / "scan.png").write_bytes(scan)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(program.replace("127.0.0.1:8000", f"127.0.0.1:{served.port}"), names)
+    assert capsys.readouterr().out.startswith("scan.png None ")
+    assert np.asarray(names["picture"]).shape == (96, 96)
+    assert np.asarray(names["maps"]).ndim == 3
+
+
+def test_every_documented_metric_and_code_is_there(served: Served) -> None:
+    text = served.http.get("/metrics").text
+    named = set(re.findall(r"`(braincam_\w+)", DOCS))
+    assert len(named) == 6
+    assert all(name in text for name in named)
+    codes = set(served.http.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"])
+    assert codes | {"401"} == {"200"} | set(
+        re.findall(r"\b([45]\d\d)\b(?=[ ,|])", DOCS.partition("what to do")[2][:900])
+    )

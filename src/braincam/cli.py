@@ -223,6 +223,37 @@ def predict(options: argparse.Namespace) -> int:
     return SOME_FAILED if failed else OK
 
 
+def serve(options: argparse.Namespace) -> int:
+    """Answer over HTTP until stopped."""
+    from braincam.model_file.zoo import usable_cores
+    from braincam.predict import Predictor
+    from braincam.serve.auth import check_exposure, find_token
+    from braincam.serve.limits import MEBIBYTE, Limits
+    from braincam.serve.run import run
+
+    limits = Limits(
+        bytes=options.max_megabytes * MEBIBYTE,
+        memory=options.max_memory_megabytes * MEBIBYTE,
+        files=options.max_files,
+        slices=options.max_slices,
+        pixels=options.max_pixels,
+        upload_seconds=options.upload_seconds,
+        answer_seconds=options.answer_seconds,
+        waiting=options.queue,
+    )
+    token = find_token(options.token_file)
+    check_exposure(options.host, token)
+    run(
+        Predictor(options.model, threads=1),  # one thread per answer, and as many answers at once as there are cores
+        limits,
+        host=options.host,
+        port=options.port,
+        threads=options.workers or usable_cores(),
+        token=token,
+    )
+    return OK
+
+
 def models(options: argparse.Namespace) -> int:
     """The models at hand."""
     from braincam.model_file.zoo import is_default
@@ -276,30 +307,6 @@ def export(options: argparse.Namespace) -> int:
         f"differs from PyTorch by at most {facts['largest_probability_difference']:.1e} in probability"
     )
     return OK
-
-
-def serve(options: argparse.Namespace) -> int:
-    """Answers over HTTP."""
-    from braincam.predict import Predictor
-    from braincam.serve.run import serve as run
-    from braincam.serve.settings import Settings
-
-    settings = Settings(
-        host=options.host,
-        token=_token(options.token_file),
-        max_bytes=options.max_megabytes * 2**20,
-        workers=options.workers,
-        queue=options.queue,
-    )
-    run(Predictor(options.model, threads=1), settings, options.port)
-    return OK
-
-
-def _token(file: Path | None) -> str | None:
-    """The token of the server: the first line of a file, or BRAINCAM_TOKEN; never an argument, which others can see."""
-    if file:
-        return (file.read_text(encoding="utf-8").splitlines() or [""])[0].strip()
-    return os.environ.get("BRAINCAM_TOKEN") or None
 
 
 def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
@@ -451,6 +458,13 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
 
     verb = _verb(
+        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
+        "braincam serve", "braincam serve --port 8080 --model runs/first",
+        "braincam serve --host 0.0.0.0 --token-file token.txt",
+    )  # fmt: skip
+    _server(verb)
+
+    verb = _verb(
         verbs,
         "models",
         models,
@@ -473,20 +487,6 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
-
-    verb = _verb(
-        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
-        "braincam serve", "braincam serve --host 0.0.0.0 --port 8000 --token-file token.txt",
-    )  # fmt: skip
-    verb.add_argument(
-        "--host", default="127.0.0.1", help="another than this machine needs a token (default: 127.0.0.1)"
-    )
-    verb.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    _model(verb)
-    verb.add_argument("--token-file", type=Path, metavar="FILE", help="its first line is the token; or BRAINCAM_TOKEN")
-    verb.add_argument("--max-megabytes", type=_count, default=256, metavar="N", help="of one request (default: 256)")
-    verb.add_argument("--workers", type=_count, default=2, metavar="N", help="requests answered at once (default: 2)")
-    verb.add_argument("--queue", type=_count, default=16, metavar="N", help="requests that may wait (default: 16)")
 
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
     return top
@@ -513,6 +513,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    """A number of a TCP port, or 0."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def _data(verb: Any) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
@@ -526,6 +533,25 @@ def _recipe(verb: Any) -> None:
 def _model(verb: Any) -> None:
     which = "an .onnx file, a run folder or a name (default: the packaged model)"
     verb.add_argument("--model", metavar="M", help=which)
+
+
+def _server(verb: Any) -> None:
+    verb.add_argument("--host", default="127.0.0.1", help="others than loopback need a token (default: 127.0.0.1)")
+    verb.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: 8000)")
+    _model(verb)
+    verb.add_argument("--token-file", type=Path, metavar="FILE", help="its first line is the token; or BRAINCAM_TOKEN")
+    for name, default, what in (
+        ("--workers", 0, "answers worked on at once; 0 is one per core"),
+        ("--queue", 64, "requests that may wait; the next is told to come back"),
+        ("--max-megabytes", 256, "of one request"),
+        ("--max-memory-megabytes", 1024, "of all requests and answers held at once"),
+        ("--max-files", 1024, "in one request"),
+        ("--max-slices", 1024, "in one request"),
+        ("--max-pixels", 2**24, "in one slice"),
+        ("--upload-seconds", 60, "for a whole request to arrive"),
+        ("--answer-seconds", 60, "for an answer, waiting included"),
+    ):
+        verb.add_argument(name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
 
 
 def _split(verb: Any, fold: int | None) -> None:

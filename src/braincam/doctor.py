@@ -25,12 +25,15 @@ TRAIN = (
     "onnx",
     "onnxscript",
 )
+SERVE = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 DISTRIBUTION = {
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "openjpeg": "pylibjpeg-openjpeg",
     "jpeg_ls": "pyjpegls",
     "gdcm": "python-gdcm",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
 }
 DICOM = ("pylibjpeg", "openjpeg", "jpeg_ls", "gdcm")
 NEEDS = {
@@ -41,6 +44,7 @@ NEEDS = {
     "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
     "train, evaluate, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
+    "serve": SERVE,
 }
 
 
@@ -51,15 +55,16 @@ def report() -> str:
         "",
     ]
     lines.append("libraries")
-    lines += [f"  {name:<14}{_version(name)}" for name in (*RUNTIME, *DICOM, *TRAIN, "torchcam")]
+    lines += [f"  {name:<18}{_version(name)}" for name in (*RUNTIME, *DICOM, *TRAIN, "torchcam", *SERVE)]
     lines += ["", "would be used"]
-    lines.append(f"  {'predict':<14}cpu, {usable_cores()} threads, model {_default_model()}")
-    lines.append(f"  {'train':<14}{_training_device()}")
-    lines.append(f"  {'cache':<14}{_cache()}")
+    lines.append(f"  {'predict':<18}cpu, {usable_cores()} threads, model {_default_model()}")
+    lines.append(f"  {'train':<18}{_training_device()}")
+    lines.append(f"  {'cache':<18}{_cache()}")
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
-        extra = "cam" if "torchcam" in needed else "dicom" if needed == DICOM else "train"
+        extra = "cam" if "torchcam" in needed else "train"
+        extra = "dicom" if needed == DICOM else "serve" if needed == SERVE else extra
         state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
         lines.append(f"  {verb:<32}{state}")
     return "\n".join(lines)

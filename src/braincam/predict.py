@@ -120,21 +120,35 @@ class Predictor:
         return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
 
     def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
+        rows: Iterator[tuple[str, GreySlice | Prediction]] = (
+            (_name(job), item)
+            for job, outcome in _decoded(sources, reading)
+            for item in ([self._unread(job, outcome)] if isinstance(outcome, ImageError) else outcome)
+        )
+        return self.judge(rows, cam=cam)
+
+    def judge(self, slices: Iterable[tuple[str, GreySlice | Prediction]], *, cam: bool = True) -> Iterator[Prediction]:
+        """Answer for slices that are already read, each with its path or name, in order.
+
+        Neighbours of one size are answered together. A prediction in a slice's place is passed on in its turn: the
+        error of a file that could not be read. May be called from several threads at once.
+        """
         waiting: list[tuple[str, GreySlice]] = []
-        for job, outcome in _decoded(sources, reading):
-            path = _name(job)
-            if isinstance(outcome, ImageError):
+        for path, item in slices:
+            if isinstance(item, Prediction):
                 yield from self._judge(waiting, cam)
                 waiting = []
-                row = self._error(path, str(outcome))
-                yield replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
+                yield item
                 continue
-            for item in outcome:
-                if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
-                    yield from self._judge(waiting, cam)
-                    waiting = []
-                waiting.append((path, item))
+            if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
+                yield from self._judge(waiting, cam)
+                waiting = []
+            waiting.append((path, item))
         yield from self._judge(waiting, cam)
+
+    def _unread(self, job: _Job, error: ImageError) -> Prediction:
+        row = self.error(_name(job), str(error))
+        return replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
         """Run the graph on grey slices (N, H, W) uint8, without deciding anything."""
@@ -169,7 +183,7 @@ class Predictor:
                     f"{path}: the model failed on this slice of {size} pixels ({what}); "
                     "free some memory, or export it smaller"
                 )
-                yield replace(self._error(path, reason), slice=item.index, volume=item.volume)
+                yield replace(self.error(path, reason), slice=item.index, volume=item.volume)
             return
         for row, (path, item) in enumerate(batch):
             yield self._decide(
@@ -233,7 +247,8 @@ class Predictor:
             volume=item.volume,
         )
 
-    def _error(self, path: str, reason: str) -> Prediction:
+    def error(self, path: str, reason: str) -> Prediction:
+        """The row of what could not be read or answered."""
         return Prediction(
             path=path,
             slice=None,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from braincam.images.grey import MAX_PIXELS, MIN_SIDE, GreySlice, to_grey
-from braincam.images.reader import SUFFIXES, looks_readable, read_slices
+from braincam.images.grey import MAX_PIXELS, MIN_SIDE, GreySlice, SizeLimits, to_grey
+from braincam.images.reader import SUFFIXES, Reading, looks_readable, read_slices
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "SUFFIXES", "GreySlice", "looks_readable", "read_slices", "to_grey"]
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "GreySlice",
+    "Reading",
+    "SizeLimits",
+    "looks_readable",
+    "read_slices",
+    "to_grey",
+]

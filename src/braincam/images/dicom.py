@@ -25,10 +25,10 @@ from PIL import Image
 
 from braincam.errors import ImageError
 from braincam.images.grey import (
-    MAX_BYTES,
     SAMPLE,
     GreyPixels,
     GreySlice,
+    SizeLimits,
     check_size,
     grey_of_picture,
     range_of_volume,
@@ -61,16 +61,19 @@ def is_dicom(head: bytes) -> bool:
     return head[MAGIC_AT : MAGIC_AT + 4] == MAGIC
 
 
-def read_dicom(stream: BinaryIO, limits: tuple[float, float] | None = None) -> list[GreySlice]:
+def read_dicom(
+    stream: BinaryIO, limits: tuple[float, float] | None = None, sizes: SizeLimits | None = None
+) -> list[GreySlice]:
     """Decode a DICOM file of one or several frames.
 
     `limits` are the rescaled values that become black and white where the file brings no window of its own.
     """
-    dataset = _opened(stream)
+    sizes = sizes or SizeLimits()
+    dataset = _opened(stream, sizes)
     frames = _frames(dataset)
     foreign = _foreign(dataset)
     if len(frames) == 1:
-        return [_slice(frames[0], dataset, 0, None, limits, foreign)]
+        return [_squared(_slice(frames[0], dataset, 0, None, limits, foreign), dataset, 0, 1, sizes)]
     if limits is None:
         limits = _limits(frames, dataset)
     slices: list[GreySlice] = []
@@ -78,6 +81,7 @@ def read_dicom(stream: BinaryIO, limits: tuple[float, float] | None = None) -> l
         volume = Volume(None, stack.grid, stack.problem)
         for frame in stack.members:
             item = _slice(frames[frame], dataset, frame, len(slices), limits, foreign)
+            item = _squared(item, dataset, frame, len(frames), sizes)
             slices.append(replace(item, volume=volume))
     return slices
 
@@ -87,7 +91,7 @@ def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
 
     For scaling a series as a whole.
     """
-    dataset = _opened(stream)
+    dataset = _opened(stream, SizeLimits())
     frames = _frames(dataset)
     if frames.ndim == 4 or _window(dataset, 0) is not None or _voi_table(dataset, 0) is not None:
         return None
@@ -95,14 +99,14 @@ def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
     return np.where(_padding(stored, dataset), np.nan, _rescaled(stored, dataset, 0)).astype(np.float32)
 
 
-def _opened(stream: BinaryIO) -> Dataset:
+def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
     """The whole file, checked, with its pixels still encoded."""
     import pydicom
 
     blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
     refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
-    _check(dataset)
+    _check(dataset, sizes)
     return dataset
 
 
@@ -118,7 +122,7 @@ def refuse_deflated(blob: BinaryIO) -> None:
         raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
-def _check(dataset: Dataset) -> None:
+def _check(dataset: Dataset, sizes: SizeLimits) -> None:
     """Refuse what holds no picture, is too large, or has no decoder installed, before anything is decoded."""
     from pydicom.uid import UID
 
@@ -133,10 +137,10 @@ def _check(dataset: Dataset) -> None:
             f"expected a DICOM image, got pixel data without {', '.join(missing)}; export the series again"
         )
     rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
-    check_size(rows, columns, count)
+    check_size(rows, columns, count, sizes)
     size = rows * columns * count * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
-    if size > MAX_BYTES:
-        raise ImageError(f"expected at most {MAX_BYTES:,} bytes of pixels, got {size:,}; split the file into frames")
+    if size > sizes.bytes:
+        raise ImageError(f"expected at most {sizes.bytes:,} bytes of pixels, got {size:,}; split the file into frames")
     _check_syntax(getattr(dataset.file_meta, "TransferSyntaxUID", None))
 
 
@@ -201,13 +205,19 @@ def _slice(
 ) -> GreySlice:
     """One frame of stored values, (H, W) or (H, W, 3), as a slice."""
     if frame.ndim == 2:
-        pixels = _grey(frame, dataset, number, limits)
-        spacing = plane_of(dataset, number).spacing
-        return GreySlice(pixels if spacing is None else square_pixels(pixels, *spacing), index, foreign=foreign)
+        return GreySlice(_grey(frame, dataset, number, limits), index, foreign=foreign)
     if frame.dtype != np.uint8:
         return GreySlice(to_grey(frame), index, foreign=foreign)
     pixels, colourful = grey_of_picture(Image.fromarray(np.ascontiguousarray(frame)))
     return GreySlice(pixels, index, colourful, foreign)
+
+
+def _squared(item: GreySlice, dataset: Dataset, number: int, count: int, sizes: SizeLimits) -> GreySlice:
+    """A grey frame, one of `count`, with square pixels; colour stays as it is stored."""
+    spacing = plane_of(dataset, number).spacing
+    if spacing is None or int(dataset.SamplesPerPixel) > 1:
+        return item
+    return replace(item, pixels=square_pixels(item.pixels, *spacing, count, sizes))
 
 
 def _grey(stored: npt.NDArray[Any], dataset: Dataset, number: int, limits: tuple[float, float] | None) -> GreyPixels:

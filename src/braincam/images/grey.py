@@ -53,18 +53,29 @@ class GreySlice:
     volume: Volume | None = None  # shared by the slices of a volume; None for a single picture
 
 
-def check_size(height: int, width: int, count: int = 1) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SizeLimits:
+    """How much one file may hold, checked before it is decoded. A server allows less than a user's own call does."""
+
+    pixels: int = MAX_PIXELS  # in one slice
+    voxels: int = MAX_VOXELS  # in one file, all slices together
+    slices: int = MAX_FRAMES  # in one file
+    bytes: int = MAX_BYTES  # of the file, and of its decoded values
+
+
+def check_size(height: int, width: int, count: int = 1, limits: SizeLimits | None = None) -> None:
     """Refuse slices too small to show a brain, or too large to be an MRI slice. Raises ImageError."""
+    limits = limits or SizeLimits()
     size = f"got {width:,} x {height:,}"
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {size}; give a whole brain slice")
-    if height * width > MAX_PIXELS:
+    if height * width > limits.pixels:
         raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, {size}; export the slice at the scanner's resolution"
+            f"expected at most {limits.pixels:,} pixels, {size}; export the slice at the scanner's resolution"
         )
-    if count > MAX_FRAMES or height * width * count > MAX_VOXELS:
+    if count > limits.slices or height * width * count > limits.voxels:
         raise ImageError(
-            f"expected at most {MAX_FRAMES:,} slices and {MAX_VOXELS:,} pixels in all, {size} x {count:,}; "
+            f"expected at most {limits.slices:,} slices and {limits.voxels:,} pixels in all, {size} x {count:,}; "
             "split the file"
         )
 
@@ -124,17 +135,20 @@ def range_of_volume(values: npt.NDArray[Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def square_pixels(pixels: GreyPixels, between_rows: float, between_columns: float) -> GreyPixels:
+def square_pixels(
+    pixels: GreyPixels, between_rows: float, between_columns: float, count: int = 1, limits: SizeLimits | None = None
+) -> GreyPixels:
     """A slice of clearly oblong pixels, resampled (bilinear) to square ones of the shorter side. (H, W) -> (H', W').
 
-    Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band.
+    Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band. `count` slices
+    of this size must keep to the limits: a false spacing in a small file would else ask for any amount of memory.
     """
     ratio = between_rows / between_columns
     if 1 / SQUARE <= ratio <= SQUARE or not math.isfinite(ratio):
         return pixels
     height, width = pixels.shape
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
-    check_size(size[1], size[0])
+    check_size(size[1], size[0], count, limits)
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 

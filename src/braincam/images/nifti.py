@@ -27,10 +27,9 @@ import numpy.typing as npt
 
 from braincam.errors import ImageError
 from braincam.images.grey import (
-    MAX_BYTES,
-    MAX_VOXELS,
     GreyPixels,
     GreySlice,
+    SizeLimits,
     check_size,
     range_of_volume,
     square_pixels,
@@ -60,13 +59,16 @@ def unpacked_head(stream: BinaryIO) -> bytes:
         stream.seek(0)
 
 
-def read_nifti(stream: BinaryIO, packed: bool, plane: str | None = None, number: int = 0) -> list[GreySlice]:
+def read_nifti(
+    stream: BinaryIO, packed: bool, plane: str | None = None, number: int = 0, sizes: SizeLimits | None = None
+) -> list[GreySlice]:
     """Decode volume `number` of the file, `packed` when the stream is gzipped; `plane` of `PLANES`, or as acquired."""
     from nibabel.orientations import apply_orientation, io_orientation
 
+    sizes = sizes or SizeLimits()
     source: Any = gzip.GzipFile(fileobj=stream) if packed else stream
     header = _header(source.read(HEADER))
-    shape = _shape(header)
+    shape = _shape(header, sizes)
     affine = header.get_best_affine()
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     if not np.isfinite(orientation).all():
@@ -79,11 +81,11 @@ def read_nifti(stream: BinaryIO, packed: bool, plane: str | None = None, number:
     canonical = apply_orientation(grey, orientation)  # type: ignore[no-untyped-call]
     axis = _slice_axis(canonical.shape, spacing) if plane is None else PLANES[plane]
     planes = np.moveaxis(canonical, axis, 0)
-    check_size(planes.shape[2], planes.shape[1], len(planes))
+    check_size(planes.shape[2], planes.shape[1], len(planes), sizes)
     volume = Volume(None, _grid(shape, affine, orientation, axis))
     between_columns, between_rows = np.delete(spacing, axis)
     return [
-        GreySlice(square_pixels(_upright(cut), between_rows, between_columns), index, volume=volume)
+        GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)
     ]
 
@@ -115,7 +117,7 @@ def _header(head: bytes) -> Any:
     return header
 
 
-def _shape(header: Any) -> tuple[int, int, int]:
+def _shape(header: Any, sizes: SizeLimits) -> tuple[int, int, int]:
     """Size of the first volume, checked before any voxel is read."""
     count = int(header["dim"][0])
     if not 2 <= count <= 7:
@@ -124,9 +126,9 @@ def _shape(header: Any) -> tuple[int, int, int]:
     if min(x, y, z) < 1:
         raise ImageError(f"expected NIfTI sizes of at least 1, got {x} x {y} x {z}; convert the volume anew")
     dtype = _dtype(header)
-    if x * y * z > MAX_VOXELS or x * y * z * dtype.itemsize > MAX_BYTES:
+    if x * y * z > sizes.voxels or x * y * z * dtype.itemsize > sizes.bytes:
         raise ImageError(
-            f"expected at most {MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes, got {x:,} x {y:,} x {z:,} "
+            f"expected at most {sizes.voxels:,} voxels and {sizes.bytes:,} bytes, got {x:,} x {y:,} x {z:,} "
             f"of {dtype}; crop or resample it"
         )
     return x, y, z

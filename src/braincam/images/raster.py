@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from braincam.errors import ImageError
-from braincam.images.grey import MAX_PIXELS, GreyPixels, GreySlice, check_size, grey_of_picture, to_grey
+from braincam.images.grey import GreyPixels, GreySlice, SizeLimits, check_size, grey_of_picture, to_grey
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT = 274, 262, 339  # tags of EXIF and TIFF
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
@@ -43,32 +43,32 @@ def raster_format(head: bytes) -> str | None:
     return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
 
 
-def read_raster(stream: BinaryIO, name: str) -> list[GreySlice]:
+def read_raster(stream: BinaryIO, name: str, limits: SizeLimits) -> list[GreySlice]:
     """Decode a picture of the format `name` (of `raster_format`); its size is checked first."""
     if name in _PLUGINS:
         importlib.import_module(_PLUGINS[name])  # else Pillow would load all of its forty plugins to find this one
-    with _opened(stream, name) as picture:
-        check_size(picture.height, picture.width)
+    with _opened(stream, name, limits) as picture:
+        check_size(picture.height, picture.width, 1, limits)
         # further pictures in a JPEG are previews
         many = 1 if name == "JPEG" else int(getattr(picture, "n_frames", 1))
         if many == 1:
             return [_slice_of(picture, None)]
-        check_size(picture.height, picture.width, many)
-        return [_page(picture, number) for number in range(many)]
+        check_size(picture.height, picture.width, many, limits)
+        return [_page(picture, number, limits) for number in range(many)]
 
 
-def _opened(stream: BinaryIO, name: str) -> Image.Image:
+def _opened(stream: BinaryIO, name: str, limits: SizeLimits) -> Image.Image:
     try:
         return Image.open(stream, formats=[name])
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, got many more; export it at the scanner's resolution"
+            f"expected at most {limits.pixels:,} pixels, got many more; export it at the scanner's resolution"
         ) from error
 
 
-def _page(picture: Image.Image, number: int) -> GreySlice:
+def _page(picture: Image.Image, number: int, limits: SizeLimits) -> GreySlice:
     picture.seek(number)
-    check_size(picture.height, picture.width)
+    check_size(picture.height, picture.width, 1, limits)
     return _slice_of(picture, number)
 
 

@@ -6,18 +6,20 @@ Whatever goes wrong is one ImageError in one line: what, where, expected, got, w
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from braincam.errors import ImageError
 from braincam.images.dicom import is_dicom, read_dicom
-from braincam.images.grey import MAX_BYTES, MAX_PIXELS, GreySlice, to_grey
+from braincam.images.grey import MAX_PIXELS, GreySlice, SizeLimits, to_grey
 from braincam.images.nifti import GZIP, HEADER, is_nifti, read_nifti, unpacked_head
 from braincam.images.quiet import quiet
 from braincam.images.raster import raster_format, read_raster
@@ -33,6 +35,11 @@ SUFFIXES = frozenset(
 )  # file endings, lower case, that folders are searched for
 FORMATS = "JPEG, PNG, BMP, TIFF, GIF, WebP, DICOM or NIfTI"
 _ENDINGS = tuple(SUFFIXES)
+_LIBRARIES = {
+    "NIfTI": ("nibabel.nifti1", "nibabel.nifti2", "nibabel.orientations", "nibabel.spatialimages"),
+    "DICOM": ("pydicom", "pydicom.pixels.utils", "pydicom.pixels.processing", "pydicom.pixels.decoders.base"),
+}
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,17 @@ class Reading:
     plane: str | None = None  # NIfTI: axial, coronal or sagittal; None: as it was acquired
     volume: int = 0  # NIfTI: of a 4-D file
     limits: tuple[float, float] | None = None  # DICOM: black and white where the file has no window of its own
+    sizes: SizeLimits = field(default_factory=SizeLimits)  # checked before anything is decoded
 
 
-def read_slices(source: str | os.PathLike[str] | bytes, reading: Reading | None = None) -> list[GreySlice]:
-    """Read a file, or the bytes of one, as grey slices. Raises ImageError and nothing else."""
-    where = "bytes" if isinstance(source, bytes) else " ".join(os.fspath(source).split())
+def read_slices(
+    source: str | os.PathLike[str] | bytes, reading: Reading | None = None, *, name: str | None = None
+) -> list[GreySlice]:
+    """Read a file, or the bytes of one, as grey slices. Raises ImageError and nothing else.
+
+    `name` is what errors call the source, by default its path, or "bytes".
+    """
+    where = name or ("bytes" if isinstance(source, bytes) else " ".join(os.fspath(source).split()))
     try:
         with quiet, _opened(source) as stream:
             slices = _read(stream, reading or Reading())
@@ -119,10 +132,13 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
     else:
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
+        _load(kind)
         if kind == "NIfTI":
-            return read_nifti(stream, packed, reading.plane, reading.volume)
-        _check_bytes(stream)
-        return read_dicom(stream, reading.limits) if kind == "DICOM" else read_raster(stream, kind)
+            return read_nifti(stream, packed, reading.plane, reading.volume, reading.sizes)
+        _check_bytes(stream, reading.sizes)
+        if kind == "DICOM":
+            return read_dicom(stream, reading.limits, reading.sizes)
+        return read_raster(stream, kind, reading.sizes)
     except ImageError:
         raise
     except Exception as error:
@@ -132,11 +148,20 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
         ) from error
 
 
-def _check_bytes(stream: BinaryIO) -> None:
+def _load(kind: str) -> None:
+    """Import a format's library, in one thread at a time: its modules import each other, and a second thread that
+    comes while they do meets half-made ones.
+    """
+    with _loading:
+        for module in _LIBRARIES.get(kind, ()):
+            importlib.import_module(module)
+
+
+def _check_bytes(stream: BinaryIO, sizes: SizeLimits) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    if size > MAX_BYTES:
-        raise ImageError(f"expected a file of at most {MAX_BYTES:,} bytes, got {size:,}; split it into slices")
+    if size > sizes.bytes:
+        raise ImageError(f"expected a file of at most {sizes.bytes:,} bytes, got {size:,}; split it into slices")
 
 
 def _said(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""Answers over HTTP, and the page that shows them. Never imports torch; writes nothing to disk."""
+"""Answers over HTTP: the REST interface and the page. Needs the extra `serve`; never imports torch."""

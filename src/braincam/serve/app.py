@@ -1,192 +1,173 @@
-"""The routes: predictions, the model's card, health, counts, and the page."""
+"""The routes: a predictor and its limits → an ASGI application."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends as Dependency
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from braincam import __version__
 from braincam.model_file.card import NOTICE
 from braincam.predict import Predictor
-from braincam.serve.answers import rows
-from braincam.serve.desk import Desk
-from braincam.serve.guard import asked_for_us, counted, may_ask
+from braincam.serve.answer import answer
+from braincam.serve.auth import check_token
+from braincam.serve.frame import Frame
+from braincam.serve.limits import Limits, Memory
 from braincam.serve.metrics import Metrics
-from braincam.serve.settings import Settings
-from braincam.serve.upload import FIELD, received
+from braincam.serve.refusal import problem
+from braincam.serve.schema import UPLOAD, Health, ModelCard, Predictions, refusals
+from braincam.serve.upload import GONE, Received, receive
+from braincam.serve.workers import Workers
 
-PAGE = Path(str(files("braincam") / "serve" / "page"))
-
-
-class Maps(BaseModel):
-    """Evidence per pixel for each class over the whole slice; their mean is the score before calibration."""
-
-    height: int
-    width: int
-    classes: list[str]
-    data: str  # base64 of little-endian float32, (classes, height, width)
+PAGE = Path(__file__).parent / "page"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BEARER = HTTPBearer(auto_error=False, description="the token that the server was started with")
 
 
-class Row(BaseModel):
-    """The answer for one slice."""
+def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str | None, loopback: bool) -> ASGIApp:
+    """The whole service as one ASGI application.
 
-    path: str  # the base name of the uploaded file
-    slice: int | None  # number within a volume; null for a single picture
-    status: str  # ok, refer, rejected, error
-    label: str | None
-    probabilities: dict[str, float] | None
-    prediction_set: list[str] | None
-    confidence: float | None
-    outlier_score: float | None
-    reason: str | None
-    overlay: str | None  # always null: a server writes no pictures
-    model: dict[str, str]
-    notice: str
-    picture: str | None  # base64 of a PNG of the slice, with pictures=true
-    cam: Maps | None  # with pictures=true
-
-
-class Predictions(BaseModel):
-    """One row per slice, in the order of the files."""
-
-    predictions: list[Row]
-    notice: str
-
-
-class Model(BaseModel):
-    """The model that answers."""
-
-    name: str
-    sha256: str
-    card: dict[str, Any]
-
-
-class Health(BaseModel):
-    """That the server answers."""
-
-    status: str
-
-
-class Problem(BaseModel):
-    """Why a call was refused."""
-
-    model_config = ConfigDict(extra="allow")
-    detail: Any
-
-
-UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {
-                        FIELD: {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "PNG, JPEG, TIFF, DICOM, NIfTI, ...; recognised by content, not by name",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
-TOO_LATE: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": text}
-    for code, text in {
-        400: "the request is not HTTP as it should be",
-        403: "asked under a foreign name or by another site's page",
-        408: "the upload was too slow",
-        413: "too many bytes or files",
-        415: "another kind of body",
-        422: "no file in it, or a wrong parameter",
-        503: "all places are taken; Retry-After says when to come back",
-        504: "the answer took too long",
-    }.items()
-}
-SECRET: dict[int | str, dict[str, Any]] = {401: {"model": Problem, "description": "the token is missing or wrong"}}
-FOREIGN: dict[int | str, dict[str, Any]] = {403: TOO_LATE[403]}
-
-
-def create_app(predictor: Predictor, settings: Settings) -> FastAPI:
-    """The application for one model; limits, token and hosts come from `settings`."""
-    desk = Desk(settings)
-    metrics = Metrics(lambda: desk.busy, __version__, predictor.card.name)
+    `threads` answers are worked on at once. With `token`, predictions, model and metrics need it; with `loopback`,
+    only this machine's own names are answered to.
+    """
+    workers, memory = Workers(threads, limits.waiting), Memory(limits.memory)
+    metrics = Metrics(predictor, workers, memory)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        await run_in_threadpool(workers.close)
 
     app = FastAPI(
-        title="braincam", version=__version__, summary=NOTICE, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="braincam",
+        version=__version__,
+        description=f"What brain MRI slices resemble, or why they are not judged. {NOTICE}",
+        docs_url=None,  # those pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        exception_handlers={
+            HTTPException: _refused,
+            RequestValidationError: _malformed,
+            Exception: _failed,
+        },
     )
-
-    def with_token(request: Request) -> None:  # a partial would show FastAPI `settings` as a part of the body
-        may_ask(request, settings)
-
-    secret = [Depends(with_token)] if settings.token else []
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Response:
-        async def answer(asked: Request) -> Response:
-            refusal = asked_for_us(asked, settings)
-            if refusal:
-                return JSONResponse({"detail": refusal}, 403)
-            response: Response = await call_next(asked)
-            return response
-
-        return await counted(request, answer, metrics)
+    guard = _guard(token)
+    locked = (401,) if token else ()
 
     @app.post(
-        "/v1/predict", response_model=Predictions, openapi_extra=UPLOAD, dependencies=secret,
-        responses={**TOO_LATE, **(SECRET if secret else {})},
-    )  # fmt: skip
-    async def predict(
-        request: Request,
-        pictures: Annotated[bool, Query(description="send each slice and its heat maps along")] = False,
-    ) -> Response:
-        """Answer for uploaded files, a row per slice. A file that cannot be read becomes a row with status `error`."""
-        uploads = await received(request, settings)
-        found = await desk.do(lambda: rows(predictor, uploads, pictures))
-        metrics.count(row["status"] for row in found)
-        return JSONResponse({"predictions": found, "notice": NOTICE})
+        "/v1/predict",
+        response_model=Predictions,
+        responses=refusals(403, 408, 413, 415, 422, 503, 504, *locked),
+        openapi_extra=UPLOAD,
+        dependencies=guard,
+    )
+    async def predict(request: Request, pictures: bool = False) -> Response:
+        """Answer for every slice of one or more files. With `pictures`, each row carries its slice and its maps.
 
-    @app.get("/v1/model", dependencies=secret, responses={**FOREIGN, **(SECRET if secret else {})})
-    def model() -> Model:
-        """The model that answers, with its card: training data, scores with intervals, thresholds, intended use."""
-        return Model(name=predictor.card.name, sha256=predictor.file.sha256, card=predictor.card.summary())
+        A file that cannot be read is a row with the status `error`; the others are answered all the same.
+        """
+        workers.check_room()  # before a body is read in vain
+        received = Received(memory)
+        try:
+            await receive(request, limits, received)
+            job = partial(answer, tuple(received.files), predictor, limits, pictures)
+            body, statuses = await workers.run(job, limits.answer_seconds, partial(_left, request.receive))
+            received.release()
+            received.hold(len(body))
+        except BaseException:
+            received.release()
+            raise
+        metrics.slices(statuses)
+        return _Held(body, received)
+
+    @app.get("/v1/model", response_model=ModelCard, responses=refusals(403, *locked), dependencies=guard)
+    async def model() -> ModelCard:
+        """The model that answers, and its card: classes, thresholds, training data, scores with their intervals."""
+        return ModelCard(name=predictor.card.name, sha256=predictor.file.sha256, card=predictor.card.summary())
+
+    @app.get("/healthz", response_model=Health, responses=refusals(403))
+    async def healthz() -> Health:
+        """The server answers."""
+        return Health(status="ok")
 
     @app.get(
         "/metrics",
-        response_class=PlainTextResponse,
-        dependencies=secret,
-        responses={**FOREIGN, **(SECRET if secret else {})},
+        response_class=Response,
+        responses={
+            200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **refusals(403, *locked),
+        },
+        dependencies=guard,
     )
-    def counts() -> Response:
-        """Counts for Prometheus."""
-        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def prometheus() -> Response:
+        """What is counted, in Prometheus' text format."""
+        return Response(metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
-    @app.get("/healthz", responses=FOREIGN)
-    async def health() -> Health:
-        """That the server answers, also while all places are taken."""
-        return Health(status="ok")
-
-    @app.get("/", response_class=FileResponse, include_in_schema=False)
-    async def page() -> Response:
+    async def page(_: Request) -> Response:
         return FileResponse(PAGE / "index.html")
 
-    app.mount("/static", StaticFiles(directory=PAGE), name="page")
-    return app
+    app.add_route("/", page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=PAGE))
+    return Frame(app, metrics, loopback)
+
+
+def _guard(token: str | None) -> list[Dependency]:
+    """What a route needs before it is run."""
+    if token is None:
+        return []
+
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]) -> None:
+        check_token(given.credentials if given else None, token)
+
+    return [Depends(check)]
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has left; only after the body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Held(Response):
+    """A body that counts as held until the client has read it."""
+
+    def __init__(self, body: bytes, received: Received):
+        super().__init__(body, media_type="application/json")
+        self._received = received
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})  # waits until the body is on its way
+        finally:
+            self._received.release()
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == GONE:
+        return Response(status_code=GONE)  # for the log: nobody is there to read it
+    return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _malformed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]  # its input is left out: it is the client's
+    return problem(422, f"{' '.join(map(str, first['loc']))}: {first['msg']}")
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return problem(500, "the server failed; its log says where")

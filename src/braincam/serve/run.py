@@ -1,52 +1,94 @@
-"""Start the server, and end it gently."""
+"""Listen, answer until told to stop, finish what was accepted."""
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
-from contextlib import suppress
+import sys
 
+import numpy as np
 import uvicorn
+from starlette.types import ASGIApp
 
 from braincam.errors import ConfigError
+from braincam.images import GreySlice
 from braincam.predict import Predictor
-from braincam.progress import say
 from braincam.serve.app import create_app
-from braincam.serve.settings import Settings
+from braincam.serve.auth import check_exposure, is_loopback
+from braincam.serve.frame import place
+from braincam.serve.limits import Limits
+from braincam.serve.patience import patient
 
-GRACE = 30  # seconds that accepted requests get after SIGTERM
-IDLE = 15  # seconds that a silent connection is kept
+KEEP_ALIVE_SECONDS = 5
+BACKLOG = 1024  # connections that the system holds until they are accepted
+
+log = logging.getLogger("braincam.serve")
 
 
-def serve(predictor: Predictor, settings: Settings, port: int) -> None:
-    """Answer until SIGTERM or Ctrl-C; what was accepted is finished first.
+def run(predictor: Predictor, limits: Limits, *, host: str, port: int, threads: int, token: str | None) -> None:
+    """Serve until SIGTERM or Ctrl-C; what was accepted by then is answered first. Port 0 means any free one.
 
     Raises:
-        ConfigError: the port is taken or not allowed.
+        ConfigError: the host needs a token, or the address cannot be had.
     """
-    logging.getLogger("braincam.serve").setLevel(logging.INFO)
-    logging.getLogger("python_multipart").disabled = True  # it quotes what it cannot parse
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, port))
-        listener.listen()  # who reads the address below may connect at once
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise ConfigError(f"serve: cannot listen on {settings.host}:{port} ({error}); choose another --port") from error
-    number = listener.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(f"{predictor.card.name} answers on http://{host}:{number}  (Ctrl-C ends it)")
+    check_exposure(host, token)
+    list(predictor.judge([("warm-up", GreySlice(np.zeros((224, 224), np.uint8), None))]))
+    app = create_app(predictor, limits, threads, token=token, loopback=is_loopback(host))
+    with _listening(host, port) as listener:
+        _log_to_stderr()
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listener.getsockname()[1]}"
+        log.info("serving %s at %s (Ctrl-C stops)", predictor.card.name, url)
+        try:
+            server(app, limits).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return  # uvicorn repeats the signal that stopped it, once all is done
+
+
+def server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
+    """uvicorn, set up so that it keeps to the limits and shows nothing of what clients send."""
     config = uvicorn.Config(
-        create_app(predictor, settings),
-        access_log=False,  # its lines hold queries
-        log_level="warning",
+        app,
+        http=patient(limits),
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would show paths and query strings; `frame` logs
+        proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
-        timeout_keep_alive=IDLE,
-        h11_max_incomplete_event_size=2**16,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(limits.upload_seconds + limits.answer_seconds + limits.send_seconds),
+        backlog=BACKLOG,
     )
-    with listener, suppress(KeyboardInterrupt):  # raised again by uvicorn once everything accepted is answered
-        uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"serve: cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"
+        ) from error
+
+
+class _Lines(logging.Formatter):
+    """One line per record, without the text of exceptions, which may quote a file."""
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+        """The kind of an exception and where it came from."""
+        error = ei[1] if isinstance(ei, tuple) else None
+        return place(error) if isinstance(error, BaseException) else ""
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    for name, level in (("braincam.serve", logging.INFO), ("uvicorn.error", logging.ERROR), ("asyncio", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
