@@ -51,3 +51,24 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     assert "this network" in (out / "crossval.md").read_text(encoding="utf-8")
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
+
+
+def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
+    rows = pd.DataFrame(
+        {
+            "label": ["a", "a", "b", "b", "none"],
+            "group": ["g1", "g1", "g2", "g3", "g4"],
+            "points_at_lesion": [True, True, False, True, None],
+            **dict.fromkeys(("energy_in_lesion", "iou_otsu", "dice_otsu", "iou_top2", "dice_top2", "lesion_area"), 0.2),
+            "erased_own_class": [1.0, 0.5, None, 0.0, None],
+            "erased_any_tumour": [None] * 5,  # no class means "no tumour"
+        }
+    )
+    found = module.localisation(rows)
+    assert found is not None
+    assert found["n"] == 4 and found["hit_rate"] == 0.75
+    assert found["by_class"]["a"]["pointing"]["value"] == 1 and found["by_class"]["b"]["pointing"]["value"] == 0.5
+    assert found["erased"]["n"] == 3 and found["erased"]["own_class"]["value"] == 0.5
+    table = "\n".join(module.map_table(found))
+    assert "any tumour" not in table and "of its own class on 0.500" in table
+    assert module.localisation(rows.assign(points_at_lesion=None)) is None

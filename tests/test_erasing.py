@@ -75,12 +75,13 @@ def test_a_model_that_sees_the_lesion_is_told_from_one_that_does_not() -> None:
     def blind(slices: list[np.ndarray]) -> np.ndarray:
         return np.full((len(slices), 2), 0.5)
 
-    found = erasing(pictures, classes, groups, 1, sees)
+    found, outcomes = erasing(pictures, classes, groups, 1, sees)
     assert found is not None
     assert found["any_tumour"]["value"] == found["own_class"]["value"] == 1
     assert found["n"] == 9 and found["n_groups"] == 5
-    even = erasing(pictures, classes, groups, None, blind)
+    even, _ = erasing(pictures, classes, groups, None, blind)
     assert even is not None
     assert even["own_class"] == {"value": 0.5, "ci95": [0.5, 0.5]}
     assert "any_tumour" not in even
-    assert erasing([], np.zeros(0, np.int64), [], 1, sees) is None
+    assert outcomes == {kind: [1.0] * len(pictures) for kind in ("own_class", "any_tumour")}
+    assert erasing([], np.zeros(0, np.int64), [], 1, sees)[0] is None

@@ -4,10 +4,11 @@ elsewhere in the head is erased.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.signal import fftconvolve
@@ -16,6 +17,8 @@ from braincam.explain.head import fill_in, head_mask
 from braincam.resampling import ratios
 
 RIM = 0.01  # of the side: the hole reaches this far beyond the mask, so that the lesion's edge is not what fills it
+
+KINDS = ("own_class", "any_tumour")
 
 Mask = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
@@ -62,12 +65,15 @@ def erasing(
     answers: Callable[[list[Pixels]], NDArray[np.floating]],
     *,
     seed: int = 0,
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any] | None, dict[str, list[float | None]]]:
     """On what share of the tumour slices does the score fall more without the lesion than without an equal area?
 
     `pictures` are slices with their masks, `classes` their true classes, `none` the number of the no-tumour class,
     `answers` a model: slices → probabilities (N, K). `any_tumour` looks at p(any tumour), `own_class` at the
     probability of the true class. An equal fall counts half, so that a model that looks elsewhere reaches 0.5.
+
+    Returns the shares with their intervals over `groups` (None without a slice to measure), and for each of the two
+    the outcome per picture: 1, a half or 0, None where no equal area fits elsewhere.
     """
     random = np.random.default_rng(seed)
     rows, pairs = [], []
@@ -76,21 +82,26 @@ def erasing(
         if pair is not None:
             rows.append(row)
             pairs.append(pair)
+    outcomes: dict[str, list[float | None]] = {kind: [None] * len(pictures) for kind in KINDS}
     if not rows:
-        return None
+        return None, outcomes
     without, control = (answers([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
     own, at = classes[rows], np.arange(len(rows))
     wins = {"own_class": _less(without[at, own], control[at, own])}
     if none is not None:  # p(no tumour) itself: 1 - p would round a sure tumour to 1
         wins["any_tumour"] = _less(control[:, none], without[:, none])
-    values = np.stack(list(wins.values()), 1)
-    found = ratios(values, np.ones_like(values), [groups[row] for row in rows])
-    return {
-        "n": len(rows),
-        "n_groups": len({groups[row] for row in rows}),
-        "without_room_elsewhere": len(pictures) - len(rows),
-        **dict(zip(wins, found, strict=True)),
-    }
+    for kind, outcome in wins.items():
+        for row, value in zip(rows, outcome.tolist(), strict=True):
+            outcomes[kind][row] = value
+    facts = {"n": len(rows), "n_groups": len({groups[row] for row in rows})}
+    facts |= {"without_room_elsewhere": len(pictures) - len(rows), **shares(wins, [groups[row] for row in rows])}
+    return facts, outcomes
+
+
+def shares(outcomes: Mapping[str, npt.ArrayLike], groups: Sequence[str]) -> dict[str, Any]:
+    """The mean of each kind's outcomes (N,) with its interval over the groups."""
+    values = np.stack([np.asarray(outcome, np.float64) for outcome in outcomes.values()], 1)
+    return dict(zip(outcomes, ratios(values, np.ones_like(values), groups), strict=True))
 
 
 def _less(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,6 +35,7 @@ COLUMNS = {  # of predictions.csv → field
     "dice_top2": "dice_top2",
     "lesion_area": "area",
 }
+ERASED = {"erased_own_class": "own_class", "erased_any_tumour": "any_tumour"}  # column of predictions.csv → kind
 
 
 def localise(
@@ -96,17 +97,19 @@ def localise(
         "groups in the folder, the slice's own patient or group left out; the centre where no other has one"
     )
     classes = predictor.card.classes
-    facts["erased"] = erasing(
+    facts["erased"], outcomes = erasing(
         [(pixels, mask) for _, pixels, mask in erasable],
         np.array([classes.index(manifest.slices[row].label) for row, _, _ in erasable], np.int64),
         [groups[row] for row, _, _ in erasable],
         no_tumour_class(classes),
         lambda slices: predictor.answer_all(slices, cam=False).probabilities,
     )
+    rows = [row for row, _, _ in erasable]
+    columns |= {name: _spread(outcomes[kind], rows, len(predictions)) for name, kind in ERASED.items()}
     return facts, columns
 
 
-def _spread(values: Sequence[float], rows: Sequence[int], n: int) -> list[Any]:
+def _spread(values: Sequence[float | None], rows: Sequence[int], n: int) -> list[Any]:
     """Values at their rows, None elsewhere: (n,)."""
     out: list[Any] = [None] * n
     for row, value in zip(rows, values, strict=True):

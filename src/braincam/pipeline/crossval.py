@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from braincam.evaluation.localise import COLUMNS
+from braincam.evaluation.erasing import shares
+from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
-from braincam.printing import with_interval
+from braincam.printing import MAP_COLUMNS, measured, with_interval
 from braincam.progress import say
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
@@ -161,7 +162,10 @@ def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> d
 
 
 def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
-    """How the maps lie on the lesions, over all rightly named tumours that have a mask, with intervals over groups."""
+    """How the maps lie on the lesions, over all rightly named tumours that have a mask, with intervals over groups.
+
+    Also what erasing the lesions does, where the runs measured it.
+    """
     if "points_at_lesion" not in predictions:
         return None
     known = predictions[predictions["points_at_lesion"].notna()]
@@ -169,8 +173,19 @@ def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
         return None
     table = known[list(COLUMNS)].astype(float).to_numpy()
     overlaps = [Overlap(**dict(zip(COLUMNS.values(), row, strict=True))) for row in table.tolist()]
-    measures = summarise(overlaps, known["group"].astype(str).tolist())
-    return {"hit_rate": measures["pointing"]["value"], "n": len(known), "measures": measures}
+    groups = known["group"].astype(str)
+    measures = summarise(overlaps, groups.tolist())
+    facts = {"hit_rate": measures["pointing"]["value"], "n": len(known), "measures": measures}
+    facts["by_class"] = {
+        str(label): summarise([overlaps[row] for row in rows], groups.iloc[rows].tolist())
+        for label, rows in known.groupby("label").indices.items()
+    }
+    kinds = {name: kind for name, kind in ERASED.items() if name in known and known[name].notna().any()}
+    if kinds:
+        tried = known.dropna(subset=list(kinds))
+        outcomes = {kind: tried[name].astype(float).to_numpy() for name, kind in kinds.items()}
+        facts["erased"] = {"n": len(tried), **shares(outcomes, tried["group"].astype(str).tolist())}
+    return facts
 
 
 def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict[str, Any] | None, seeds: int) -> str:
@@ -195,11 +210,26 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
         f"{table['accuracy'].std():.3f} (a spread, not an interval).",
     ]
     if facts:
-        lines.append(f"Points at the lesion: {facts['hit_rate']:.3f} of {facts['n']} rightly named tumours.")
+        lines += ["", *map_table(facts)]
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
     lines += ["", f"| {' | '.join([*names, 'points at the lesion', 'minutes'])} |", "|" + "---|" * (len(names) + 2)]
     lines += [run_line(row) for row in table.to_dict("records")]
     return "\n".join(lines) + "\n"
+
+
+def map_table(facts: dict[str, Any]) -> list[str]:
+    """How the maps lie on the lesions, pooled over the runs, as Markdown."""
+    parts = {f"all {facts['n']} rightly named tumours": facts["measures"], **facts["by_class"]}
+    lines = [f"| maps | {' | '.join(MAP_COLUMNS.values())} |", "|" + "---|" * (len(MAP_COLUMNS) + 1)]
+    lines += [
+        f"| {name} | {' | '.join(measured(measures[key]) for key in MAP_COLUMNS)} |" for name, measures in parts.items()
+    ]
+    if erased := facts.get("erased"):
+        words = {"any_tumour": "of any tumour", "own_class": "of its own class"}
+        falls = " and ".join(f"{words[kind]} on {measured(erased[kind])}" for kind in words if kind in erased)
+        text = "With the lesion erased, the probability falls more than with an equal area elsewhere:"
+        lines += ["", f"{text} {falls} of {erased['n']} slices (by chance: 0.5)."]
+    return lines
 
 
 def run_line(row: dict[Any, Any]) -> str:
