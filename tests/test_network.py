@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS, ChannelAttention, SpatialAttention
 from braincam.network.attention_cnn import POOLINGS, SIZES, AttentionCNN, NetworkConfig
+from braincam.network.classifier import spread
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 
 
@@ -22,6 +23,24 @@ def network(seed: int = 0, **options: object) -> AttentionCNN:
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
     return model.eval()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_spreading_a_map_keeps_its_mean_and_its_symmetry(height: int, width: int, seed: int) -> None:
+    maps = torch.randn((2, 3, height, width), generator=torch.Generator().manual_seed(seed))
+    wider = spread(maps)
+    assert wider.shape == maps.shape
+    assert torch.allclose(wider.mean((2, 3)), maps.mean((2, 3)), atol=1e-5)
+    assert torch.allclose(spread(maps.flip(3)), wider.flip(3), atol=1e-5)
+    assert torch.allclose(spread(maps.transpose(2, 3)), wider.transpose(2, 3), atol=1e-5)
+
+
+def test_a_cell_keeps_a_quarter_and_reaches_its_eight_neighbours() -> None:
+    maps = torch.zeros(1, 1, 5, 5)
+    maps[0, 0, 2, 2] = 16
+    line = torch.tensor([0.0, 1, 2, 1, 0])
+    assert torch.equal(spread(maps)[0, 0], torch.outer(line, line))
 
 
 @settings(max_examples=15, deadline=None)
