@@ -106,6 +106,8 @@ def print_scores(metrics: dict[str, Any]) -> None:
         _print_block("everything asked for", metrics["all"])
     else:
         _print_block("not met in training", metrics)
+    if metrics.get("confidence"):
+        print_confidence(metrics["confidence"])
     if metrics.get("localisation"):
         print_localisation(metrics["localisation"])
     if metrics.get("split"):
@@ -143,6 +145,28 @@ def print_int8(facts: dict[str, Any]) -> None:
         f"by at most {facts['largest_probability_difference']:.3f}"
     )
     print(f"one slice is answered {facts['times_as_fast']:.2f} times as fast, on one thread of this machine")
+
+
+def print_confidence(found: dict[str, Any]) -> None:
+    """Whether the stated confidence can be relied on."""
+    now, sets = found["calibration"], found["prediction_sets"]
+    print("  can the confidence be relied on?")
+    slope = "" if now["slope"] is None else f"; slope {now['slope']:.2f} (1 is perfect, less is too sure)"
+    print(f"  {'- calibration error':<24}{now['ece']:.3f} (chance alone: up to {now['chance']['high']:.3f}){slope}")
+    if before := found.get("before_temperature"):
+        print(f"  {'  before temperature':<24}{before['ece']:.3f}; nll {before['nll']:.3f}, then {now['nll']:.3f}")
+    print(
+        f"  {'- prediction sets':<24}hold the true class for {measured(sets['coverage'])}, asked {sets['asked']:g}; "
+        f"{measured(sets['mean_size'])} classes each"
+    )
+    risk = found["risk_by_coverage"]["risk_at"]
+    shares = ", ".join(f"{value:.3f} of the surest {float(share):.0%}" for share, value in risk.items())
+    print(f"  {'- wrong':<24}{shares}")
+    if missed := found.get("missed_tumours"):
+        print(
+            f"  {'- tumours missed':<24}{missed['n']}: {measured(missed['of_answers'])} of the plain answers, "
+            f"{measured(missed['of_tumours'])} of the tumours"
+        )
 
 
 MAP_COLUMNS = {  # measure → words at the head of its column

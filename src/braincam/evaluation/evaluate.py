@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
 from braincam.errors import DataError
+from braincam.evaluation.confidence import confidence_report
 from braincam.evaluation.localise import localise
-from braincam.evaluation.metrics import score
+from braincam.evaluation.metrics import no_tumour_class, score
 from braincam.explain.localisation import MeanMasks, mean_masks
 from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
+from braincam.model_file.decision import prediction_sets
 from braincam.predict import Prediction, Predictor
 from braincam.progress import track
 
@@ -108,6 +110,17 @@ def judge(
         metrics["seen"] = scored(seen)
     status = np.array([p.status for p in predictions])
     metrics["status"] = _status_counts(status[headline], predicted[headline] == labels[headline])
+    metrics["confidence"] = confidence_report(
+        labels[headline],
+        probabilities[headline],
+        card.classes,
+        group_names[headline].tolist(),
+        sets=prediction_sets(probabilities[headline], card.conformal_thresholds),
+        coverage=card.conformal_coverage,
+        answered=status[headline] == "ok",
+        none=no_tumour_class(card.classes),
+        temperature=card.temperature,
+    )
     columns: dict[str, list[Any]] = {}
     if masks:
         rows = np.flatnonzero(headline & (predicted == labels)).tolist()

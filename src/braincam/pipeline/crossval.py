@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from braincam.evaluation.confidence import COVERAGE, confidence_report, cross_conformal
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
-from braincam.evaluation.metrics import score
+from braincam.evaluation.metrics import no_tumour_class, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
@@ -20,6 +21,8 @@ from braincam.printing import MAP_COLUMNS, measured, with_interval
 from braincam.progress import say
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
+
+OURS = "this network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,20 +119,24 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
                 }
             )  # fmt: skip
             answers = pd.read_csv(folder / "predictions.csv")
-            kept.append(answers.assign(fold=fold, seed=seed, learner="this network"))
+            kept.append(answers.assign(fold=fold, seed=seed, learner=OURS))
     kept += [baseline_table(found, fold, recipe, columns) for fold in folds]
     predictions = pd.concat(kept, ignore_index=True)
     pooled = pool(predictions, found, columns)
     facts = localisation(predictions)
+    sure = confidence(predictions, found, columns)
     table = pd.DataFrame(runs)
-    summary = describe(table, pooled, facts, seeds)
+    summary = describe(table, pooled, facts, seeds) + describe_confidence(sure)
     with replacing(out / "predictions.csv.gz") as temporary:
         predictions[["path", "fold", "seed", "learner", *columns]].to_csv(
             temporary, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0}
         )
     with replacing(out / "runs.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    write_json(out / "crossval.json", {"pooled": pooled, "localisation": facts, "runs": table.to_dict("records")})
+    write_json(
+        out / "crossval.json",
+        {"pooled": pooled, "localisation": facts, "confidence": sure, "runs": table.to_dict("records")},
+    )
     write_text(out / "crossval.md", summary)
     return Crossval(out, table, pooled, summary)
 
@@ -159,6 +166,28 @@ def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> d
         )
         for learner, rows in predictions.groupby("learner", sort=False)
     }
+
+
+def confidence(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, Any] | None:
+    """Whether the confidence of the out-of-fold answers can be relied on, with cross-conformal prediction sets.
+
+    The sets take each fold's thresholds from the answers on the other folds; seeds are pooled.
+    """
+    own = predictions[predictions["learner"] == OURS]
+    classes = found.manifest.classes
+    label = {item.path: number for item, number in zip(found.manifest.slices, found.manifest.labels, strict=True)}
+    group = {item.path: name for item, name in zip(found.manifest.slices, found.groups, strict=True)}
+    labels, probabilities = own["path"].map(label).to_numpy(), own[list(columns)].to_numpy()
+    return confidence_report(
+        labels,
+        probabilities,
+        classes,
+        own["path"].map(group).tolist(),
+        sets=cross_conformal(labels, probabilities, own["fold"].to_numpy()),
+        coverage=COVERAGE,
+        answered=(own["status"] == "ok").to_numpy(),
+        none=no_tumour_class(classes),
+    )
 
 
 def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
@@ -200,7 +229,7 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
             f"| {name} | {with_interval(metrics, 'accuracy')} | {with_interval(metrics, 'balanced_accuracy')} | "
             f"{with_interval(three, 'accuracy') if three else '–'} | {metrics['ece']:.3f} |"
         )
-    own = pooled["this network"]
+    own = pooled[OURS]
     times = f"{seeds} seed{'s' if seeds > 1 else ''}"
     lines += [
         "",
@@ -214,6 +243,28 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
     lines += ["", f"| {' | '.join([*names, 'points at the lesion', 'minutes'])} |", "|" + "---|" * (len(names) + 2)]
     lines += [run_line(row) for row in table.to_dict("records")]
+    return "\n".join(lines) + "\n"
+
+
+def describe_confidence(found: dict[str, Any] | None) -> str:
+    """Calibration, prediction sets and missed tumours as Markdown; nothing where nothing is known."""
+    if found is None:
+        return ""
+    now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
+    rows = {
+        "calibration error, by chance alone up to": f"{now['ece']:.3f}, {now['chance']['high']:.3f}",
+        "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
+        "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
+        f"cross-conformal sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),
+        "classes in a set": measured(sets["mean_size"]),
+        "sets of one class": measured(sets["one_class"]),
+        **{f"wrong among the surest {float(share):.0%}": f"{value:.3f}" for share, value in risk.items()},
+    }
+    for name, part in sets["by_class"].items():
+        rows[f"sets of {name}: coverage, size"] = f"{measured(part['coverage'])}, {measured(part['mean_size'])}"
+    if missed := found["missed_tumours"]:
+        rows["tumours answered as none, of the plain answers"] = f"{missed['n']}: {measured(missed['of_answers'])}"
+    lines = ["", "| confidence, pooled |  |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     return "\n".join(lines) + "\n"
 
 

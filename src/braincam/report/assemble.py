@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braincam.evaluation.confidence import before_temperature
 from braincam.evaluation.evaluate import Judged
 from braincam.explain.overlay import overlay
 from braincam.files import write_bytes
@@ -38,11 +39,12 @@ def write_pictures_and_report(
     rows = np.ones(len(judged.seen), bool) if metrics["headline"] == "all" else ~judged.seen
     labels = np.array([card.classes.index(item.label) for item in judged.manifest.slices])[rows]
     probabilities = judged.probabilities[rows]
+    uncalibrated = before_temperature(probabilities, card.temperature)
     drawings = {}
     if rows.any():
         drawings["confusion"] = figures.confusion(metrics["confusion_matrix"], card.classes)
         drawings["roc"] = figures.roc(labels, probabilities, card.classes)
-        drawings["reliability"] = figures.reliability(labels, probabilities)
+        drawings["reliability"] = figures.reliability(labels, probabilities, before=uncalibrated)
     if history is not None:
         drawings["curves"] = figures.curves(history, best_epoch)
     for name, drawing in drawings.items():
@@ -72,6 +74,7 @@ def write_pictures_and_report(
             comparison=metrics.get("against"),
             labels=labels,
             probabilities=probabilities,
+            uncalibrated=uncalibrated,
             history=history,
             best_epoch=best_epoch,
             mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],

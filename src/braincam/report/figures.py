@@ -166,8 +166,17 @@ def roc(labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[s
         return figure
 
 
-def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_bins: int = ECE_BINS) -> Figure:
-    """How often the answer is right against how sure the model is; below, where the slices lie."""
+def reliability(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    n_bins: int = ECE_BINS,
+    *,
+    before: npt.ArrayLike | None = None,
+) -> Figure:
+    """How often the answer is right against how sure the model is; below, where the slices lie.
+
+    `before` (N, K) are the probabilities before calibration, drawn beside them.
+    """
     bins = reliability_bins(labels, probabilities, n_bins)
     confidence = np.asarray(probabilities, np.float64).max(axis=1) if len(bins.count) else np.zeros(0)
     low = min(np.floor(min([*bins.confidence, *bins.accuracy, 0.9]) * 10) / 10, 0.9)
@@ -177,6 +186,12 @@ def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_bins: int
         top.plot([low, 1], [low, 1], color=SOFT, lw=0.9, ls=(0, (3, 3)))
         top.vlines(bins.confidence, bins.confidence, bins.accuracy, color=PALETTE[1], lw=2, alpha=0.55)
         top.plot(bins.confidence, bins.accuracy, "o-", color=PALETTE[0], ms=6, mec="white", mew=1, lw=1.4)
+        if before is not None and len(bins.count):
+            raw = reliability_bins(labels, before, n_bins)
+            low = min(low, np.floor(min([*raw.confidence, *raw.accuracy]) * 10) / 10)
+            words = f"before calibration, ECE {raw.ece:.3f}"
+            top.plot(raw.confidence, raw.accuracy, "o-", color=SOFT, ms=3.5, lw=1, zorder=1, label=words)
+            top.legend(loc="upper left")
         ece = f"{bins.ece:.3f}" if len(bins.count) else "undefined"
         top.set(ylabel="share right", title=f"Reliability, ECE {ece}")
         top.set_ylim(low - 0.02, 1.02)

@@ -56,7 +56,8 @@ class RunFacts:
 
     title: one line. command: the command line that made the run. created: ISO date and time.
     metrics: what `metrics.score` returns, as in metrics.json. labels (N,), probabilities (N, K): for the ROC
-    and reliability drawings. shown_apart: name -> metrics of slices kept out of the headline (say, seen in
+    and reliability drawings; uncalibrated (N, K): the same before the temperature.
+    shown_apart: name -> metrics of slices kept out of the headline (say, seen in
     training). baselines: name -> metrics on the same slices. comparison: what `metrics.paired_difference`
     returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
     `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
@@ -79,6 +80,7 @@ class RunFacts:
     comparison: Mapping[str, Any] | None = None
     labels: npt.ArrayLike | None = None
     probabilities: npt.ArrayLike | None = None
+    uncalibrated: npt.ArrayLike | None = None
     history: pd.DataFrame | None = None
     best_epoch: int | None = None
     mistakes: Sequence[Picture] = ()
@@ -169,7 +171,7 @@ def _drawings(facts: RunFacts) -> dict[str, str]:
         made["confusion"] = figures.confusion(facts.metrics["confusion_matrix"], classes)
         if facts.labels is not None and facts.probabilities is not None:
             made["roc"] = figures.roc(facts.labels, facts.probabilities, classes)
-            made["reliability"] = figures.reliability(facts.labels, facts.probabilities)
+            made["reliability"] = figures.reliability(facts.labels, facts.probabilities, before=facts.uncalibrated)
     if facts.history is not None and len(facts.history):
         made["curves"] = figures.curves(facts.history, facts.best_epoch)
     return {name: data_url(figures.to_png(figure)) for name, figure in made.items()}

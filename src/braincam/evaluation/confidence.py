@@ -1,0 +1,211 @@
+"""Can a stated confidence be relied on? Recalibration, the chance band, prediction sets, referral, missed tumours.
+
+Pure functions of arrays: labels (N,) integers below K, probabilities (N, K), groups (N,) patients or groups of copies.
+Intervals are those of the cluster bootstrap in `braincam.resampling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, logit
+
+from braincam.errors import DataError
+from braincam.evaluation.calibration import (
+    Bools,
+    Floats,
+    Ints,
+    conformal_thresholds,
+    labelled_rows,
+    reliability_bins,
+)
+from braincam.model_file.decision import prediction_sets
+from braincam.resampling import ratios
+
+COVERAGE = 0.95  # asked of prediction sets
+CHANCE_DRAWS = 1000
+SHARES_ANSWERED = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
+NEVER_SURE = 1e-6  # confidences are kept this far from 0 and 1 where their log-odds are taken
+
+
+def confidence_report(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    groups: Sequence[str],
+    *,
+    sets: Bools,
+    coverage: float,
+    answered: Bools,
+    none: int | None,
+    temperature: float | None = None,
+) -> dict[str, Any] | None:
+    """What `metrics.json` says under `confidence`; None without slices.
+
+    `sets` (N, K) are the prediction sets, of which `coverage` was asked; `answered` (N,) the slices with status `ok`;
+    `none` the number of the no-tumour class. With `temperature` also the calibration before it was applied.
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    if not len(truth):
+        return None
+    report: dict[str, Any] = {"calibration": calibration(truth, values)}
+    if temperature is not None:
+        report["before_temperature"] = calibration(truth, before_temperature(values, temperature))
+    report["prediction_sets"] = {"asked": coverage, **coverage_of(sets, truth, classes, groups)}
+    report["risk_by_coverage"] = risk_by_coverage(truth, values)
+    report["missed_tumours"] = missed_tumours(truth, values.argmax(axis=1), answered, none, groups)
+    return report
+
+
+def calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, seed: int = 0) -> dict[str, Any]:
+    """Calibration error with the band that chance alone gives a perfect model, slope and intercept, NLL and Brier.
+
+    `ece`: equal-mass bins of the highest probability. `chance`: mean and 95th percentile of the ECE of labels drawn
+    from the probabilities themselves, each slice on its own; slices of one patient err together, so the band of a
+    perfect model on so many patients is wider than this one. `slope` and `intercept`: see `recalibration`.
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    if not len(truth):
+        raise DataError("calibration: need at least one labelled slice, got 0")
+    of_truth = np.maximum(values[np.arange(len(truth)), truth], 1e-12)
+    slope, intercept = recalibration(truth, values)
+    return {
+        "ece": reliability_bins(truth, values).ece,
+        "chance": chance_band(values, seed=seed),
+        "slope": slope,
+        "intercept": intercept,
+        "nll": float(-np.log(of_truth).mean()),
+        "brier": float(((values - np.eye(values.shape[1])[truth]) ** 2).sum(1).mean()),
+    }
+
+
+def chance_band(probabilities: Floats, *, draws: int = CHANCE_DRAWS, seed: int = 0) -> dict[str, float]:
+    """ECE of a perfectly calibrated model with these probabilities (N, K): its mean and its 95th percentile.
+
+    A perfect model is right as often as its highest probability says, so it is enough to draw right or wrong.
+    """
+    random = np.random.default_rng(seed)
+    bins = reliability_bins(np.zeros(len(probabilities), np.int64), probabilities)
+    confidence = np.sort(probabilities.max(axis=1))
+    ends = np.cumsum(bins.count)
+    starts = ends - bins.count
+    found = np.empty(draws)
+    for draw in range(draws):
+        gaps = (random.random(len(confidence)) < confidence) - confidence
+        found[draw] = np.abs(np.add.reduceat(gaps, starts)).sum() / len(confidence)
+    return {"mean": float(found.mean()), "high": float(np.percentile(found, 95))}
+
+
+def recalibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[float | None, float | None]:
+    """Slope and intercept of the logistic regression of "the answer is right" on the log-odds of its confidence.
+
+    Cox 1958, Biometrika 45:562; Van Calster et al. 2019, doi 10.1186/s12916-019-1466-7. A perfect model has slope 1 and
+    intercept 0; a slope below 1 says that it is too sure. None where all answers are right, or all wrong.
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    right = (values.argmax(axis=1) == truth).astype(np.float64)
+    if right.min(initial=1) == right.max(initial=0):
+        return None, None
+    odds = logit(values.max(axis=1).clip(NEVER_SURE, 1 - NEVER_SURE))
+    design = np.stack([odds, np.ones_like(odds)], 1)  # (N, 2)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        score = design @ weights
+        value = float(np.mean(np.logaddexp(0, score) - right * score))
+        return value, design.T @ (expit(score) - right) / len(right)
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS")
+    return float(found.x[0]), float(found.x[1])
+
+
+def before_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
+    """The probabilities (N, K) that the network gave before they were divided by the temperature as logits."""
+    logits = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-30)) * temperature
+    found: Floats = np.exp(log_softmax(logits, axis=1))
+    return found
+
+
+def missed_tumours(
+    labels: Ints, predicted: Ints, answered: Bools, none: int | None, groups: Sequence[str]
+) -> dict[str, Any] | None:
+    """The worst error: a tumour that is answered as none without a referral. None without a no-tumour class.
+
+    `of_answers`: among the plain answers; `of_tumours`: among the tumour slices; each with its interval over groups.
+    """
+    if none is None or not len(labels):
+        return None
+    missed = answered & (labels != none) & (predicted == none)
+    above = np.stack([missed, missed], 1).astype(np.float64)
+    below = np.stack([answered, labels != none], 1).astype(np.float64)
+    of_answers, of_tumours = ratios(above, below, groups)
+    return {"n": int(missed.sum()), "of_answers": of_answers, "of_tumours": of_tumours}
+
+
+def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    """How often the sets (N, K) hold the true class, and how large they are; intervals over patients or groups."""
+    held = sets[np.arange(len(labels)), labels]
+    size = sets.sum(axis=1)
+    table = np.stack([held, size, size == 1], 1).astype(np.float64)
+    coverage, mean_size, single = ratios(table, np.ones_like(table), groups)
+    by_class = {}
+    for number, name in enumerate(classes):
+        rows = labels == number
+        if rows.any():
+            part = table[rows, :2]
+            names = [group for group, kept in zip(groups, rows, strict=True) if kept]
+            its_coverage, its_size = ratios(part, np.ones_like(part), names)
+            by_class[name] = {"n": int(rows.sum()), "coverage": its_coverage, "mean_size": its_size}
+    return {"n": len(labels), "coverage": coverage, "mean_size": mean_size, "one_class": single, "by_class": by_class}
+
+
+def cross_conformal(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, folds: npt.ArrayLike, coverage: float = COVERAGE
+) -> Bools:
+    """Prediction sets (N, K) for out-of-fold answers: each fold by thresholds from the answers on all other folds.
+
+    Class-conditional cross-conformal prediction (Vovk 2015, doi 10.1007/s10472-013-9368-4): one fold holds too few
+    patients of a class for a threshold of its own. The folds' networks differ, so the promise is approximate.
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    fold = np.asarray(folds)
+    if fold.shape != truth.shape or len(np.unique(fold)) < 2:
+        raise DataError(f"cross_conformal: need a fold for each of {len(truth)} slices, and at least two folds")
+    sets = np.zeros(values.shape, bool)
+    for number in np.unique(fold):
+        mine = fold == number
+        thresholds = conformal_thresholds(values[~mine], truth[~mine], coverage)
+        sets[mine] = prediction_sets(values[mine], thresholds)
+    return sets
+
+
+def risk_by_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, Any]:
+    """Share of wrong answers when only the surest are given (El-Yaniv and Wiener 2010): at some shares, and the area.
+
+    `area` is the mean risk over all shares (AURC); `perfect_area` that of a model with as many errors that knows them.
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    if not len(truth):
+        raise DataError("risk_by_coverage: need at least one labelled slice, got 0")
+    risk = risk_curve(truth, values)
+    n, errors = len(truth), int((values.argmax(axis=1) != truth).sum())
+    perfect = np.maximum(np.arange(1, n + 1) - (n - errors), 0) / np.arange(1, n + 1)
+    return {
+        "area": float(risk.mean()),
+        "perfect_area": float(perfect.mean()),
+        "risk_at": {f"{share:g}": float(risk[max(1, round(share * n)) - 1]) for share in SHARES_ANSWERED},
+    }
+
+
+def risk_curve(labels: Ints, probabilities: Floats) -> Floats:
+    """Share of wrong answers among the 1, 2, ..., N surest: (N,). Equal confidences count their mean."""
+    confidence = probabilities.max(axis=1)
+    wrong = (probabilities.argmax(axis=1) != labels).astype(np.float64)
+    _, inverse = np.unique(confidence, return_inverse=True)
+    tied = (np.bincount(inverse, wrong) / np.bincount(inverse))[inverse]
+    order = np.argsort(-confidence, kind="stable")
+    risk: Floats = np.cumsum(tied[order]) / np.arange(1, len(wrong) + 1)
+    return risk
