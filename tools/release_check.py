@@ -30,6 +30,7 @@ IN_THE_WHEEL = (
     "braincam/training/configs/specification.toml",
     "braincam/report/templates/run.html",
     "braincam/serve/page/index.html",
+    "braincam/page/local/local.js",
     "braincam/py.typed",
 )
 NOT_IN_THE_WHEEL = ("tests/", "benchmarks/", ".venv", "shared")

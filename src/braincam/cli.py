@@ -254,6 +254,17 @@ def serve(options: argparse.Namespace) -> int:
     return OK
 
 
+def page(options: argparse.Namespace) -> int:
+    """The page as static files that answer in the browser."""
+    from braincam.model_file.zoo import find_model
+    from braincam.page.write import write_page
+
+    size = write_page(options.out, find_model(options.model), options.runtime)
+    print(f"{options.out}: {size / 1e6:.1f} MB; put it on any web server, or look at it here:")
+    print(f"python -m http.server --bind 127.0.0.1 --directory {options.out} 8080")
+    return OK
+
+
 def models(options: argparse.Namespace) -> int:
     """The models at hand."""
     from braincam.model_file.zoo import is_default
@@ -463,6 +474,19 @@ def parser() -> argparse.ArgumentParser:
         "braincam serve --host 0.0.0.0 --token-file token.txt",
     )  # fmt: skip
     _server(verb)
+
+    verb = _verb(
+        verbs, "page", page, "the page as static files that answer in the browser itself",
+        "braincam page --out site", "braincam page --model runs/first --out site",
+    )  # fmt: skip
+    _model(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    verb.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="PATH",
+        help="onnxruntime-web as npm packs it, for machines without internet (default: fetched with npm, once)",
+    )
 
     verb = _verb(
         verbs,

@@ -1,14 +1,15 @@
 // The page: what is shown, and what the buttons, keys and files do.
 
-import { draw, drawScale, mapsOf, sliceOf, thumbnail } from "./picture.js";
-import { Server, Trouble } from "./server.js";
+import { Engine } from "./engine.js";
+import { draw, drawScale, thumbnail } from "./picture.js";
+import { Trouble } from "./trouble.js";
 
 const at = (id) => document.getElementById(id);
 const NAMES = { notumor: "no tumour", notumour: "no tumour" };
 const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
 const THUMBNAILS = 400; // more slices than these get none
 
-const engine = new Server(askForToken);
+const engine = new Engine(askForToken);
 let rows = []; // {answer, slice, maps}
 let current = 0;
 let chosen = ""; // the class whose map is shown; empty: the leading one
@@ -24,13 +25,8 @@ const leading = (answer) =>
 async function ask(files) {
   if (!files.length) return;
   at("trouble").hidden = true;
-  busy(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
   try {
-    const answers = await engine.answer(files);
-    const loaded = await Promise.all(
-      answers.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
-    );
-    rows = loaded;
+    rows = await engine.answer(files, busy);
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
@@ -292,4 +288,5 @@ at("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = dark ? "light" : "dark";
 });
 new ResizeObserver(() => rows.length && render()).observe(at("view"));
+at("takes").textContent = `Drop brain MRI slices here: ${engine.takes}. ${engine.where}`;
 drawScale(at("scale"));

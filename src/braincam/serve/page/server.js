@@ -1,7 +1,7 @@
-// The engine that asks a server. Others may stand in its place: `answer(files)` and `model()` are all the page calls.
+// The engine that asks a server. Another may stand in its place: see engine.js for what the page calls.
 
-/** What went wrong, in words for the person at the page. */
-export class Trouble extends Error {}
+import { mapsOf, sliceOf } from "./picture.js";
+import { Trouble } from "./trouble.js";
 
 const WORDS = {
   403: "This server answers only to pages that it sent itself.",
@@ -14,6 +14,9 @@ const WORDS = {
 const TRIES = 4;
 
 export class Server {
+  takes = "PNG, JPEG, TIFF, DICOM files of a series, or a NIfTI volume";
+  where = "They are read in memory, on the machine that this page comes from, and forgotten.";
+
   /** @param {() => Promise<string>} askForToken called when the server wants one */
   constructor(askForToken) {
     this.askForToken = askForToken;
@@ -24,11 +27,14 @@ export class Server {
     return (await this.#call("v1/model", {})).json();
   }
 
-  /** @param {File[]} files @returns {Promise<object[]>} one row per slice */
-  async answer(files) {
+  async answer(files, say) {
+    say(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
     const body = new FormData();
     for (const file of files) body.append("files", file, file.name);
-    return (await (await this.#call("v1/predict?pictures=true", { method: "POST", body })).json()).predictions;
+    const { predictions } = await (await this.#call("v1/predict?pictures=true", { method: "POST", body })).json();
+    return Promise.all(
+      predictions.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
+    );
   }
 
   async #call(path, options) {

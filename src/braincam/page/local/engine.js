@@ -1,0 +1,3 @@
+// Who answers: this browser.
+
+export { Local as Engine } from "./local.js";

@@ -1,0 +1,7 @@
+// Who answers: here the server that sent the page. `braincam page` puts another file in this one's place.
+//
+// An engine has two sentences for the page, `takes` and `where`, and two calls:
+// `answer(files, say)` → [{answer: a prediction as the API documents it, slice: ImageBitmap | null, maps: see picture.js}]
+// `model()` → {name, sha256, card}
+
+export { Server as Engine } from "./server.js";
