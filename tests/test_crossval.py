@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from braincam.dataset.phantom import write_phantom
-from braincam.errors import TrainingError
+from braincam.errors import DataError, TrainingError
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
+from braincam.pipeline.export import export
 from braincam.pipeline.prepare import split
+from braincam.predict import Predictor
 
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
 
@@ -51,6 +54,22 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     assert "this network" in (out / "crossval.md").read_text(encoding="utf-8")
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
+    the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+
+
+def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
+    model = out.parent / "model.onnx"
+    export(out / "fold0-seed0", model, crossval=out)
+    pooled = Predictor(model).card.extra["recipe_pooled"]
+    assert pooled["accuracy"] == pytest.approx(accuracy)
+    assert (pooled["folds"], pooled["seeds"], pooled["n"]) == (2, 1, 24)
+    with pytest.raises(DataError, match="finished braincam crossval"):
+        export(out / "fold0-seed0", model, crossval=out.parent)
+    stored = json.loads((out / "fold1-seed0" / "run.json").read_text(encoding="utf-8"))
+    stored["config"]["learning_rate"] = 1.0
+    (out / "fold1-seed0" / "run.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(DataError, match="differs in learning_rate"):
+        export(out / "fold0-seed0", model, crossval=out)
 
 
 def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:

@@ -296,6 +296,9 @@ def models(options: argparse.Namespace) -> int:
         print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
         if scores.get("accuracy") is not None:
             print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+        if pooled := card.extra.get("recipe_pooled"):
+            runs = f"{pooled['folds']} folds and {pooled['seeds']} seeds"
+            print(f"  its recipe, by patient, over {runs}: accuracy {with_interval(pooled, 'accuracy')}")
         print(f"  {model.path}  sha256 {model.sha256[:16]}")
     print(NOTICE)
     return code
@@ -307,12 +310,14 @@ def export(options: argparse.Namespace) -> int:
     from braincam.pipeline.export import export_int8
     from braincam.printing import print_int8
 
+    if options.int8 and options.crossval:
+        return _fail("export: --crossval is for the float32 file; leave --int8 or --crossval out")
     if options.int8:
         print_int8(export_int8(options.model, options.out, options.int8, options.patients))
         return OK
     if options.patients:
         return _fail("export: --patients belongs to --int8 DATA; leave it out, or give both")
-    facts = run(options.model, options.out)
+    facts = run(options.model, options.out, options.crossval)
     print(
         f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
         f"differs from PyTorch by at most {facts['largest_probability_difference']:.1e} in probability"
@@ -504,12 +509,16 @@ def parser() -> argparse.ArgumentParser:
         "write the ONNX file of a trained model",
         "braincam export runs/first --out model.onnx",
         "braincam export runs/first --int8 DATA --patients patients.csv --out model-int8.onnx",
+        "braincam export runs/first --crossval runs/crossval --out model.onnx",
     )
     verb.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a run folder")
     verb.add_argument(
         "--int8", type=Path, metavar="DATA", help="compute in int8; DATA, the folder it was trained on, shows the cost"
     )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
+    verb.add_argument(
+        "--crossval", type=Path, metavar="DIR", help="put the pooled scores of its recipe's crossval into the card"
+    )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")

@@ -16,10 +16,11 @@ from braincam.dataset.twins import read_one_slice
 from braincam.errors import DataError, ModelFileError
 from braincam.evaluation.evaluate import seen_before
 from braincam.evaluation.metrics import paired_difference
-from braincam.files import as_path, write_bytes
-from braincam.model_file.card import HASH_LENGTH
+from braincam.files import as_path, read_json, write_bytes
+from braincam.model_file.card import HASH_LENGTH, Card
 from braincam.model_file.export import export_onnx, load_model, strip, with_card
 from braincam.model_file.quantise import quantise
+from braincam.pipeline.crossval import OURS
 from braincam.pipeline.evaluate import judge_rows
 from braincam.pipeline.facts import headline_scores
 from braincam.pipeline.prepare import Grouped, grouped
@@ -28,13 +29,19 @@ from braincam.progress import say
 
 CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
+POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
+NOT_OF_THE_RECIPE = {"seed", "device", "threads", "precision"}  # another seed or machine is the same recipe
 
 
-def export(model: Path | str, out: Path | str) -> dict[str, Any]:
+def export(model: Path | str, out: Path | str, crossval: Path | str | None = None) -> dict[str, Any]:
     """Write the ONNX file of a safetensors model (or of a run folder that holds one), checked against PyTorch first.
+
+    With the folder of a `crossval` of the same recipe, its pooled scores join the card: one fold alone holds too few
+    patients to certify anything.
 
     Raises:
         ModelFileError: the model cannot be read, `out` is no .onnx name, or the graph disagrees with PyTorch.
+        DataError: the folder holds no finished crossval, or one of another recipe.
     """
     model, out = Path(model), Path(out)
     source = model / "model.safetensors" if model.is_dir() else model
@@ -44,12 +51,45 @@ def export(model: Path | str, out: Path | str) -> dict[str, Any]:
     if out.suffix != ".onnx":
         raise ModelFileError(f"{out}: expected a name that ends in .onnx")
     deployed, card = load_model(source)
+    if crossval is not None:
+        card = replace(card, extra={**card.extra, "recipe_pooled": recipe_scores(Path(crossval), card)})
     difference = export_onnx(out, deployed, card)
     return {
         "out": str(out),
         "bytes": out.stat().st_size,
         "parameters": card.parameters,
         "largest_probability_difference": difference,
+    }
+
+
+def recipe_scores(folder: Path, card: Card) -> dict[str, Any]:
+    """What a card says of its recipe: the scores of `crossval`, pooled over folds and seeds.
+
+    Raises:
+        DataError: the folder holds no finished crossval, or one of another recipe.
+    """
+    try:
+        found = read_json(folder / "crossval.json")
+        pooled, sure, maps = found["pooled"][OURS], found["confidence"], found["localisation"]
+        runs = [(row["fold"], row["seed"]) for row in found["runs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: expected the folder of a finished braincam crossval ({error!r})") from error
+    for fold, seed in runs:
+        run = folder / f"fold{fold}-seed{seed}" / "run.json"
+        stored = read_json(run)["config"]
+        keys = sorted((set(stored) | set(card.recipe)) - NOT_OF_THE_RECIPE)
+        if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
+            raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
+    return {
+        "folds": len({fold for fold, _ in runs}),
+        "seeds": len({seed for _, seed in runs}),
+        **{key: pooled[key] for key in POOLED},
+        "ci95": {key: pooled["ci95"][key] for key in POOLED if key in pooled["ci95"]},
+        "three_tumour_classes": {key: pooled["three_tumour_classes"][key] for key in ("accuracy", "ci95")}
+        if pooled.get("three_tumour_classes")
+        else None,
+        "missed_tumours": sure["missed_tumours"] if sure else None,
+        "localisation": maps["measures"] if maps else None,
     }
 
 
