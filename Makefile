@@ -48,10 +48,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/twins.py growth
 
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
+# With CROSSVAL=DIR, the folder of a braincam crossval of this recipe, its pooled scores join the card
 weights: $(READY)
 	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --name braincam-small-1 --out runs/default
 	mkdir -p src/braincam/models
-	cp runs/default/model.onnx src/braincam/models/default.onnx
+	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
 	cp runs/default/model.safetensors src/braincam/models/default.safetensors
 
 # Sixteen clients, and an attacker; goals: 100 requests/s with maps, no error, under 50 MB of growth, nothing left over
