@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from braincam.evaluation.metrics import paired_difference, score
 
-OURS = "this network"  # the learner that was trained; the others are baselines
-
 
 @dataclass(frozen=True, eq=False)
 class Kept:

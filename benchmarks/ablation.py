@@ -19,7 +19,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _kept import OURS, Kept, difference, mean_and_spread, read_kept, read_truth
+from _kept import Kept, difference, mean_and_spread, read_kept, read_truth
+from braincam.evaluation.metrics import OURS
 from braincam.printing import with_interval
 
 WEAK_CLASS = "meningioma"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from _kept import OURS, mean_and_spread, read_kept, read_truth
+from _kept import mean_and_spread, read_kept, read_truth
+from braincam.evaluation.metrics import OURS
 from braincam.printing import with_interval
 
 

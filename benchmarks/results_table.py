@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from braincam.evaluation.metrics import OURS
 from braincam.files import read_json
 from braincam.printing import with_interval
 
@@ -89,7 +90,7 @@ def baselines(runs: list[Run]) -> list[list[object]]:
     return [
         [name, learner, with_interval(block, "accuracy"), with_interval(block, "balanced_accuracy")]
         for name, metrics, _ in runs
-        for learner, block in {"this network": metrics, **metrics["baselines"]}.items()
+        for learner, block in {OURS: metrics, **metrics["baselines"]}.items()
     ]
 
 

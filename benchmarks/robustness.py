@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from _drawn import evenly
 from braincam import Predictor
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.phantom import write_phantom
@@ -30,7 +31,7 @@ from braincam.evaluation.calibration import reliability_bins
 from braincam.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from braincam.files import write_bytes, write_json
 from braincam.images.reader import read_slices
-from braincam.model_file.decision import prediction_sets
+from braincam.model_file.decision import prediction_sets, settled
 from braincam.progress import track
 from braincam.report.figures import to_png
 from braincam.resampling import ratios
@@ -56,12 +57,8 @@ def main() -> None:
     if options.data is None or options.split is None:
         parser.error("DATA and --split are needed")
     manifest, groups, folds = read_split(options.split, read_folder(options.data))
-    random = np.random.default_rng(0)
-    each = options.slices // len(manifest.classes)
-    rows: list[int] = []
-    for name in manifest.classes:
-        mine = [r for r, fold in enumerate(folds) if fold == options.fold and manifest.slices[r].label == name]
-        rows += random.permutation(mine)[:each].tolist()
+    of_fold = [row for row, fold in enumerate(folds) if fold == options.fold]
+    rows = evenly(manifest, of_fold, options.slices, np.random.default_rng(0))
     slices = [read_one_slice(manifest.file(row)) for row in rows]
     names = [groups[row] for row in rows]
     models = {"model": Predictor(options.model)} | ({"peer": Predictor(options.peer)} if options.peer else {})
@@ -84,7 +81,7 @@ def main() -> None:
 
 
 def measure(models: dict[str, Predictor], slices: list[Pixels], truth: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy and calibration of each model, and what the first one would have answered."""
+    """Accuracy and calibration of each model, and what it would have answered."""
     one: dict[str, Any] = {"right": {}}
     for name, model in models.items():
         answer = model.answer_all(slices, cam=False)
@@ -94,7 +91,7 @@ def measure(models: dict[str, Predictor], slices: list[Pixels], truth: NDArray[n
         one[f"ece_{name}"] = reliability_bins(truth, answer.probabilities).ece
         refused = answer.outlier_score > model.card.outlier_threshold
         sets = prediction_sets(answer.probabilities, model.card.conformal_thresholds)
-        sure = ~refused & (sets.sum(1) == 1) & sets[np.arange(len(best)), best]
+        sure = ~refused & settled(answer.probabilities, sets)
         one[f"rejected_{name}"] = float(refused.mean())
         one[f"answered_{name}"] = float(sure.mean())
         one[f"right_when_answered_{name}"] = float((best == truth)[sure].mean()) if sure.any() else None

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from _drawn import evenly
 from braincam import Predictor
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split, write_split
@@ -49,7 +50,7 @@ from braincam.model_file.export import load_model
 from braincam.predict import Answer
 from braincam.printing import measured
 from braincam.progress import say, track
-from braincam.resampling import ratios
+from braincam.resampling import means
 
 Pixels = NDArray[np.uint8]
 
@@ -100,7 +101,8 @@ def maps(manifest: Manifest, groups: Sequence[str], folds: Sequence[int], option
     predictor = Predictor(options.model)
     classes = predictor.card.classes
     random = np.random.default_rng(0)
-    rows = drawn(manifest, [row for row, fold in enumerate(folds) if fold == options.fold], 10 * options.slices, random)
+    of_fold = [row for row, fold in enumerate(folds) if fold == options.fold]
+    rows = random.permutation(evenly(manifest, of_fold, 10 * options.slices, random)).tolist()
     slices = [read_one_slice(manifest.file(row)) for row in track(rows, "reading")]
     names = [groups[row] for row in rows]
     truth = np.array([classes.index(manifest.slices[row].label) for row in rows])
@@ -117,13 +119,6 @@ def maps(manifest: Manifest, groups: Sequence[str], folds: Sequence[int], option
     curves(predictor, [slices[k] for k in few], own_maps(answers)[few], answers, few, names)
 
 
-def drawn(manifest: Manifest, rows: Sequence[int], n: int, random: np.random.Generator) -> list[int]:
-    """Up to `n` of the rows, as many of each class as there are, in random order."""
-    by_class = [random.permutation([r for r in rows if manifest.slices[r].label == name]) for name in manifest.classes]
-    each = -(-n // len(by_class))
-    return [int(row) for row in random.permutation(np.concatenate([members[:each] for members in by_class]))]
-
-
 def own_maps(answers: Answer) -> NDArray[np.float32]:
     """The map of the class answered: (N, h, w)."""
     assert answers.cam is not None
@@ -132,8 +127,7 @@ def own_maps(answers: Answer) -> NDArray[np.float32]:
 
 def mean(values: Sequence[float] | NDArray[np.floating], names: Sequence[str]) -> str:
     """Mean with its interval over groups."""
-    column = np.asarray(values, np.float64)[:, None]
-    return measured(ratios(column, np.ones_like(column), names)[0])
+    return measured(means(np.asarray(values)[:, None], names)[0])
 
 
 def destroyed(predictor: Predictor, slices: list[Pixels], answers: Answer, names: Sequence[str]) -> None:

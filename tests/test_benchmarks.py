@@ -21,6 +21,7 @@ import ablation  # noqa: E402
 import inference  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
+from braincam.evaluation.metrics import OURS  # noqa: E402
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -44,13 +45,13 @@ def predictions(known: pd.DataFrame, right: float, seeds: Sequence[int], salt: i
         named = np.where(random.random(len(known)) < right, named, (named + 1) % 4)
         probabilities = pd.DataFrame(0.1 + 0.6 * np.eye(4)[named], columns=[f"p_{name}" for name in CLASSES])
         tables.append(probabilities.assign(path=known.index, fold=known["fold"].to_numpy(), seed=seed))
-    return pd.concat(tables, ignore_index=True).assign(learner=_kept.OURS)
+    return pd.concat(tables, ignore_index=True).assign(learner=OURS)
 
 
 def kept(folder: Path, known: pd.DataFrame, right: float, seeds: Sequence[int], salt: int = 0) -> _kept.Kept:
     file = folder / f"{right}-{len(seeds)}-{salt}.csv.gz"
     predictions(known, right, seeds, salt).to_csv(file, index=False)
-    return _kept.read_kept(file, known)[_kept.OURS]
+    return _kept.read_kept(file, known)[OURS]
 
 
 def test_the_difference_is_that_of_the_means_however_many_seeds_each_has(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import functools
 import http.server
 import io
 import json
-import shutil
 import struct
 import threading
 import zlib
@@ -24,8 +23,7 @@ from braincam.errors import BraincamError, ConfigError, MissingDependencyError
 from braincam.page import runtime
 from braincam.page.runtime import FILES, PACKAGE, runtime_files
 from braincam.predict import Prediction, Predictor
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from browsing import launched
 
 
 def test_what_is_not_the_expected_package_is_refused(tmp_path: Path) -> None:
@@ -92,13 +90,9 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def tab(address: str) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if BROWSER is None:
-        pytest.skip("needs chromium: apt-get install chromium")
     wrong: list[str] = []
     asked: set[str] = set()
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as browser:
         tab = browser.new_page(viewport={"width": 1200, "height": 900})
         tab.set_default_timeout(60_000)
         tab.on("pageerror", lambda error: wrong.append(str(error)))
@@ -106,9 +100,14 @@ def tab(address: str) -> Iterator[Any]:
         tab.on("request", lambda request: asked.add(request.url))
         tab.goto(address)
         yield tab
-        browser.close()
     assert wrong == []
     assert all(url.startswith((address, "blob:", "data:")) for url in asked)
+
+
+@pytest.fixture(scope="module")
+def grey(scans: Path) -> np.ndarray:
+    """A synthetic slice."""
+    return np.asarray(Image.open(min((scans / "data").glob("*/*.png"))).convert("L"))
 
 
 ENGINE = """async (files) => {
@@ -175,8 +174,7 @@ def kinds_of_png(grey: np.ndarray) -> dict[str, bytes]:
     }
 
 
-def test_every_kind_of_png_is_answered_as_python_does(tab: Any, run: Path, scans: Path) -> None:
-    grey = np.asarray(Image.open(min((scans / "data").glob("*/*.png"))).convert("L"))
+def test_every_kind_of_png_is_answered_as_python_does(tab: Any, run: Path, grey: np.ndarray) -> None:
     files = kinds_of_png(grey)
     ours = Predictor(run).predict(list(files.values()))
     for (name, _), theirs, mine in zip(files.items(), ask(tab, files), ours, strict=True):
@@ -184,8 +182,7 @@ def test_every_kind_of_png_is_answered_as_python_does(tab: Any, run: Path, scans
         same(theirs, mine)
 
 
-def test_an_interlaced_png_is_put_together(tab: Any, run: Path, scans: Path) -> None:
-    grey = np.asarray(Image.open(min((scans / "data").glob("*/*.png"))).convert("L"))
+def test_an_interlaced_png_is_put_together(tab: Any, run: Path, grey: np.ndarray) -> None:
     data = interlaced(grey)
     (theirs,) = ask(tab, {"interlaced.png": data})
     (ours,) = Predictor(run).predict([data])
@@ -227,9 +224,8 @@ def test_many_slices_have_one_status_here_and_there(tab: Any, run: Path, scans: 
         same(theirs, mine)
 
 
-def test_refusals_and_unreadable_files(tab: Any, run: Path, scans: Path) -> None:
+def test_refusals_and_unreadable_files(tab: Any, run: Path, grey: np.ndarray) -> None:
     random = np.random.default_rng(0)
-    grey = np.asarray(Image.open(min((scans / "data").glob("*/*.png"))).convert("L"))
     whole = written(Image.fromarray(grey))
     files = {
         "coloured.png": written(Image.fromarray(random.integers(0, 255, (64, 64, 3), dtype=np.uint8))),

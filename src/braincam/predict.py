@@ -27,7 +27,7 @@ from braincam.images.series import (
 )
 from braincam.images.volume import Volume
 from braincam.model_file.card import NOTICE
-from braincam.model_file.decision import prediction_sets
+from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.zoo import find_model, usable_cores
 from braincam.progress import track
 
@@ -205,8 +205,8 @@ class Predictor:
         """Turn the graph's numbers into a status: refuse first, then refer, else answer."""
         card = self.card
         best = int(probabilities.argmax())
-        (row,) = prediction_sets(probabilities[None], card.conformal_thresholds)
-        members = [name for name, inside in zip(card.classes, row, strict=True) if inside]
+        sets = prediction_sets(probabilities[None], card.conformal_thresholds)
+        members = [name for name, inside in zip(card.classes, sets[0], strict=True) if inside]
         if item.foreign:
             status, reason = "rejected", f"not an MR slice: {item.foreign}"
         elif item.colourful:
@@ -217,7 +217,7 @@ class Predictor:
                 f"unlike the training scans: outlier score {outlier_score:.2f}, accepted up to "
                 f"{card.outlier_threshold:.2f}"
             )
-        elif members != [card.classes[best]]:
+        elif not settled(probabilities[None], sets)[0]:
             status = "refer"
             share = f"{card.conformal_coverage:.0%}"
             if len(members) == 1:  # thresholds differ by class: a rare one may be kept at less than the leader has

@@ -70,8 +70,8 @@ def ratios(
 ) -> list[dict[str, Any]]:
     """Sums of `above` over sums of `below`, each (N, M), with intervals over the groups (N,): M times value and ci95.
 
-    With `below` all ones these are means; with an indicator, shares of a part of the slices. None where undefined:
-    a sum of zero below, or fewer than two groups that bear on it.
+    With `below` an indicator these are shares of a part of the slices. None where undefined: a sum of zero below, or
+    fewer than two groups that bear on it.
     """
     numerators, denominators = np.asarray(above, np.float64), np.asarray(below, np.float64)
     group = group_numbers(groups, len(numerators))
@@ -92,6 +92,12 @@ def ratios(
         }
         for k in range(columns)
     ]
+
+
+def means(values: npt.ArrayLike, groups: npt.ArrayLike) -> list[dict[str, Any]]:
+    """Means over all slices of values (N, M), with intervals over the groups (N,): M times value and ci95."""
+    table = np.asarray(values, np.float64)
+    return ratios(table, np.ones_like(table), groups)
 
 
 def divide(above: Floats, below: Floats) -> Floats:

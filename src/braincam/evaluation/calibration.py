@@ -22,6 +22,9 @@ Bools = npt.NDArray[np.bool_]
 
 TEMPERATURE_BOUNDS = (0.25, 10.0)
 ECE_BINS = 15
+COVERAGE = 0.95  # share of prediction sets that should hold the true class
+
+_FLOOR = 1e-12  # smallest probability the log-likelihood sees
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -48,7 +51,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.exp(best))
 
 
-def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95) -> Floats:
+def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = COVERAGE) -> Floats:
     """Smallest p(class) at which each class enters a prediction set: (N, K), (N,) -> (K,).
 
     Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
@@ -67,6 +70,13 @@ def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, co
         if rank >= 1:
             thresholds[k] = scores[rank - 1]
     return thresholds
+
+
+def losses(probabilities: Floats, labels: Ints) -> tuple[Floats, Floats]:
+    """Negative log-likelihood (nats) and Brier score (summed over classes) of each slice: (N, K), (N,) -> two (N,)."""
+    nll: Floats = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _FLOOR))
+    brier: Floats = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+    return nll, brier
 
 
 @dataclass(frozen=True)

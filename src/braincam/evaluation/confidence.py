@@ -16,17 +16,18 @@ from scipy.special import expit, log_softmax, logit
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import (
+    COVERAGE,
     Bools,
     Floats,
     Ints,
     conformal_thresholds,
     labelled_rows,
+    losses,
     reliability_bins,
 )
 from braincam.model_file.decision import prediction_sets
-from braincam.resampling import ratios
+from braincam.resampling import means, ratios
 
-COVERAGE = 0.95  # asked of prediction sets
 CHANCE_DRAWS = 1000
 SHARES_ANSWERED = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
 NEVER_SURE = 1e-6  # confidences are kept this far from 0 and 1 where their log-odds are taken
@@ -71,15 +72,15 @@ def calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, seed: in
     values, truth = labelled_rows(probabilities, labels, "probabilities")
     if not len(truth):
         raise DataError("calibration: need at least one labelled slice, got 0")
-    of_truth = np.maximum(values[np.arange(len(truth)), truth], 1e-12)
+    nll, brier = losses(values, truth)
     slope, intercept = recalibration(truth, values)
     return {
         "ece": reliability_bins(truth, values).ece,
         "chance": chance_band(values, seed=seed),
         "slope": slope,
         "intercept": intercept,
-        "nll": float(-np.log(of_truth).mean()),
-        "brier": float(((values - np.eye(values.shape[1])[truth]) ** 2).sum(1).mean()),
+        "nll": float(nll.mean()),
+        "brier": float(brier.mean()),
     }
 
 
@@ -150,14 +151,12 @@ def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Seque
     held = sets[np.arange(len(labels)), labels]
     size = sets.sum(axis=1)
     table = np.stack([held, size, size == 1], 1).astype(np.float64)
-    coverage, mean_size, single = ratios(table, np.ones_like(table), groups)
+    coverage, mean_size, single = means(table, groups)
     by_class = {}
     for number, name in enumerate(classes):
         rows = labels == number
         if rows.any():
-            part = table[rows, :2]
-            names = [group for group, kept in zip(groups, rows, strict=True) if kept]
-            its_coverage, its_size = ratios(part, np.ones_like(part), names)
+            its_coverage, its_size = means(table[rows, :2], np.asarray(groups)[rows])
             by_class[name] = {"n": int(rows.sum()), "coverage": its_coverage, "mean_size": its_size}
     return {"n": len(labels), "coverage": coverage, "mean_size": mean_size, "one_class": single, "by_class": by_class}
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.signal import fftconvolve
 
 from braincam.explain.head import fill_in, head_mask
-from braincam.resampling import ratios
+from braincam.resampling import means
 
 RIM = 0.01  # of the side: the hole reaches this far beyond the mask, so that the lesion's edge is not what fills it
 
@@ -101,7 +101,7 @@ def erasing(
 def shares(outcomes: Mapping[str, npt.ArrayLike], groups: Sequence[str]) -> dict[str, Any]:
     """The mean of each kind's outcomes (N,) with its interval over the groups."""
     values = np.stack([np.asarray(outcome, np.float64) for outcome in outcomes.values()], 1)
-    return dict(zip(outcomes, ratios(values, np.ones_like(values), groups), strict=True))
+    return dict(zip(outcomes, means(values, groups), strict=True))
 
 
 def _less(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

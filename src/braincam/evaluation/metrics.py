@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from braincam.errors import DataError
-from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows
+from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows, losses
 from braincam.resampling import divide, group_numbers, interval, resamples
 
 TUMOUR_AUROC_NOTE = "confounded with source and sequence"
@@ -40,8 +40,7 @@ SCALARS = (
     "mcc",
 )
 PER_CLASS = ("sensitivity", "specificity", "ppv", "f1")
-
-_FLOOR = 1e-12  # smallest probability the log-likelihood sees
+OURS = "this network"  # the learner that was trained, in tables that hold the baselines too
 
 Values = dict[str, Floats]  # name -> (...,) or (..., K), nan where undefined
 
@@ -209,20 +208,17 @@ class _Statistics:
 
     def __init__(self, sample: _Sample, none: int | None):
         self.sample = sample
-        rows = np.arange(sample.n)
         right = (sample.predicted == sample.labels).astype(np.float64)
         confidence = sample.probabilities.max(axis=1) if sample.n else np.zeros(0)
         bins = np.eye(ECE_BINS)[equal_mass_bins(confidence)]
         one_hot = np.eye(sample.probabilities.shape[1])[sample.labels]
-        nll = -np.log(np.maximum(sample.probabilities[rows, sample.labels], _FLOOR))
-        brier = ((sample.probabilities - one_hot) ** 2).sum(axis=1)
         size = sample.per_group(np.ones(sample.n))
         self.counts = _confusion_per_group(sample)  # (G, K, K)
         # slices, nll, brier, the group's own accuracy, 1, and the calibration gap of each bin
         self.sums = np.hstack(
             [
                 size,
-                sample.per_group(np.stack([nll, brier], axis=1)),
+                sample.per_group(np.stack(losses(sample.probabilities, sample.labels), axis=1)),
                 sample.per_group(right) / np.maximum(size, 1),
                 np.ones_like(size),
                 sample.per_group(bins * (right - confidence)[:, None]),

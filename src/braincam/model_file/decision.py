@@ -17,3 +17,10 @@ def prediction_sets(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> 
             f"prediction_sets: need probabilities (N, K) and thresholds (K,), got {values.shape} and {limits.shape}"
         )
     return values >= limits
+
+
+def settled(probabilities: npt.ArrayLike, sets: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether a set holds the leading class and no other, so that it can be answered: (N, K), (N, K) -> bool (N,)."""
+    leading = np.asarray(probabilities).argmax(axis=1)
+    alone: npt.NDArray[np.bool_] = (sets.sum(axis=1) == 1) & sets[np.arange(len(sets)), leading]
+    return alone

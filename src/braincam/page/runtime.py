@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import subprocess
 import tarfile
 import tempfile
@@ -68,14 +69,11 @@ def _unpacked(package: bytes, where: Path) -> dict[str, bytes]:
             f"get it again: npm pack onnxruntime-web@{VERSION}"
         )
     found = {}
-    with tempfile.TemporaryFile() as file:
-        file.write(package)
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            for name in FILES:
-                member = archive.extractfile(f"package/dist/{name}")
-                assert member is not None, "the package is the one whose hash is known"
-                found[name] = member.read()
+    with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
+        for name in FILES:
+            member = archive.extractfile(f"package/dist/{name}")
+            assert member is not None, "the package is the one whose hash is known"
+            found[name] = member.read()
     return found
 
 

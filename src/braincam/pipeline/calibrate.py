@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from braincam.evaluation.calibration import conformal_thresholds, fit_temperature
+from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, fit_temperature
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess
@@ -15,7 +15,6 @@ from braincam.training.batches import Pool, unit
 from braincam.training.loop import EVALUATION_BATCH, Fit
 
 FALSE_REFUSALS = 0.01  # share of real validation slices that may be refused as outliers
-COVERAGE = 0.95  # share of prediction sets that should hold the true class
 
 
 @torch.inference_mode()

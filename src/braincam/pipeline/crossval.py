@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from braincam.evaluation.confidence import COVERAGE, confidence_report, cross_conformal
+from braincam.evaluation.calibration import COVERAGE
+from braincam.evaluation.confidence import confidence_report, cross_conformal
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
-from braincam.evaluation.metrics import no_tumour_class, score
+from braincam.evaluation.metrics import OURS, no_tumour_class, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
@@ -21,8 +22,6 @@ from braincam.printing import MAP_COLUMNS, measured, with_interval
 from braincam.progress import say
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
-
-OURS = "this network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,15 +156,19 @@ def baseline_table(found: Grouped, fold: int, recipe: TrainConfig, columns: Sequ
 
 def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Metrics of each learner over all folds. Seeds of a slice stay in its group: they do not narrow the interval."""
-    slices = found.manifest.slices
-    label = {item.path: number for item, number in zip(slices, found.manifest.labels, strict=True)}
-    group = {item.path: name for item, name in zip(slices, found.groups, strict=True)}
+    table = with_truth(predictions, found)
     return {
-        str(learner): score(
-            rows["path"].map(label), rows[list(columns)].to_numpy(), found.manifest.classes, rows["path"].map(group)
-        )
-        for learner, rows in predictions.groupby("learner", sort=False)
+        str(learner): score(rows["number"], rows[list(columns)].to_numpy(), found.manifest.classes, rows["its_group"])
+        for learner, rows in table.groupby("learner", sort=False)
     }
+
+
+def with_truth(predictions: pd.DataFrame, found: Grouped) -> pd.DataFrame:
+    """The predictions with the number of the true class and the group, by path: the baselines' rows hold neither."""
+    slices = found.manifest.slices
+    number = {item.path: label for item, label in zip(slices, found.manifest.labels, strict=True)}
+    group = {item.path: name for item, name in zip(slices, found.groups, strict=True)}
+    return predictions.assign(number=predictions["path"].map(number), its_group=predictions["path"].map(group))
 
 
 def confidence(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, Any] | None:
@@ -173,16 +176,14 @@ def confidence(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]
 
     The sets take each fold's thresholds from the answers on the other folds; seeds are pooled.
     """
-    own = predictions[predictions["learner"] == OURS]
+    own = with_truth(predictions[predictions["learner"] == OURS], found)
     classes = found.manifest.classes
-    label = {item.path: number for item, number in zip(found.manifest.slices, found.manifest.labels, strict=True)}
-    group = {item.path: name for item, name in zip(found.manifest.slices, found.groups, strict=True)}
-    labels, probabilities = own["path"].map(label).to_numpy(), own[list(columns)].to_numpy()
+    labels, probabilities = own["number"].to_numpy(), own[list(columns)].to_numpy()
     return confidence_report(
         labels,
         probabilities,
         classes,
-        own["path"].map(group).tolist(),
+        own["its_group"].tolist(),
         sets=cross_conformal(labels, probabilities, own["fold"].to_numpy()),
         coverage=COVERAGE,
         answered=(own["status"] == "ok").to_numpy(),

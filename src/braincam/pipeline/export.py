@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import DataError, ModelFileError
 from braincam.evaluation.evaluate import seen_before
-from braincam.evaluation.metrics import paired_difference
+from braincam.evaluation.metrics import OURS, paired_difference
 from braincam.files import as_path, read_json, write_bytes
 from braincam.model_file.card import HASH_LENGTH, Card
 from braincam.model_file.export import export_onnx, load_model, strip, with_card
 from braincam.model_file.quantise import quantise
-from braincam.pipeline.crossval import OURS
 from braincam.pipeline.evaluate import judge_rows
 from braincam.pipeline.facts import headline_scores
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
+from braincam.training.config import MACHINE
 
 CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
-NOT_OF_THE_RECIPE = {"seed", "device", "threads", "precision"}  # another seed or machine is the same recipe
+NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
 def export(model: Path | str, out: Path | str, crossval: Path | str | None = None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from braincam.evaluation.calibration import COVERAGE
 from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
-from braincam.pipeline.calibrate import COVERAGE
 from braincam.pipeline.evaluate import command_line
 from braincam.pipeline.prepare import Grouped, Parts
 from braincam.training.config import TrainConfig

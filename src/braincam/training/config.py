@@ -42,6 +42,9 @@ AT_LEAST: dict[str, float] = {
 BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
 
 
+MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training, from pixels to the last epoch. Defaults are the default recipe."""

@@ -24,7 +24,7 @@ from braincam.network.preprocess import Preprocess
 from braincam.progress import say
 from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
-from braincam.training.config import TrainConfig
+from braincam.training.config import MACHINE, TrainConfig
 from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, write_history
 from braincam.training.schedule import learning_rate_at, side_at
@@ -329,9 +329,8 @@ def digest(*pools: Pool) -> str:
 def check_same_recipe(stored: dict[str, Any], config: TrainConfig, folder: Path) -> None:
     """Resuming with another recipe would give a run that no config describes. More epochs are no exception: they
     bend the schedule."""
-    machine = {"device": config.device, "threads": config.threads, "precision": config.precision}
     asked = asdict(config)
-    changed = [key for key, value in asked.items() if key not in machine and list_if_tuple(value) != stored.get(key)]
+    changed = [key for key, value in asked.items() if key not in MACHINE and list_if_tuple(value) != stored.get(key)]
     if changed:
         detail = ", ".join(f"{key} was {stored.get(key)!r}, is {asked[key]!r}" for key in changed)
         raise TrainingError(f"{folder}: cannot resume with another recipe ({detail}); use a new --out folder")
