@@ -179,19 +179,19 @@ def reliability(
     """
     bins = reliability_bins(labels, probabilities, n_bins)
     confidence = np.asarray(probabilities, np.float64).max(axis=1) if len(bins.count) else np.zeros(0)
-    low = min(np.floor(min([*bins.confidence, *bins.accuracy, 0.9]) * 10) / 10, 0.9)
+    raw = None if before is None or not len(bins.count) else reliability_bins(labels, before, n_bins)
+    drawn = [part for each in (bins, raw) if each is not None for part in (each.confidence, each.accuracy)]
+    low = min(np.floor(np.concatenate([*drawn, [0.9]]).min() * 10) / 10, 0.9)
     with _styled():
         figure = Figure(figsize=(4.4, 4.4), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         top.plot([low, 1], [low, 1], color=SOFT, lw=0.9, ls=(0, (3, 3)))
         top.vlines(bins.confidence, bins.confidence, bins.accuracy, color=PALETTE[1], lw=2, alpha=0.55)
         top.plot(bins.confidence, bins.accuracy, "o-", color=PALETTE[0], ms=6, mec="white", mew=1, lw=1.4)
-        if before is not None and len(bins.count):
-            raw = reliability_bins(labels, before, n_bins)
-            low = min(low, np.floor(min([*raw.confidence, *raw.accuracy]) * 10) / 10)
+        if raw is not None:
             words = f"before calibration, ECE {raw.ece:.3f}"
             top.plot(raw.confidence, raw.accuracy, "o-", color=SOFT, ms=3.5, lw=1, zorder=1, label=words)
-            top.legend(loc="upper left")
+            top.legend(loc="lower right")
         ece = f"{bins.ece:.3f}" if len(bins.count) else "undefined"
         top.set(ylabel="share right", title=f"Reliability, ECE {ece}")
         top.set_ylim(low - 0.02, 1.02)
