@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,9 +20,12 @@ import _kept  # noqa: E402
 import _plain  # noqa: E402
 import ablation  # noqa: E402
 import inference  # noqa: E402
+import stress  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
+from braincam.images.reader import read_slices  # noqa: E402
+from braincam.predict import Prediction  # noqa: E402
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -218,3 +222,48 @@ def test_a_row_is_measured_in_a_process_of_its_own_or_says_why_not(tmp_path: Pat
     reason = inference.in_a_process(0, 1, tmp_path, options)  # no graph has been written there
     assert isinstance(reason, str)
     assert "braincam.onnx" in reason
+
+
+def test_the_four_windows_of_the_stress_test_differ_in_what_becomes_white(tmp_path: Path) -> None:
+    voxels = np.zeros((3, 20, 20))
+    voxels[0], voxels[1, :, :10], voxels[2, 0, 0] = 10, 50, 1000
+    whitest = {
+        name: stress.windowed(voxels, white(voxels)).max((1, 2)).tolist() for name, white in stress.WINDOWS.items()
+    }
+    assert whitest["each slice's maximum"] == [255, 255, 255]
+    assert whitest["volume's maximum"] == [round(10 / 1000 * 255), round(50 / 1000 * 255), 255]
+    assert whitest["volume, 99.5th percentile"][1:] == [255, 255]  # one bright voxel in 1,200 is cut off
+    assert stress.shows_a_head(voxels).tolist() == [True, True, False]
+
+
+def test_the_stress_test_shows_slices_as_the_reader_does(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 200, (24, 20, 4)).astype(np.int16)
+    affine = np.diag([-1.0, 1, 5, 1])  # stored from right to left, as scanners do
+    nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / "scan.nii.gz")  # type: ignore[attr-defined]
+    ours = stress.read_volume(tmp_path / "scan.nii.gz")
+    theirs = np.stack([item.pixels for item in read_slices(tmp_path / "scan.nii.gz")])
+    assert ours.shape == theirs.shape
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.999
+
+
+def test_shares_tell_the_leading_class_from_the_answer() -> None:
+    def answer(status: str, label: str | None, glioma: float) -> Prediction:
+        return Prediction(
+            path="", slice=None, status=status, label=label, prediction_set=None, confidence=None, outlier_score=None,
+            reason=None, overlay=None, model={}, probabilities={"glioma": glioma, "notumor": 1 - glioma},
+        )  # fmt: skip
+
+    found = stress.shares(
+        [
+            answer("ok", "glioma", 0.9),
+            answer("refer", "glioma", 0.6),
+            answer("rejected", None, 0.7),
+            answer("ok", "notumor", 0.1),
+        ],
+        ["glioma"],
+    )
+    assert found == {
+        "leading: any tumour": 0.75, "leading: glioma": 0.75, "ok: a tumour": 0.25, "ok: no tumour": 0.25,
+        "refer": 0.25, "rejected": 0.25,
+    }  # fmt: skip
