@@ -144,6 +144,7 @@ def train(options: argparse.Namespace) -> int:
         allow_leak=options.allow_leak,
         masks=options.masks,
         name=options.name,
+        deterministic=options.deterministic,
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
@@ -416,6 +417,9 @@ def parser() -> argparse.ArgumentParser:
         "--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps after training only"
     )
     verb.add_argument("--name", help="the model's name in its card (default: the name of RUN)")
+    verb.add_argument(
+        "--deterministic", action="store_true", help="the same bytes of the model files each time (docs/numerics.md)"
+    )
     verb.add_argument("--out", type=Path, required=True, metavar="RUN")
 
     verb = _verb(
