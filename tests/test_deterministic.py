@@ -29,8 +29,8 @@ def test_two_processes_write_the_same_bytes(scans: Path, tmp_path: Path) -> None
         command += [word for key in quick for word in ("--set", key)]
         environment = {**os.environ, "PYTHONHASHSEED": str(number + 1), "BRAINCAM_CACHE": cache}
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
-    for process in started:
-        assert process.wait(timeout=200) == 0, process.communicate()[1]
+    said = [process.communicate(timeout=250)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
     for name in ("model.onnx", "model.safetensors"):
         one, two = ((tmp_path / folder / name).read_bytes() for folder in "01")
         assert one == two, name
