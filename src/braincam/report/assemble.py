@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from braincam.evaluation.confidence import before_temperature
 from braincam.evaluation.evaluate import Judged
@@ -42,14 +44,11 @@ def write_pictures_and_report(
     uncalibrated = before_temperature(probabilities, card.temperature)
     drawings = {}
     if rows.any():
-        drawings["confusion"] = figures.confusion(metrics["confusion_matrix"], card.classes)
-        drawings["roc"] = figures.roc(labels, probabilities, card.classes)
-        drawings["reliability"] = figures.reliability(labels, probabilities, before=uncalibrated)
+        drawings = of_answers(metrics, card, labels, probabilities, uncalibrated)
     if history is not None:
         drawings["curves"] = figures.curves(history, best_epoch)
     for name, drawing in drawings.items():
         write_bytes(out / f"{name}.png", figures.to_png(drawing))
-    split = dict(metrics.get("split") or {})
     write_run_report(
         out / "report.html",
         RunFacts(
@@ -57,20 +56,12 @@ def write_pictures_and_report(
             metrics=metrics,
             command=command,
             created=card.created if run is None else str(run["created"]),
-            split=split,
+            split=dict(metrics.get("split") or {}),
             card=card_facts(card),
             config=card.recipe,
             environment=environment_facts(card, run),
             baselines=metrics.get("baselines") or {},
-            shown_apart={
-                name: metrics[key]
-                for key, name in (
-                    ("unseen", "not seen in training"),
-                    ("seen", "seen in training"),
-                    ("all", "everything asked for"),
-                )
-                if metrics.get(key) and metrics["headline"] != key
-            },
+            shown_apart=shown_apart(metrics),
             comparison=metrics.get("against"),
             labels=labels,
             probabilities=probabilities,
@@ -87,6 +78,27 @@ def write_pictures_and_report(
             localisation=localisation_facts(metrics),
         ),
     )
+
+
+def of_answers(
+    metrics: Mapping[str, Any],
+    card: Card,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    uncalibrated: NDArray[np.float64],
+) -> dict[str, Figure]:
+    """Name of the file -> drawing, of what was answered for one or more slices."""
+    return {
+        "confusion": figures.confusion(metrics["confusion_matrix"], card.classes),
+        "roc": figures.roc(labels, probabilities, card.classes),
+        "reliability": figures.reliability(labels, probabilities, before=uncalibrated),
+    }
+
+
+def shown_apart(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of the slices that the headline leaves out, or takes in, under the page's names for them."""
+    names = {"unseen": "not seen in training", "seen": "seen in training", "all": "everything asked for"}
+    return {name: metrics[key] for key, name in names.items() if metrics.get(key) and metrics["headline"] != key}
 
 
 def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:
