@@ -48,7 +48,9 @@ def asked(run: Path) -> tuple[Predictor, list[np.ndarray], Answer]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_neighbours_in_a_batch_do_not_matter(asked: tuple[Predictor, list[np.ndarray], Answer], data: st.DataObject) -> None:
+def test_neighbours_in_a_batch_do_not_matter(
+    asked: tuple[Predictor, list[np.ndarray], Answer], data: st.DataObject
+) -> None:
     """Drawn with repetition, in any order and number, beside slices that are blank or noise."""
     predictor, slices, alone = asked
     picked = data.draw(st.lists(st.integers(0, len(slices) - 1), min_size=1, max_size=12))

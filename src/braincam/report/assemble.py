@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from braincam.evaluation.confidence import before_temperature
 from braincam.evaluation.evaluate import Judged
@@ -18,8 +16,7 @@ from braincam.explain.overlay import overlay
 from braincam.files import write_bytes
 from braincam.model_file.card import Card
 from braincam.predict import Prediction
-from braincam.report import figures
-from braincam.report.run import RunFacts, write_run_report
+from braincam.report.run import RunFacts, drawings, write_run_report
 
 
 def write_pictures_and_report(
@@ -41,58 +38,36 @@ def write_pictures_and_report(
     rows = np.ones(len(judged.seen), bool) if metrics["headline"] == "all" else ~judged.seen
     labels = np.array([card.classes.index(item.label) for item in judged.manifest.slices])[rows]
     probabilities = judged.probabilities[rows]
-    uncalibrated = before_temperature(probabilities, card.temperature)
-    drawings = {}
-    if rows.any():
-        drawings = of_answers(metrics, card, labels, probabilities, uncalibrated)
-    if history is not None:
-        drawings["curves"] = figures.curves(history, best_epoch)
-    for name, drawing in drawings.items():
-        write_bytes(out / f"{name}.png", figures.to_png(drawing))
-    write_run_report(
-        out / "report.html",
-        RunFacts(
-            title=title,
-            metrics=metrics,
-            command=command,
-            created=card.created if run is None else str(run["created"]),
-            split=dict(metrics.get("split") or {}),
-            card=card_facts(card),
-            config=card.recipe,
-            environment=environment_facts(card, run),
-            baselines=metrics.get("baselines") or {},
-            shown_apart=shown_apart(metrics),
-            comparison=metrics.get("against"),
-            labels=labels,
-            probabilities=probabilities,
-            uncalibrated=uncalibrated,
-            history=history,
-            best_epoch=best_epoch,
-            mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
-            examples=[picture(answer, truth) for answer, truth in judged.successes],
-            decisions={
-                "answered": metrics["status"]["ok"],
-                "referred": metrics["status"]["refer"],
-                "rejected": metrics["status"]["rejected"],
-            },
-            localisation=localisation_facts(metrics),
-        ),
+    facts = RunFacts(
+        title=title,
+        metrics=metrics,
+        command=command,
+        created=card.created if run is None else str(run["created"]),
+        split=dict(metrics.get("split") or {}),
+        card=card_facts(card),
+        config=card.recipe,
+        environment=environment_facts(card, run),
+        baselines=metrics.get("baselines") or {},
+        shown_apart=shown_apart(metrics),
+        comparison=metrics.get("against"),
+        labels=labels,
+        probabilities=probabilities,
+        uncalibrated=before_temperature(probabilities, card.temperature),
+        history=history,
+        best_epoch=best_epoch,
+        mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
+        examples=[picture(answer, truth) for answer, truth in judged.successes],
+        decisions={
+            "answered": metrics["status"]["ok"],
+            "referred": metrics["status"]["refer"],
+            "rejected": metrics["status"]["rejected"],
+        },
+        localisation=localisation_facts(metrics),
     )
-
-
-def of_answers(
-    metrics: Mapping[str, Any],
-    card: Card,
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    uncalibrated: NDArray[np.float64],
-) -> dict[str, Figure]:
-    """Name of the file -> drawing, of what was answered for one or more slices."""
-    return {
-        "confusion": figures.confusion(metrics["confusion_matrix"], card.classes),
-        "roc": figures.roc(labels, probabilities, card.classes),
-        "reliability": figures.reliability(labels, probabilities, before=uncalibrated),
-    }
+    pictures = drawings(facts)
+    for name, png in pictures.items():
+        write_bytes(out / f"{name}.png", png)
+    write_run_report(out / "report.html", facts, pictures)
 
 
 def shown_apart(metrics: Mapping[str, Any]) -> dict[str, Any]:
