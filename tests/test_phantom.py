@@ -13,7 +13,7 @@ from PIL import Image
 
 from braincam.dataset import phantom, phantom_head, phantom_lesion
 from braincam.dataset.phantom import CLASSES, PhantomSlice, make_slices, write_phantom
-from braincam.dataset.phantom_head import INNER, PLANES, SELLA, falx_distance
+from braincam.dataset.phantom_head import INNER, PLANES, SELLA
 from braincam.errors import DataError
 
 TUMOURS = tuple(name for name in CLASSES if name != "notumor")
@@ -135,6 +135,15 @@ def test_gliomas_lie_inside_the_brain(painted: list[PhantomSlice], cuts: list):
             inner = INNER[piece.plane].distance(x, y)[piece.mask]
             assert inner.max() < 0.01
             assert inner.mean() < -0.1
+
+
+def falx_distance(plane: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Distance to the falx, the fold of dura between the hemispheres; far away in a sagittal cut."""
+    if plane == "sagittal":
+        return np.full_like(x, 9)
+    if plane == "coronal":
+        return np.asarray(np.hypot(x, np.minimum(y - 0.36, 0)), np.float32)
+    return np.hypot(x, np.minimum(np.where(y > 0, y - 0.42, -0.42 - y), 0))
 
 
 def test_meningiomas_sit_on_the_dura_and_reach_into_the_head(painted: list[PhantomSlice], cuts: list):

@@ -15,7 +15,7 @@ from braincam.errors import DataError
 from braincam.evaluation.metrics import SCALARS, paired_difference, score
 from braincam.report import figures
 from braincam.report.page import fact
-from braincam.report.run import RunFacts, leak_box, write_run_report
+from braincam.report.run import RunFacts, drawings, leak_box, write_run_report
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 OFFICIAL = {
@@ -95,7 +95,7 @@ def full_facts(**change):
 
 def written(tmp_path, facts):
     out = tmp_path / "deep" / "report.html"
-    write_run_report(out, facts)
+    write_run_report(out, facts, drawings(facts))
     assert [p.name for p in out.parent.iterdir()] == ["report.html"]
     return out.read_text(encoding="utf-8")
 

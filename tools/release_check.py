@@ -1,10 +1,11 @@
 """Is what would be released whole? Build it, install it into an empty environment, and use it there.
 
-    python tools/release_check.py [--out dist]
+    python tools/release_check.py [--out dist] [--tag v0.1.0]
 
-Builds sdist and wheel, checks their metadata, looks into the wheel, installs it alone into a fresh virtual environment,
-asks it about a slice there without torch, and writes a bill of materials (CycloneDX) of that environment. Prints one
-line per check; the exit code says whether all passed. Needs the extra `release`.
+Compares version, changelog and tag, builds sdist and wheel, checks their metadata, looks into the wheel, installs it
+alone into a fresh virtual environment, asks it about a slice there without torch, and writes a bill of materials
+(CycloneDX) of that environment. Prints one line per check; the exit code says whether all passed. Needs the extra
+`release`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from release_notes import NotesError, notes, version_of
 
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = (
@@ -56,6 +58,16 @@ def expect(holds: bool, otherwise: str) -> None:
     """Fail with a text unless something holds."""
     if not holds:
         raise CheckFailedError(otherwise)
+
+
+def one_version(tag: str | None) -> str:
+    """The tag, the project and the changelog are of one version."""
+    project, changelog = ((ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "CHANGELOG.md"))
+    try:
+        text = notes(project, changelog, tag)
+    except NotesError as error:
+        raise CheckFailedError(str(error)) from error
+    return f"{tag or version_of(project)}, {len(text.splitlines())} lines of release notes"
 
 
 def build(out: Path) -> str:
@@ -135,7 +147,9 @@ def main() -> int:
     """Run the checks in order; what stands on a failed one is not tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
-    out: Path = parser.parse_args().out.resolve()
+    parser.add_argument("--tag", help="the tag that is released; it must be the version")
+    chosen = parser.parse_args()
+    out: Path = chosen.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("braincam-*"):
         old.unlink()
@@ -147,6 +161,7 @@ def main() -> int:
             return found
 
         checks: dict[str, Callable[[], str]] = {
+            "one version": lambda: one_version(chosen.tag),
             "built": lambda: build(out),
             "metadata": lambda: metadata(out),
             "contents of the wheel": lambda: contents(wheel()),

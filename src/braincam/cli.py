@@ -144,6 +144,7 @@ def train(options: argparse.Namespace) -> int:
         allow_leak=options.allow_leak,
         masks=options.masks,
         name=options.name,
+        deterministic=options.deterministic,
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
@@ -353,7 +354,26 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"braincam {__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for add in (
+        _add_demo,
+        _add_phantom,
+        _add_audit,
+        _add_split,
+        _add_train,
+        _add_crossval,
+        _add_evaluate,
+        _add_predict,
+        _add_serve,
+        _add_page,
+        _add_models,
+        _add_export,
+        _add_doctor,
+    ):  # in the order of the help
+        add(verbs)
+    return top
 
+
+def _add_demo(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "demo",
@@ -365,6 +385,8 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)"
     )
 
+
+def _add_phantom(verbs: Any) -> None:
     verb = _verb(
         verbs, "phantom", phantom, "make labelled synthetic scans",
         "braincam phantom --out phantom --patients 160 --seed 0",
@@ -376,6 +398,8 @@ def parser() -> argparse.ArgumentParser:
         "--volumes", action="store_true", help="also a NIfTI head per class: DIR/volumes, DIR/volume-masks"
     )
 
+
+def _add_audit(verbs: Any) -> None:
     verb = _verb(
         verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",
         "braincam audit DATA --patients patients.csv --out out/audit", "braincam audit DATA --strict",
@@ -387,6 +411,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--about", type=Path, metavar="FILE.md", help="words for the head of the data sheet data.md")
     verb.add_argument("--strict", action="store_true", help="exit with code 3 when a leak or a label conflict is found")
 
+
+def _add_split(verbs: Any) -> None:
     verb = _verb(
         verbs, "split", split, "folds that no patient and no twin straddles",
         "braincam split DATA --out folds.csv", "braincam split DATA --patients patients.csv --folds 5 --out folds.csv",
@@ -400,6 +426,8 @@ def parser() -> argparse.ArgumentParser:
         "--check", type=Path, metavar="FILE.csv", help="check any table of columns path,fold; exits with 3 if it leaks"
     )
 
+
+def _add_train(verbs: Any) -> None:
     verb = _verb(
         verbs, "train", train, "train on a labelled folder, judge and export",
         "braincam train DATA --out runs/first",
@@ -416,8 +444,13 @@ def parser() -> argparse.ArgumentParser:
         "--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps after training only"
     )
     verb.add_argument("--name", help="the model's name in its card (default: the name of RUN)")
+    verb.add_argument(
+        "--deterministic", action="store_true", help="the same bytes of the model files each time (docs/numerics.md)"
+    )
     verb.add_argument("--out", type=Path, required=True, metavar="RUN")
 
+
+def _add_crossval(verbs: Any) -> None:
     verb = _verb(
         verbs, "crossval", crossval, "train and score every fold in turn; goes on where it stopped",
         "braincam crossval DATA --patients patients.csv --out runs/folds",
@@ -431,6 +464,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--allow-leak", action="store_true", help="go on with a --split that leaks")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR")
 
+
+def _add_evaluate(verbs: Any) -> None:
     verb = _verb(
         verbs, "evaluate", evaluate, "score a model on labelled slices, with intervals",
         "braincam evaluate DATA --model runs/first --out out/first",
@@ -448,6 +483,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
 
+
+def _add_predict(verbs: Any) -> None:
     verb = _verb(
         verbs, "predict", predict, "answer for pictures, DICOM, NIfTI, folders, patterns",
         "braincam predict scan.png", "braincam predict study/ --format json --out answers",
@@ -473,6 +510,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
     verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
 
+
+def _add_serve(verbs: Any) -> None:
     verb = _verb(
         verbs, "serve", serve, "answers over HTTP, and a page to look at them",
         "braincam serve", "braincam serve --port 8080 --model runs/first",
@@ -480,6 +519,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _server(verb)
 
+
+def _add_page(verbs: Any) -> None:
     verb = _verb(
         verbs, "page", page, "the page as static files that answer in the browser itself",
         "braincam page --out site", "braincam page --model runs/first --out site",
@@ -493,6 +534,8 @@ def parser() -> argparse.ArgumentParser:
         help="onnxruntime-web as npm packs it, for machines without internet (default: fetched with npm, once)",
     )
 
+
+def _add_models(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "models",
@@ -502,6 +545,8 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--format", choices=("table", "json"), default="table")
 
+
+def _add_export(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "export",
@@ -521,8 +566,9 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 
+
+def _add_doctor(verbs: Any) -> None:
     _verb(verbs, "doctor", doctor, "what is installed, what would be used, what is missing", "braincam doctor")
-    return top
 
 
 def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str, *examples: str) -> Any:

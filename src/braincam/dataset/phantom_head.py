@@ -86,15 +86,6 @@ INNER: Mapping[str, Outline] = MappingProxyType(  # the inner side of the skull
 _SKIN = {"coronal": Outline(_CORONAL_SKIN, mirror=True), "sagittal": Outline(_SAGITTAL_SKIN)}
 
 
-def falx_distance(plane: str, x: Floats, y: Floats) -> Floats:
-    """Distance to the falx, the fold of dura between the hemispheres; far away in a sagittal cut."""
-    if plane == "sagittal":
-        return np.full_like(x, 9)
-    if plane == "coronal":
-        return np.asarray(np.hypot(x, np.minimum(y - 0.36, 0)), np.float32)
-    return np.hypot(x, np.minimum(np.where(y > 0, y - 0.42, -0.42 - y), 0))
-
-
 @dataclass(frozen=True, eq=False)
 class Head:
     """What one person brings along: tissues, bones, ventricles, and the folds of each plane."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,55 @@ def localise(
     Returns what goes into `metrics.json` (None without a mask) and the columns for `predictions.csv`, None where
     nothing was measured.
     """
+    seen = _measure(predictions, manifest, groups, rows, folder, priors)
+    columns = {
+        name: _spread([getattr(overlap, attribute) for overlap in seen.found.get(OWN, [])], seen.rows, len(predictions))
+        for name, attribute in COLUMNS.items()
+    }
+    columns["points_at_lesion"] = [None if value is None else bool(value) for value in columns["points_at_lesion"]]
+    facts = report(seen.found, [manifest.slices[row].label for row in seen.rows], [groups[row] for row in seen.rows])
+    if facts is None:
+        return None, columns
+    facts["map_size"] = list(seen.shape)
+    facts["label_only_fitted_on"] = (
+        f"mean mask of the class over the {len(priors.labels)} masks of {len(set(priors.groups.tolist()))} patients or "
+        "groups in the folder, the slice's own patient or group left out; the centre where no other has one"
+    )
+    classes = predictor.card.classes
+    erased = [row for row, _, _ in seen.erasable]
+    facts["erased"], outcomes = erasing(
+        [(pixels, mask) for _, pixels, mask in seen.erasable],
+        np.array([classes.index(manifest.slices[row].label) for row in erased], np.int64),
+        [groups[row] for row in erased],
+        no_tumour_class(classes),
+        lambda slices: predictor.answer_all(slices, cam=False).probabilities,
+    )
+    columns |= {name: _spread(outcomes[kind], erased, len(predictions)) for name, kind in ERASED.items()}
+    return facts, columns
+
+
+@dataclass(eq=False)
+class _Measured:
+    """What was measured, of slices that have a mask and a map."""
+
+    rows: list[int] = field(default_factory=list)
+    found: dict[str, list[Overlap]] = field(default_factory=dict)  # kind of map → one per row
+    erasable: list[tuple[int, NDArray[np.uint8], NDArray[np.bool_]]] = field(default_factory=list)
+    shape: tuple[int, int] = (0, 0)  # of the maps
+
+
+def _measure(
+    predictions: Sequence[Prediction],
+    manifest: Manifest,
+    groups: Sequence[str],
+    rows: Sequence[int],
+    folder: Path,
+    priors: MeanMasks,
+) -> _Measured:
+    """Compare each slice's map, and the maps that it must beat, with its mask."""
     random = np.random.default_rng(0)
-    found: dict[str, list[Overlap]] = {}
-    measured: list[int] = []
-    erasable: list[tuple[int, NDArray[np.uint8], NDArray[np.bool_]]] = []
+    seen = _Measured()
     label_only: dict[tuple[str, str], NDArray[np.float32] | None] = {}
-    shape = (0, 0)
     for row in track(rows, "comparing maps with masks", unit="slices"):
         item, answer = manifest.slices[row], predictions[row]
         mask = read_mask(folder, item.path)
@@ -68,45 +112,20 @@ def localise(
         if key not in label_only:
             label_only[key] = priors.without(*key)
         prior = label_only[key]
-        shape = (answer.cam.shape[0], answer.cam.shape[1])
+        seen.shape = (answer.cam.shape[0], answer.cam.shape[1])
         maps = {
             OWN: answer.cam,
-            "random": random_map(shape, random),
-            "centre": centre_map(shape),
-            "label only": centre_map(shape) if prior is None else prior,
-            "perfect": perfect_map(mask, shape),
+            "random": random_map(seen.shape, random),
+            "centre": centre_map(seen.shape),
+            "label only": centre_map(seen.shape) if prior is None else prior,
+            "perfect": perfect_map(mask, seen.shape),
         }
         for kind, heat in maps.items():
-            found.setdefault(kind, []).append(compare(heat, mask))
-        measured.append(row)
+            seen.found.setdefault(kind, []).append(compare(heat, mask))
+        seen.rows.append(row)
         if answer.pixels.shape == mask.shape:
-            erasable.append((row, answer.pixels, mask))
-    columns = {
-        name: _spread([getattr(overlap, field) for overlap in found.get(OWN, [])], measured, len(predictions))
-        for name, field in COLUMNS.items()
-    }
-    columns["points_at_lesion"] = [None if value is None else bool(value) for value in columns["points_at_lesion"]]
-    labels = [manifest.slices[row].label for row in measured]
-    names = [groups[row] for row in measured]
-    facts = report(found, labels, names)
-    if facts is None:
-        return None, columns
-    facts["map_size"] = list(shape)
-    facts["label_only_fitted_on"] = (
-        f"mean mask of the class over the {len(priors.labels)} masks of {len(set(priors.groups.tolist()))} patients or "
-        "groups in the folder, the slice's own patient or group left out; the centre where no other has one"
-    )
-    classes = predictor.card.classes
-    facts["erased"], outcomes = erasing(
-        [(pixels, mask) for _, pixels, mask in erasable],
-        np.array([classes.index(manifest.slices[row].label) for row, _, _ in erasable], np.int64),
-        [groups[row] for row, _, _ in erasable],
-        no_tumour_class(classes),
-        lambda slices: predictor.answer_all(slices, cam=False).probabilities,
-    )
-    rows = [row for row, _, _ in erasable]
-    columns |= {name: _spread(outcomes[kind], rows, len(predictions)) for name, kind in ERASED.items()}
-    return facts, columns
+            seen.erasable.append((row, answer.pixels, mask))
+    return seen
 
 
 def _spread(values: Sequence[float | None], rows: Sequence[int], n: int) -> list[Any]:

@@ -66,48 +66,47 @@ def overlay(
     grey = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     evidence = resize_map(heat, (size[1], size[0]))
     top = float(evidence.max()) if scale is None else float(scale)
-    positive = bool(evidence.max() > 0)
 
-    title, caption = font(30), font(14)
     head = MARGIN + (24 if heading else 0) + 44 + (26 if note else 0)
     left, right = MARGIN, MARGIN + frame[0] + _GAP
     above = head + 30  # top of the frames
     foot = above + frame[1] + 18
-    width = right + frame[0] + MARGIN + _BAR + 66
-    page = Image.new("RGB", (width, foot + 58), BACK)
-    draw = ImageDraw.Draw(page)
+    page = Image.new("RGB", (right + frame[0] + MARGIN + _BAR + 66, foot + 58), BACK)
+    draw, caption = ImageDraw.Draw(page), font(14)
+    _write_answer(page, label, probability, heading, note)
+    draw.line((left, head, page.width - MARGIN, head), _LINE)
 
-    # what the model says
-    y = MARGIN - 6
-    if heading:
-        draw.text((left, y), fit(heading, caption, width - 2 * MARGIN), SOFT, caption)
-        y += 24
-    value = f"{probability:.3f}"
-    room = width - 2 * MARGIN - title.getlength(value) - 130
-    draw.text((left, y), fit(label, title, room), INK, title)
-    draw.text((width - MARGIN, y), value, INK, title, anchor="ra")
-    draw.text((width - MARGIN - title.getlength(value) - 12, y + 15), "model score", SOFT, caption, anchor="ra")
-    if note:
-        draw.text((left, y + 42), fit(note, caption, width - 2 * MARGIN), _AMBER, caption)
-    draw.line((left, head, width - MARGIN, head), _LINE)
-
-    # the two pictures
     draw.text((left, head + 10), "Slice", SOFT, caption)
     draw.text((right, head + 10), fit(f"Evidence for {label}", caption, frame[0]), SOFT, caption)
     inset = ((frame[0] - size[0]) // 2, (frame[1] - size[1]) // 2)
     for x in (left, right):
         draw.rectangle((x, above, x + frame[0] - 1, above + frame[1] - 1), _WELL)
         page.paste(grey, (x + inset[0], above + inset[1]))
-    if positive:
+    if evidence.max() > 0:
         paint(page, evidence / top, (right + inset[0], above + inset[1]))
         colour_bar(page, (right + frame[0] + 16, above), frame[1], top, unit)
     else:
         _message(draw, (right + frame[0] // 2, above + frame[1] - 30), "no positive evidence")
 
-    # what it is not
     draw.text((left, foot), CAUTION, INK, caption)
     draw.text((left, foot + 20), NOTICE, SOFT, caption)
     return page
+
+
+def _write_answer(page: Image.Image, label: str, probability: float, heading: str | None, note: str | None) -> None:
+    """What the model says, across the top of the page: heading, label with its score, note."""
+    draw, title, caption = ImageDraw.Draw(page), font(30), font(14)
+    left, right, y = MARGIN, page.width - MARGIN, MARGIN - 6
+    if heading:
+        draw.text((left, y), fit(heading, caption, right - left), SOFT, caption)
+        y += 24
+    value = f"{probability:.3f}"
+    taken = title.getlength(value)
+    draw.text((left, y), fit(label, title, right - left - taken - 130), INK, title)
+    draw.text((right, y), value, INK, title, anchor="ra")
+    draw.text((right - taken - 12, y + 15), "model score", SOFT, caption, anchor="ra")
+    if note:
+        draw.text((left, y + 42), fit(note, caption, right - left), _AMBER, caption)
 
 
 def resize_map(heat: npt.NDArray[np.floating], shape: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -37,7 +37,7 @@ class Card:
     scores: dict[str, Any]  # test part: metrics with their 95 % intervals
     recipe: dict[str, Any]  # the whole TrainConfig
     versions: dict[str, str]
-    created: str  # ISO 8601, UTC
+    created: str  # ISO 8601, UTC; empty after `train --deterministic`, whose files are the same each time
     seen_slices: tuple[str, ...] = ()  # short hashes of the training and validation files
     seen_groups: tuple[str, ...] = ()  # short hashes of their patients
     format: str = FORMAT

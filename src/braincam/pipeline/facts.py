@@ -69,9 +69,11 @@ def run_facts(
     found: Grouped,
     parts: Parts,
     recipe: TrainConfig,
-    seconds: float,
     card: Card,
     fitted: Fit,
+    *,
+    seconds: float,
+    training_seconds: float,
 ) -> dict[str, Any]:
     """`run.json`: what it takes to understand and repeat the run."""
     return {
@@ -87,9 +89,10 @@ def run_facts(
         "best_epoch": fitted.best,
         "stopped_early": fitted.stopped_early,
         "seconds": round(seconds, 1),
-        "training_seconds": card.training["seconds"],
+        "training_seconds": round(training_seconds, 1),
         "device": card.training["device"],
         "precision": card.training["precision"],
+        "deterministic": card.training["deterministic"],
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": versions(),

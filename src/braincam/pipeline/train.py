@@ -16,6 +16,7 @@ from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
+from braincam.model_file.card import Card
 from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
@@ -28,10 +29,13 @@ from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
 from braincam.progress import say
 from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig, read_config
+from braincam.training.deterministic import same_bits
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.distributed import HelperDone, crew, launch, own_device, restarted
+from braincam.training.distributed import Crew, HelperDone, crew, launch, own_device, restarted
 from braincam.training.history import to_frame
-from braincam.training.loop import fit
+from braincam.training.loop import Fit, fit
+
+MARKER = ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,36 @@ class Trained:
     metrics: dict[str, Any]
     split: dict[str, Any]
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What is learnt from and judged on: a labelled folder, divided, at the network's input size."""
+
+    found: Grouped
+    parts: Parts
+    preprocess: Preprocess
+    training: Pool
+    validation: Pool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a training runs, and whether its files must be the same in every byte each time."""
+
+    device: torch.device
+    precision: torch.dtype
+    deterministic: bool = False
+
+    def facts(self, processes: int, seconds: float) -> dict[str, Any]:
+        """What a card says of it."""
+        facts = {
+            "device": describe_device(self.device),
+            "processes": processes,
+            "precision": name_of(self.precision),
+            "deterministic": self.deterministic,
+        }
+        return facts if self.deterministic else {**facts, "seconds": round(seconds, 1)}  # no two take equally long
 
 
 def train(
@@ -57,12 +91,14 @@ def train(
     allow_leak: bool = False,
     masks: Path | str | None = None,
     name: str | None = None,
+    deterministic: bool = False,
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
 
     `config` is a TOML file, the name of a shipped recipe, or a `TrainConfig`; `overrides` are ``key=value`` strings.
     Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
-    only, to see whether the maps point at lesions.
+    only, to see whether the maps point at lesions. With `deterministic` the same call gives the same bytes of
+    ``model.onnx`` and ``model.safetensors`` each time, on one machine with the same versions and `threads`.
 
     Started by ``torchrun``, several processes train together; all but the first end with `HelperDone` after that.
 
@@ -74,72 +110,32 @@ def train(
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
-    marker = out / ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
-    began_with = marker.read_text(encoding="utf-8") if marker.exists() else None
-    resume = resume or (restarted(began_with) and (out / "last.ckpt").exists())
-    if (out / "last.ckpt").exists() and not resume:
-        raise TrainingError(f"{out}: holds a training already; say --resume to go on with it, or choose another --out")
+    resume = may_begin(out, resume)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     device = own_device(pick_device(recipe.device))
-    precision = pick_precision(recipe.precision, device)
+    machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
 
-    with crew(device) as together:
+    with same_bits(deterministic), crew(device) as together:
+        if deterministic and together.size > 1:
+            raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")
         with together.in_turn():  # the others find in the cache what the first one read
             found = grouped(data, patients, split)
             kind = "file" if split is not None else recipe.split
             parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
             preprocess = preprocessing(recipe)
             training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
-        announce(found, parts, device, precision, together.size)
-        out.mkdir(parents=True, exist_ok=True)
-        if together.leads and not resume:  # a refused resume must not change what the run says of itself
-            write_text(out / "config.toml", recipe.to_toml())
-        if together.leads and (name_of_launch := launch()):
-            write_text(marker, name_of_launch)
-        fitted = fit(
-            untrained(recipe, len(found.manifest.classes)),
-            preprocess,
-            training,
-            validation,
-            recipe,
-            device=device,
-            precision=precision,
-            folder=out,
-            resume=resume,
-            crew=together,
-        )
+        material = Material(found, parts, preprocess, training, validation)
+        announce(material, machine, together.size)
+        fitted = learn(out, material, recipe, machine, together, resume=resume)
         if not together.leads:
             raise HelperDone
-    training_seconds = time.perf_counter() - started
-
-    model, thresholds = calibrate(fitted, preprocess, training, validation)
-    card = make_card(name or out.resolve().name, found, parts, recipe, model, thresholds)
-    card = replace(
-        card,
-        training={
-            **card.training,
-            "device": describe_device(device),
-            "processes": together.size,
-            "precision": str(precision).removeprefix("torch."),
-            "seconds": round(training_seconds, 1),
-            "epochs_trained": len(fitted.history),
-            "best_epoch": fitted.best,
-        },
-    )
-    say("checking the exported graph against PyTorch")
-    # written before the test, so that the graph users get is what is judged; the scores join its card afterwards
-    export_onnx(out / "model.onnx", model, card)
-    judged = judge_rows(out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks)
-    metrics = {**judged.metrics, "split": parts.describe()}
-    say("scoring the baselines that see no lesion")
-    metrics["baselines"] = baselines(found, parts, judged, preprocess, training, validation)
-    card = replace(card, scores=headline_scores(metrics))
-    replace_card(out / "model.onnx", card)
-    save_model(out / "model.safetensors", model, card)
+        training_seconds = time.perf_counter() - started
+        facts = machine.facts(together.size, training_seconds)
+        judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
 
     seconds = time.perf_counter() - started
-    run = run_facts(data, found, parts, recipe, seconds, card, fitted)
+    run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds, training_seconds=training_seconds)
     write_results(
         out,
         judged,
@@ -154,14 +150,80 @@ def train(
     return Trained(out, metrics, parts.describe(), seconds)
 
 
+def may_begin(out: Path, resume: bool) -> bool:
+    """Whether the folder's training is to be gone on with: asked for, or restarted by the launcher that began it.
+
+    Raises:
+        TrainingError: it holds a training, and nobody said to go on.
+    """
+    marker = out / MARKER
+    began_with = marker.read_text(encoding="utf-8") if marker.exists() else None
+    resume = resume or (restarted(began_with) and (out / "last.ckpt").exists())
+    if (out / "last.ckpt").exists() and not resume:
+        raise TrainingError(f"{out}: holds a training already; say --resume to go on with it, or choose another --out")
+    return resume
+
+
+def learn(out: Path, material: Material, recipe: TrainConfig, machine: Machine, together: Crew, *, resume: bool) -> Fit:
+    """Make the run folder say what is begun in it, and train."""
+    out.mkdir(parents=True, exist_ok=True)
+    if together.leads and not resume:  # a refused resume must not change what the run says of itself
+        write_text(out / "config.toml", recipe.to_toml())
+    if together.leads and (name_of_launch := launch()):
+        write_text(out / MARKER, name_of_launch)
+    return fit(
+        untrained(recipe, len(material.found.manifest.classes)),
+        material.preprocess,
+        material.training,
+        material.validation,
+        recipe,
+        device=machine.device,
+        precision=machine.precision,
+        folder=out,
+        resume=resume,
+        crew=together,
+    )
+
+
+def finish(
+    name: str,
+    out: Path,
+    material: Material,
+    recipe: TrainConfig,
+    fitted: Fit,
+    facts: dict[str, Any],
+    masks: Path | None,
+) -> tuple[Judged, dict[str, Any], Card]:
+    """Calibrate what was learnt, write both model files, and judge the one that users get."""
+    found, parts = material.found, material.parts
+    model, thresholds = calibrate(fitted, material.preprocess, material.training, material.validation)
+    card = make_card(name, found, parts, recipe, model, thresholds)
+    learnt = {"epochs_trained": len(fitted.history), "best_epoch": fitted.best}
+    card = replace(card, training={**card.training, **facts, **learnt})
+    if facts["deterministic"]:
+        card = replace(card, created="")
+    say("checking the exported graph against PyTorch")
+    # written before the test, so that the graph users get is what is judged; the scores join its card afterwards
+    export_onnx(out / "model.onnx", model, card)
+    judged = judge_rows(out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks)
+    metrics = {**judged.metrics, "split": parts.describe()}
+    say("scoring the baselines that see no lesion")
+    metrics["baselines"] = baselines(material, judged)
+    card = replace(card, scores=headline_scores(metrics))
+    replace_card(out / "model.onnx", card)
+    save_model(out / "model.safetensors", model, card)
+    return judged, metrics, card
+
+
 def untrained(recipe: TrainConfig, classes: int) -> Classifier:
     """The untrained network of a recipe; its weights depend on the seed alone."""
     torch.manual_seed(recipe.seed)
     return build_network(recipe.network_facts(classes))
 
 
-def announce(found: Grouped, parts: Parts, device: torch.device, precision: torch.dtype, processes: int) -> None:
+def announce(material: Material, machine: Machine, processes: int) -> None:
     """Say on stderr what is about to be trained on, and whether the split leaks."""
+    found, parts = material.found, material.parts
     counts = dict.fromkeys(found.manifest.classes, 0)
     for item in found.manifest.slices:
         counts[item.label] += 1
@@ -176,7 +238,12 @@ def announce(found: Grouped, parts: Parts, device: torch.device, precision: torc
         f"{parts.leak}"
     )
     times = f", {processes} processes" if processes > 1 else ""
-    say(f"training on {describe_device(device)}{times} in {str(precision).removeprefix('torch.')}")
+    say(f"training on {describe_device(machine.device)}{times} in {name_of(machine.precision)}")
+
+
+def name_of(precision: torch.dtype) -> str:
+    """A precision's name for people, such as "bfloat16"."""
+    return str(precision).removeprefix("torch.")
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:
@@ -203,11 +270,10 @@ def baseline_answers(
     )
 
 
-def baselines(
-    found: Grouped, parts: Parts, judged: Judged, preprocess: Preprocess, training: Pool, validation: Pool
-) -> dict[str, Any]:
+def baselines(material: Material, judged: Judged) -> dict[str, Any]:
     """Metrics of the floors on the headline's slices: learners that see no lesion, fitted on all but the test part."""
-    test = load(found, parts.test, preprocess)
+    found, training, validation = material.found, material.training, material.validation
+    test = load(found, material.parts.test, material.preprocess)
     rows = ~judged.seen if judged.metrics["headline"] == "unseen" else np.ones(len(judged.seen), bool)
     if not rows.any():
         return {}

@@ -16,8 +16,7 @@ from braincam.explain.overlay import overlay
 from braincam.files import write_bytes
 from braincam.model_file.card import Card
 from braincam.predict import Prediction
-from braincam.report import figures
-from braincam.report.run import RunFacts, write_run_report
+from braincam.report.run import RunFacts, drawings, write_run_report
 
 
 def write_pictures_and_report(
@@ -39,54 +38,42 @@ def write_pictures_and_report(
     rows = np.ones(len(judged.seen), bool) if metrics["headline"] == "all" else ~judged.seen
     labels = np.array([card.classes.index(item.label) for item in judged.manifest.slices])[rows]
     probabilities = judged.probabilities[rows]
-    uncalibrated = before_temperature(probabilities, card.temperature)
-    drawings = {}
-    if rows.any():
-        drawings["confusion"] = figures.confusion(metrics["confusion_matrix"], card.classes)
-        drawings["roc"] = figures.roc(labels, probabilities, card.classes)
-        drawings["reliability"] = figures.reliability(labels, probabilities, before=uncalibrated)
-    if history is not None:
-        drawings["curves"] = figures.curves(history, best_epoch)
-    for name, drawing in drawings.items():
-        write_bytes(out / f"{name}.png", figures.to_png(drawing))
-    split = dict(metrics.get("split") or {})
-    write_run_report(
-        out / "report.html",
-        RunFacts(
-            title=title,
-            metrics=metrics,
-            command=command,
-            created=card.created if run is None else str(run["created"]),
-            split=split,
-            card=card_facts(card),
-            config=card.recipe,
-            environment=environment_facts(card, run),
-            baselines=metrics.get("baselines") or {},
-            shown_apart={
-                name: metrics[key]
-                for key, name in (
-                    ("unseen", "not seen in training"),
-                    ("seen", "seen in training"),
-                    ("all", "everything asked for"),
-                )
-                if metrics.get(key) and metrics["headline"] != key
-            },
-            comparison=metrics.get("against"),
-            labels=labels,
-            probabilities=probabilities,
-            uncalibrated=uncalibrated,
-            history=history,
-            best_epoch=best_epoch,
-            mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
-            examples=[picture(answer, truth) for answer, truth in judged.successes],
-            decisions={
-                "answered": metrics["status"]["ok"],
-                "referred": metrics["status"]["refer"],
-                "rejected": metrics["status"]["rejected"],
-            },
-            localisation=localisation_facts(metrics),
-        ),
+    facts = RunFacts(
+        title=title,
+        metrics=metrics,
+        command=command,
+        created=card.created if run is None else str(run["created"]),
+        split=dict(metrics.get("split") or {}),
+        card=card_facts(card),
+        config=card.recipe,
+        environment=environment_facts(card, run),
+        baselines=metrics.get("baselines") or {},
+        shown_apart=shown_apart(metrics),
+        comparison=metrics.get("against"),
+        labels=labels,
+        probabilities=probabilities,
+        uncalibrated=before_temperature(probabilities, card.temperature),
+        history=history,
+        best_epoch=best_epoch,
+        mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
+        examples=[picture(answer, truth) for answer, truth in judged.successes],
+        decisions={
+            "answered": metrics["status"]["ok"],
+            "referred": metrics["status"]["refer"],
+            "rejected": metrics["status"]["rejected"],
+        },
+        localisation=localisation_facts(metrics),
     )
+    pictures = drawings(facts)
+    for name, png in pictures.items():
+        write_bytes(out / f"{name}.png", png)
+    write_run_report(out / "report.html", facts, pictures)
+
+
+def shown_apart(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of the slices that the headline leaves out, or takes in, under the page's names for them."""
+    names = {"unseen": "not seen in training", "seen": "seen in training", "all": "everything asked for"}
+    return {name: metrics[key] for key, name in names.items() if metrics.get(key) and metrics["headline"] != key}
 
 
 def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:

@@ -43,11 +43,13 @@ def write_audit_report(out: Path, manifest: Manifest, result: Audit) -> None:
 
 def data_sheet(name: str, about: str, result: Audit) -> str:
     """What is known of a data set as Markdown: `about` in its maker's words, then what the audit counted."""
-    facts = result.facts
-    lines = [
-        f"# Data sheet: {name}",
-        "",
-        *([about.strip(), ""] if about else []),
+    own_words = [about.strip(), ""] if about else []
+    parts = (_counted(result.facts), _copies(result.facts), _found(result), _probed(result.facts))
+    return "\n".join([f"# Data sheet: {name}", "", *own_words, *(line for part in parts for line in part)]) + "\n"
+
+
+def _counted(facts: dict[str, Any]) -> list[str]:
+    return [
         "## What the audit counted",
         "",
         f"{facts['slices']:,} slices in {len(facts['classes'])} classes and {facts['groups']:,} groups that belong",
@@ -56,45 +58,57 @@ def data_sheet(name: str, about: str, result: Audit) -> str:
         "",
         "| class | slices | parts | patients known | slices without | groups | colour modes | mean grey, quartiles |",
         "|---|---|---|---|---|---|---|---|",
-    ]
-    for label, row in facts["classes"].items():
-        lines.append(
+        *(
             f"| {label} | {row['slices']:,} | {_counts(row['by_part'])} | {row['patients_known']} | "
             f"{row['slices_without_patient']:,} | {row['groups']} | {_counts(row['modes'])} | "
             f"{', '.join(map(str, row['mean_intensity']))} |"
-        )
+            for label, row in facts["classes"].items()
+        ),
+    ]
+
+
+def _copies(facts: dict[str, Any]) -> list[str]:
     pairs = {kind: count for kind, count in facts["twin_pairs"].items() if kind != "all"}
-    lines += [
+    return [
         "",
         "## Copies",
         "",
         f"{facts['twin_pairs']['all']:,} pairs of copies among {facts['slices_with_twin']:,} slices: {_counts(pairs)}.",
         f"{facts['surplus_identical']} files repeat another byte by byte.",
+    ]
+
+
+def _found(result: Audit) -> list[str]:
+    return [
         "",
         "## Findings",
         "",
-    ]
-    for finding in result.findings:
-        lines.append(
+        *(
             f"- **{TITLES[finding.level]}: {finding.count:,} {finding.title}.** {finding.meaning} {finding.advice}"
+            for finding in result.findings
+        ),
+    ]
+
+
+def _probed(facts: dict[str, Any]) -> list[str]:
+    if not facts["probes"]:
+        return []
+    lines = [
+        "",
+        "## Shortcut probes",
+        "",
+        "Classifiers that cannot see a lesion, trained and tested on different groups.",
+        "The nearest neighbour sees the whole picture, small.",
+        "",
+        "| sees | accuracy | balanced accuracy |",
+        "|---|---|---|",
+    ]
+    for probe, metrics in facts["probes"].items():
+        low, high = metrics["ci95"]["balanced_accuracy"]
+        lines.append(
+            f"| {probe} | {metrics['accuracy']:.3f} | {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
         )
-    if facts["probes"]:
-        lines += [
-            "",
-            "## Shortcut probes",
-            "",
-            "Classifiers that cannot see a lesion, trained and tested on different groups.",
-            "The nearest neighbour sees the whole picture, small.",
-            "",
-            "| sees | accuracy | balanced accuracy |",
-            "|---|---|---|",
-        ]
-        for probe, metrics in facts["probes"].items():
-            low, high = metrics["ci95"]["balanced_accuracy"]
-            lines.append(
-                f"| {probe} | {metrics['accuracy']:.3f} | {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
-            )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _counts(numbers: dict[str, int]) -> str:

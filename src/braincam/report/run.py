@@ -89,8 +89,11 @@ class RunFacts:
     localisation: Mapping[str, Any] | None = None
 
 
-def write_run_report(out: Path, facts: RunFacts) -> None:
-    """Write one HTML file that needs nothing else: no script, no network, no picture beside it."""
+def write_run_report(out: Path, facts: RunFacts, pictures: Mapping[str, bytes]) -> None:
+    """Write one HTML file that needs nothing else: no script, no network, no picture beside it.
+
+    `pictures` are what `drawings` made of the same facts.
+    """
     write_page(
         out,
         "run.html",
@@ -99,7 +102,7 @@ def write_run_report(out: Path, facts: RunFacts) -> None:
         headline=HEADLINE,
         further=FURTHER,
         leak=leak_box(facts.split),
-        drawings=_drawings(facts),
+        drawings={name: data_url(png) for name, png in pictures.items()},
         comparison_rows=_comparison_rows(facts),
         where_else={k: v for k, v in (facts.localisation or {}).items() if k not in LOCALISATION_APART},
         map_columns=MAP_COLUMNS,
@@ -163,8 +166,8 @@ def _comparison_rows(facts: RunFacts) -> list[dict[str, Any]]:
     return rows
 
 
-def _drawings(facts: RunFacts) -> dict[str, str]:
-    """Name -> data address of each drawing that can be made from what is there."""
+def drawings(facts: RunFacts) -> dict[str, bytes]:
+    """Name -> PNG of each drawing that can be made from what is there: confusion, roc, reliability, curves."""
     made: dict[str, Figure] = {}
     classes = list(facts.metrics["classes"])
     if facts.metrics.get("n"):
@@ -174,4 +177,4 @@ def _drawings(facts: RunFacts) -> dict[str, str]:
             made["reliability"] = figures.reliability(facts.labels, facts.probabilities, before=facts.uncalibrated)
     if facts.history is not None and len(facts.history):
         made["curves"] = figures.curves(facts.history, facts.best_epoch)
-    return {name: data_url(figures.to_png(figure)) for name, figure in made.items()}
+    return {name: figures.to_png(figure) for name, figure in made.items()}

@@ -63,8 +63,26 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
             Exception: _failed,
         },
     )
-    guard = _guard(token)
     locked = (401,) if token else ()
+    _add_predict(app, predictor, limits, workers, memory, metrics, guard=_guard(token), locked=locked)
+    _add_facts(app, predictor, metrics, guard=_guard(token), locked=locked)
+    app.add_route("/", _page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=PAGE))
+    return Frame(app, metrics, loopback)
+
+
+def _add_predict(
+    app: FastAPI,
+    predictor: Predictor,
+    limits: Limits,
+    workers: Workers,
+    memory: Memory,
+    metrics: Metrics,
+    *,
+    guard: list[Dependency],
+    locked: tuple[int, ...],
+) -> None:
+    """The route that takes files and gives answers."""
 
     @app.post(
         "/v1/predict",
@@ -92,6 +110,12 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
         metrics.slices(statuses)
         return _Held(body, received)
 
+
+def _add_facts(
+    app: FastAPI, predictor: Predictor, metrics: Metrics, *, guard: list[Dependency], locked: tuple[int, ...]
+) -> None:
+    """The routes that say which model answers, that it does, and how often it did."""
+
     @app.get("/v1/model", response_model=ModelCard, responses=refusals(403, *locked), dependencies=guard)
     async def model() -> ModelCard:
         """The model that answers, and its card: classes, thresholds, training data, scores with their intervals."""
@@ -115,12 +139,9 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
         """What is counted, in Prometheus' text format."""
         return Response(metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
-    async def page(_: Request) -> Response:
-        return FileResponse(PAGE / "index.html")
 
-    app.add_route("/", page, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=PAGE))
-    return Frame(app, metrics, loopback)
+async def _page(_: Request) -> Response:
+    return FileResponse(PAGE / "index.html")
 
 
 def _guard(token: str | None) -> list[Dependency]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,40 +68,23 @@ def fit(
         raise TrainingError(f"batch_size {config.batch_size}: expected at least 2 for each of {crew.size} processes")
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     train, validation = train.to(device), validation.to(device)
-    averaged = copy.deepcopy(model).eval()  # what is validated and kept
     trained = crew.wrap(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    slices_hash = digest(train, validation)
-    history: list[Epoch] = []
-    best: dict[str, Tensor] = {}
+    progress = Progress(config, digest(train, validation), model, copy.deepcopy(model).eval(), optimizer)
     if resume:
-        state = load_checkpoint(folder / "last.ckpt")
-        check_same_recipe(state["config"], config, folder)
-        check_same_slices(state.get("slices"), slices_hash, folder)
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        history = [Epoch(**row) for row in state["history"]]
-        best = state["best"]
+        progress.take_up(folder)
         if crew.leads:  # a kill may have come between the checkpoint and the table
-            write_history(folder / "history.csv", history)
+            write_history(folder / "history.csv", progress.history)
 
+    averaged = progress.averaged  # what is validated and kept
     with explained(folder, config):
-        while not finished(history, config):
-            epoch, start = len(history) + 1, time.perf_counter()
+        while not finished(progress.history, config):
+            epoch, start = len(progress.history) + 1, time.perf_counter()
             side = side_at(epoch / config.epochs, train.store.shape[-1], config.resolution_steps)
             loss, accuracy = train_epoch(
-                trained,
-                averaged,
-                optimizer,
-                preprocess,
-                train,
-                config,
-                epoch=epoch,
-                side=side,
-                precision=precision,
-                crew=crew,
-            )
+                trained, averaged, optimizer, preprocess, train, config,
+                epoch=epoch, side=side, precision=precision, crew=crew,
+            )  # fmt: skip
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}: the training loss is not a number; {kept(folder)}; "
@@ -119,27 +102,64 @@ def fit(
                 images_per_second=per_second,
                 seconds=time.perf_counter() - start,
             )
-            history.append(row)
-            if best_epoch(history) == epoch:
-                best = {name: value.detach().clone() for name, value in averaged.state_dict().items()}
+            progress.note(row)
             if crew.leads:
-                save_checkpoint(
-                    folder / "last.ckpt",
-                    {
-                        "config": {key: list_if_tuple(value) for key, value in asdict(config).items()},
-                        "slices": slices_hash,
-                        "model": model.state_dict(),
-                        "averaged": averaged.state_dict(),
-                        "best": best,
-                        "optimizer": optimizer.state_dict(),
-                        "history": [asdict(past) for past in history],
-                    },
-                )
-                write_history(folder / "history.csv", history)
-                say(describe(row, config.epochs, best_epoch(history)))
+                progress.keep(folder)
+                say(describe(row, config.epochs, best_epoch(progress.history)))
 
-    averaged.load_state_dict(best)
+    averaged.load_state_dict(progress.best)
+    history = progress.history
     return Fit(averaged.float().eval(), history, best_epoch(history), len(history) < config.epochs)
+
+
+@dataclass(eq=False)
+class Progress:
+    """What a training carries from epoch to epoch, and keeps on disk after each."""
+
+    config: TrainConfig
+    slices: str  # hash of what is trained and validated on
+    model: Classifier
+    averaged: Classifier
+    optimizer: torch.optim.Optimizer
+    history: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)  # the averaged weights of the best epoch
+
+    def note(self, row: Epoch) -> None:
+        """Add an epoch, and remember its weights if it is the best."""
+        self.history.append(row)
+        if best_epoch(self.history) == row.epoch:
+            self.best = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
+
+    def keep(self, folder: Path) -> None:
+        """Replace ``last.ckpt``, then ``history.csv``."""
+        save_checkpoint(
+            folder / "last.ckpt",
+            {
+                "config": {key: list_if_tuple(value) for key, value in asdict(self.config).items()},
+                "slices": self.slices,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "history": [asdict(past) for past in self.history],
+            },
+        )
+        write_history(folder / "history.csv", self.history)
+
+    def take_up(self, folder: Path) -> None:
+        """Go back to what `keep` wrote.
+
+        Raises:
+            TrainingError: there is nothing, or it is of another recipe or of other slices.
+        """
+        state = load_checkpoint(folder / "last.ckpt")
+        check_same_recipe(state["config"], self.config, folder)
+        check_same_slices(state.get("slices"), self.slices, folder)
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = [Epoch(**row) for row in state["history"]]
+        self.best = state["best"]
 
 
 def train_epoch(

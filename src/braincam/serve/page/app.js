@@ -209,7 +209,7 @@ async function showCard() {
         : scores.accuracy.toFixed(3) + (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : ""),
     "Prediction sets": `hold the true class for ${percent(card.conformal_coverage)} of the slices, by design`,
     "Refuses as unlike its training scans": `an outlier score above ${card.outlier_threshold.toFixed(2)}`,
-    Trained: card.created,
+    Trained: card.created || "the time is not noted: a training that can be repeated byte for byte",
     Licence: card.license,
     "SHA-256": sha256,
   };
