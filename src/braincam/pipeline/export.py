@@ -130,7 +130,7 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
 
 
 def recipe_scores(stored: dict[str, Any], answers: Answers) -> dict[str, Any]:
-    """What a card says of its recipe: the scores of its crossval over folds and seeds, each fold calibrated by the others."""
+    """What a card says of its recipe: its crossval's scores over folds and seeds, folds calibrated by the others."""
     fitted = answers.cross_fitted()
     pooled = score(answers.labels, fitted.probabilities, answers.classes, answers.groups)
     sure, maps = pooled_confidence(answers, fitted), stored["localisation"]

@@ -79,7 +79,7 @@ def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
 
 
 def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | None:
-    """Whether the recipe's confidence can be relied on, calibrated across folds, and beside it as the runs were trained.
+    """Whether the recipe's confidence can be relied on, calibrated across folds; beside it, as the runs were trained.
 
     `decisions` are those of each fold, and of all folds: what `braincam export --crossval` gives to the model.
     """
@@ -125,7 +125,8 @@ def describe_confidence(found: dict[str, Any] | None) -> str:
     rows = [f"| {name} | {columns[0][name]} | {columns[1].get(name, '–')} |" for name in columns[0]]
     made = found["decisions"]
     by_fold = ", ".join(f"{value:.2f}" for value in made["temperature_by_fold"].values())
-    said = f"Temperature by fold {by_fold}; from all folds {made['temperature']:.3f}: what `braincam export --crossval` ships."
+    said = f"Temperature by fold {by_fold}; from all folds, as `braincam export --crossval` ships it, "
+    said += f"{made['temperature']:.3f}."
     return "\n".join(["", head, "|---|---|---|", *rows, "", said]) + "\n"
 
 
