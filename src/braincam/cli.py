@@ -517,7 +517,10 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument(
-        "--crossval", type=Path, metavar="DIR", help="put the pooled scores of its recipe's crossval into the card"
+        "--crossval",
+        type=Path,
+        metavar="DIR",
+        help="take temperature, thresholds and pooled scores from its recipe's crossval",
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 

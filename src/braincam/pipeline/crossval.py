@@ -48,8 +48,9 @@ def crossval(
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
     Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
-    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities), from which every figure can be
-    computed again.
+    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, and the
+    temperature it gave them at), from which every figure can be computed again. Pooled scores are of answers that were
+    calibrated by the other folds.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
