@@ -22,7 +22,7 @@ from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logi
 from braincam.evaluation.confidence import calibration, coverage_of
 from braincam.evaluation.metrics import OURS, score
 from braincam.model_file.decision import prediction_sets, settled
-from braincam.printing import measured, with_interval
+from braincam.resampling import measured, with_interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

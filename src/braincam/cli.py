@@ -269,7 +269,7 @@ def models(options: argparse.Namespace) -> int:
     """The models at hand."""
     from braincam.model_file.zoo import is_default
     from braincam.model_file.zoo import models as at_hand
-    from braincam.printing import with_interval
+    from braincam.resampling import with_interval
 
     found, code = [], OK
     for model in at_hand():

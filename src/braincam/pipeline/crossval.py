@@ -17,8 +17,9 @@ from braincam.files import as_path, read_json, replacing, write_json, write_text
 from braincam.pipeline.out_of_fold import describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
-from braincam.printing import MAP_COLUMNS, measured, with_interval
+from braincam.printing import MAP_COLUMNS
 from braincam.progress import say
+from braincam.resampling import measured, with_interval
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 

@@ -20,7 +20,7 @@ from braincam.evaluation.metrics import no_tumour_class
 from braincam.model_file.card import Card
 from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import safetensors_metadata
-from braincam.printing import measured
+from braincam.resampling import measured
 
 
 @dataclass(frozen=True, eq=False)
