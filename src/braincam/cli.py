@@ -266,11 +266,19 @@ def page(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """The models at hand."""
-    from braincam.model_file.zoo import is_default
+    """The models at hand, or the model card of one of them."""
+    from braincam.model_file.zoo import find_model, is_default
     from braincam.model_file.zoo import models as at_hand
     from braincam.resampling import with_interval
 
+    if options.card is not None:
+        from braincam.report.card import model_card
+
+        if options.format == "json":
+            return _fail("models: --card is Markdown; leave --format json out, which lists every card as JSON")
+        one = find_model(options.card or None)
+        print(model_card(one.card(), one.sha256, packaged=is_default(one)), end="")
+        return OK
     found, code = [], OK
     for model in at_hand():
         try:
@@ -499,8 +507,17 @@ def parser() -> argparse.ArgumentParser:
         models,
         "the models at hand and what their cards say",
         "braincam models --format json",
+        "braincam models --card",
+        "braincam models --card runs/first",
     )
     verb.add_argument("--format", choices=("table", "json"), default="table")
+    verb.add_argument(
+        "--card",
+        nargs="?",
+        const="",
+        metavar="M",
+        help="print the model card (Markdown) of an .onnx file, a run folder or a name (default: the packaged model)",
+    )
 
     verb = _verb(
         verbs,

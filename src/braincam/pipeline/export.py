@@ -25,7 +25,7 @@ from braincam.model_file.export import export_onnx, load_model, save_model, stri
 from braincam.model_file.quantise import quantise
 from braincam.pipeline.evaluate import judge_rows
 from braincam.pipeline.facts import headline_scores
-from braincam.pipeline.out_of_fold import Answers, pooled_confidence, read_answers
+from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
@@ -35,6 +35,7 @@ CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
+AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
@@ -84,7 +85,7 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     runs = [(row["fold"], row["seed"]) for row in stored["runs"]]
     answers = read_answers(folder, runs)
     decisions = answers.decisions()
-    scores = {key: value for key, value in card.scores.items() if key not in ("nll", "brier", "ece", "status")}
+    scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
     if own_answers.is_file():
         scores |= scores_after(pd.read_csv(own_answers), card, decisions)
     return replace(
@@ -102,11 +103,13 @@ def scores_after(table: pd.DataFrame, card: Card, decisions: Decisions) -> dict[
         table = table[~table["seen_in_training"]]
     own = Answers(table.assign(temperature=card.temperature), np.zeros((0, 0), bool), card.classes)
     probabilities = decisions.probabilities(own.logits)
-    metrics = score(own.labels, probabilities, card.classes, own.groups)
-    right = probabilities.argmax(1) == own.labels
-    answered = own.accepted & settled(probabilities, prediction_sets(probabilities, decisions.conformal_thresholds))
+    sets = prediction_sets(probabilities, decisions.conformal_thresholds)
+    answered = own.accepted & settled(probabilities, sets)
     status = np.where(own.accepted, np.where(answered, "ok", "refer"), "rejected")
-    return {**headline_scores(metrics), "status": status_counts(status, right)}
+    metrics = score(own.labels, probabilities, card.classes, own.groups)
+    metrics["status"] = status_counts(status, probabilities.argmax(1) == own.labels)
+    metrics["confidence"] = confidence(own, probabilities, sets)
+    return headline_scores(metrics)
 
 
 def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:

@@ -83,10 +83,10 @@ def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | No
 
     `decisions` are those of each fold, and of all folds: what `braincam export --crossval` gives to the model.
     """
-    found = _confidence(answers, fitted.probabilities, fitted.sets)
+    found = confidence(answers, fitted.probabilities, fitted.sets)
     if found is None:
         return None
-    found["as_trained"] = _confidence(answers, answers.probabilities, answers.sets)
+    found["as_trained"] = confidence(answers, answers.probabilities, answers.sets)
     everything = answers.decisions()
     found["decisions"] = {
         "temperature": everything.temperature,
@@ -96,7 +96,8 @@ def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | No
     return found
 
 
-def _confidence(answers: Answers, probabilities: Floats, sets: Bools) -> dict[str, Any] | None:
+def confidence(answers: Answers, probabilities: Floats, sets: Bools) -> dict[str, Any] | None:
+    """Whether some probabilities (N, K) of these answers, and prediction sets (N, K), can be relied on."""
     answered = answers.accepted & settled(probabilities, sets)
     found = confidence_report(
         answers.labels,

@@ -17,6 +17,7 @@ from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
 from braincam.model_file.export import export_onnx, replace_card, save_model
+from braincam.model_file.zoo import ModelFile
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess, PreprocessConfig
@@ -144,7 +145,7 @@ def train(
         out,
         judged,
         metrics,
-        card,
+        ModelFile(out / "model.onnx"),
         title=f"Training run {card.name}",
         history=to_frame(fitted.history),
         best_epoch=fitted.best,
