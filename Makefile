@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights soak coverage mutants lock release-check clean help
+.PHONY: demo test slow check format bench weights card soak coverage mutants lock release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
+	@echo "make card    docs/model-card.md, from the packaged model"
 	@echo "make soak    the server under load and attack, ten minutes of each (SECONDS=60 for one)"
 	@echo "make coverage  how much of the runtime wing its tests run: lines and branches, at least 95 %"
 	@echo "make mutants   small faults put into the split and the metrics: which of them no test notices"
@@ -51,12 +52,18 @@ bench: $(READY)
 	$(BIN)/python benchmarks/twins.py growth
 
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
-# With CROSSVAL=DIR, the folder of a braincam crossval of this recipe, its pooled scores join the card
+# With CROSSVAL=DIR, the folder of a braincam crossval of this recipe, temperature and thresholds come from all its folds,
+# and its pooled scores join the card; export writes the trainable twin itself then
 weights: $(READY)
 	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --name braincam-small-1 --out runs/default
 	mkdir -p src/braincam/models
 	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
-	cp runs/default/model.safetensors src/braincam/models/default.safetensors
+	$(if $(CROSSVAL),,cp runs/default/model.safetensors src/braincam/models/default.safetensors)
+	$(MAKE) card
+
+# The model card of the packaged model
+card: $(READY)
+	$(BIN)/braincam models --card default > docs/model-card.md
 
 # Sixteen clients, and an attacker; goals: 100 requests/s with maps, no error, under 50 MB of growth, nothing left over
 SECONDS ?= 600

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from braincam.evaluation.calibration import logits_of
+from braincam.evaluation.crossfit import cross_fit
 from braincam.evaluation.metrics import paired_difference, score
 
 
@@ -29,6 +31,16 @@ class Kept:
     def probabilities(self) -> NDArray[np.float64]:
         """(N, K)"""
         return self.table[[f"p_{name}" for name in self.classes]].to_numpy()
+
+    def cross_fitted(self) -> Kept:
+        """The same answers, each fold calibrated by the others, as `braincam crossval` reports them."""
+        temperature = self.table[["temperature"]].to_numpy() if "temperature" in self.table else 1.0
+        logits = logits_of(self.probabilities(), temperature)
+        fitted = cross_fit(logits, self.table["label"], self.table["fold"])
+        return Kept(
+            self.table.assign(**{f"p_{name}": fitted.probabilities[:, k] for k, name in enumerate(self.classes)}),
+            self.classes,
+        )
 
     def metrics(self) -> dict[str, Any]:
         """Scores over all slices and seeds, with intervals over patients or groups."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from _kept import Kept, difference, mean_and_spread, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
-from braincam.printing import with_interval
+from braincam.resampling import with_interval
 
 WEAK_CLASS = "meningioma"
 HEADER = (

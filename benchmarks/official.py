@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from braincam.evaluation.metrics import score
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.train import baseline_answers
-from braincam.printing import with_interval
+from braincam.resampling import with_interval
 from braincam.training.config import TrainConfig
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/pooled.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv [--without flags.csv]
 
-Labels and groups come from the table of folds. `--without` leaves out the slices that a table names. With several seeds
-the scores are means over them; the lines below the table say how far seeds and folds spread.
+Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--without`
+leaves out the slices that a table names. With several seeds the scores are means over them; the lines below the table
+say how far seeds and folds spread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 
 from _kept import mean_and_spread, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
-from braincam.printing import with_interval
+from braincam.resampling import with_interval
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for learner, rows in kept.items():
-        metrics = rows.metrics()
+        metrics = (rows.cross_fitted() if learner == OURS else rows).metrics()
         scores = (
             with_interval(metrics, "accuracy"),
             with_interval(metrics, "balanced_accuracy"),

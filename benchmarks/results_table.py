@@ -15,7 +15,7 @@ from typing import Any
 
 from braincam.evaluation.metrics import OURS
 from braincam.files import read_json
-from braincam.printing import with_interval
+from braincam.resampling import with_interval
 
 Run = tuple[str, dict[str, Any], dict[str, Any]]  # name, metrics.json, run.json
 

@@ -48,9 +48,8 @@ from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade, class_maps
 from braincam.model_file.export import load_model
 from braincam.predict import Answer
-from braincam.printing import measured
 from braincam.progress import say, track
-from braincam.resampling import means
+from braincam.resampling import means, measured
 
 Pixels = NDArray[np.uint8]
 

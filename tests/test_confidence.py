@@ -8,14 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from braincam.errors import DataError
 from braincam.evaluation.confidence import (
     before_temperature,
     calibration,
     chance_band,
     confidence_report,
-    coverage_of,
-    cross_conformal,
     missed_tumours,
     recalibration,
     risk_by_coverage,
@@ -65,28 +62,6 @@ def test_the_temperature_is_undone(seed: int, temperature: float) -> None:
 
 def test_recalibration_is_undefined_where_nothing_is_wrong() -> None:
     assert recalibration([0, 1], [[0.9, 0.1], [0.2, 0.8]]) == (None, None)
-
-
-def test_cross_conformal_sets_hold_the_true_class_as_often_as_asked() -> None:
-    labels, probabilities = perfect(6000, seed=3)
-    folds = np.arange(6000) % 5
-    sets = cross_conformal(labels, probabilities, folds, 0.9)
-    found = coverage_of(sets, labels, list("abcd"), [str(k) for k in range(6000)])
-    assert found["coverage"]["value"] == pytest.approx(0.9, abs=0.015)
-    assert all(part["coverage"]["value"] == pytest.approx(0.9, abs=0.025) for part in found["by_class"].values())
-    assert 1 < found["mean_size"]["value"] < 4
-
-
-def test_a_fold_has_no_part_in_its_own_thresholds() -> None:
-    labels, probabilities = perfect(300, seed=1)
-    folds = np.arange(300) % 3
-    changed = labels.copy()
-    changed[folds == 0] = (changed[folds == 0] + 1) % 4
-    before, after = (cross_conformal(truth, probabilities, folds) for truth in (labels, changed))
-    assert (before[folds == 0] == after[folds == 0]).all()
-    assert (before[folds != 0] != after[folds != 0]).any()
-    with pytest.raises(DataError, match="two folds"):
-        cross_conformal(labels, probabilities, np.zeros(300))
 
 
 def test_errors_at_the_unsure_end_cost_the_surest_nothing() -> None:

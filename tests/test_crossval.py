@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from braincam.dataset.phantom import write_phantom
 from braincam.errors import DataError, TrainingError
+from braincam.evaluation.calibration import logits_of
+from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
 from braincam.pipeline.export import export
@@ -60,9 +64,14 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
 def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     model = out.parent / "model.onnx"
     export(out / "fold0-seed0", model, crossval=out)
-    pooled = Predictor(model).card.extra["recipe_pooled"]
+    card = Predictor(model).card
+    pooled = card.extra["recipe_pooled"]
     assert pooled["accuracy"] == pytest.approx(accuracy)
     assert (pooled["folds"], pooled["seeds"], pooled["n"]) == (2, 1, 24)
+    stored = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
+    assert card.temperature == pytest.approx(stored["confidence"]["decisions"]["temperature"])
+    assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
+    the_exported_graph_answers_at_the_pooled_temperature(out, model)
     with pytest.raises(DataError, match="finished braincam crossval"):
         export(out / "fold0-seed0", model, crossval=out.parent)
     stored = json.loads((out / "fold1-seed0" / "run.json").read_text(encoding="utf-8"))
@@ -70,6 +79,24 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     (out / "fold1-seed0" / "run.json").write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(DataError, match="differs in learning_rate"):
         export(out / "fold0-seed0", model, crossval=out)
+
+
+def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path) -> None:
+    own, shipped = Predictor(out / "fold0-seed0"), Predictor(model)
+    _, twin = load_model(model.with_suffix(".safetensors"))
+    assert twin == shipped.card
+    assert shipped.card.temperature != own.card.temperature
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 96, 96), np.uint8)
+    logits = logits_of(own.answer(pixels).probabilities, own.card.temperature)
+    expected = softmax(logits / shipped.card.temperature, axis=1)
+    assert shipped.answer(pixels).probabilities == pytest.approx(expected, abs=1e-4)
+    assert shipped.card.scores["accuracy"] == own.card.scores["accuracy"]
+    table = pd.read_csv(out / "fold0-seed0" / "predictions.csv")
+    logits = logits_of(table[[f"p_{name}" for name in own.card.classes]], own.card.temperature)
+    right = softmax(logits / shipped.card.temperature, axis=1)[
+        np.arange(12), table["label"].map(own.card.classes.index)
+    ]
+    assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
 
 
 def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:

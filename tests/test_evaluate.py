@@ -25,7 +25,7 @@ from braincam.predict import Prediction, Predictor
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
-    "report.html", "run.json", "predictions.csv",
+    "report.html", "model_card.md", "run.json", "predictions.csv",
 }  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def test_evaluating_the_whole_folder_keeps_seen_slices_out_of_the_headline(
     assert metrics["all"]["n"] == 80
     assert metrics["seen"]["n"] == 80 - trained["n"] == metrics["n_seen_in_training"]
     assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8").startswith("# Model card: ")
 
 
 def test_a_renamed_copy_of_a_training_slice_is_recognised_without_patients(

@@ -267,11 +267,19 @@ def page(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """The models at hand."""
-    from braincam.model_file.zoo import is_default
+    """The models at hand, or the model card of one of them."""
+    from braincam.model_file.zoo import find_model, is_default
     from braincam.model_file.zoo import models as at_hand
-    from braincam.printing import with_interval
+    from braincam.resampling import with_interval
 
+    if options.card is not None:
+        from braincam.report.card import model_card
+
+        if options.format == "json":
+            return _fail("models: --card is Markdown; leave --format json out, which lists every card as JSON")
+        one = find_model(options.card or None)
+        print(model_card(one.card(), one.sha256, packaged=is_default(one)), end="")
+        return OK
     found, code = [], OK
     for model in at_hand():
         try:
@@ -542,8 +550,17 @@ def _add_models(verbs: Any) -> None:
         models,
         "the models at hand and what their cards say",
         "braincam models --format json",
+        "braincam models --card",
+        "braincam models --card runs/first",
     )
     verb.add_argument("--format", choices=("table", "json"), default="table")
+    verb.add_argument(
+        "--card",
+        nargs="?",
+        const="",
+        metavar="M",
+        help="print the model card (Markdown) of an .onnx file, a run folder or a name (default: the packaged model)",
+    )
 
 
 def _add_export(verbs: Any) -> None:
@@ -562,7 +579,10 @@ def _add_export(verbs: Any) -> None:
     )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="with --int8: as for training")
     verb.add_argument(
-        "--crossval", type=Path, metavar="DIR", help="put the pooled scores of its recipe's crossval into the card"
+        "--crossval",
+        type=Path,
+        metavar="DIR",
+        help="take temperature, thresholds and pooled scores from its recipe's crossval",
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
 

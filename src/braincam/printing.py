@@ -14,6 +14,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction
+from braincam.resampling import measured, with_interval
 from braincam.study import Study
 
 if TYPE_CHECKING:  # these need the training wing's libraries
@@ -87,15 +88,6 @@ def print_studies(studies: Sequence[Study], out: Path | None) -> None:
         print(f"{study.name}: {study.statement}")
     if studies and out:
         print(f"written: {out / 'study.html'}, study.json, maps and montages beside it")
-
-
-def with_interval(scores: dict[str, Any], key: str) -> str:
-    """A score with its interval in brackets."""
-    interval = (scores.get("ci95") or {}).get(key)
-    value = scores.get(key)
-    if value is None:
-        return "undefined"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def print_scores(metrics: dict[str, Any]) -> None:
@@ -201,11 +193,6 @@ def print_localisation(found: dict[str, Any]) -> None:
             f"  lesion erased: the tumour score falls more than for an equal area elsewhere on "
             f"{measured(erased[key])} of {erased['n']} slices (by chance: 0.5)"
         )
-
-
-def measured(found: dict[str, Any]) -> str:
-    """A value with its interval in brackets."""
-    return with_interval({"it": found["value"], "ci95": {"it": found["ci95"]}}, "it")
 
 
 def print_audit(result: Audit, out: Path | None) -> None:

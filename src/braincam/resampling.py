@@ -105,3 +105,17 @@ def divide(above: Floats, below: Floats) -> Floats:
     found = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     np.divide(above, below, out=found, where=below > 0)
     return found
+
+
+def with_interval(scores: dict[str, Any], key: str) -> str:
+    """A score with its interval in brackets."""
+    interval = (scores.get("ci95") or {}).get(key)
+    value = scores.get(key)
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def measured(found: dict[str, Any]) -> str:
+    """A value with its interval in brackets."""
+    return with_interval({"it": found["value"], "ci95": {"it": found["ci95"]}}, "it")

@@ -24,6 +24,7 @@ TEMPERATURE_BOUNDS = (0.25, 10.0)
 ECE_BINS = 15
 COVERAGE = 0.95  # share of prediction sets that should hold the true class
 
+_SMALLEST = 1e-30  # probability whose logarithm is taken: float32 can lose a class that the leader beats by far
 _FLOOR = 1e-12  # smallest probability the log-likelihood sees
 
 
@@ -49,6 +50,12 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     best = min((float(found.x), float(low), float(high)), key=loss)
     return float(np.exp(best))
+
+
+def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) -> Floats:
+    """Logits, up to a constant per row, behind probabilities (N, K) made at a temperature, a number or (N, 1)."""
+    found: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST)) * np.asarray(temperature)
+    return found
 
 
 def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = COVERAGE) -> Floats:

@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, logit
+from scipy.special import expit, logit, softmax
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import (
-    COVERAGE,
     Bools,
     Floats,
     Ints,
-    conformal_thresholds,
     labelled_rows,
+    logits_of,
     losses,
     reliability_bins,
 )
-from braincam.model_file.decision import prediction_sets
 from braincam.resampling import means, ratios
 
 CHANCE_DRAWS = 1000
@@ -125,8 +123,7 @@ def recalibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[
 
 def before_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
     """The probabilities (N, K) that the network gave before they were divided by the temperature as logits."""
-    logits = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-30)) * temperature
-    found: Floats = np.exp(log_softmax(logits, axis=1))
+    found: Floats = softmax(logits_of(probabilities, temperature), axis=1)
     return found
 
 
@@ -159,26 +156,6 @@ def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Seque
             its_coverage, its_size = means(table[rows, :2], np.asarray(groups)[rows])
             by_class[name] = {"n": int(rows.sum()), "coverage": its_coverage, "mean_size": its_size}
     return {"n": len(labels), "coverage": coverage, "mean_size": mean_size, "one_class": single, "by_class": by_class}
-
-
-def cross_conformal(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, folds: npt.ArrayLike, coverage: float = COVERAGE
-) -> Bools:
-    """Prediction sets (N, K) for out-of-fold answers: each fold by thresholds from the answers on all other folds.
-
-    Class-conditional cross-conformal prediction (Vovk 2015, doi 10.1007/s10472-013-9368-4): one fold holds too few
-    patients of a class for a threshold of its own. The folds' networks differ, so the promise is approximate.
-    """
-    values, truth = labelled_rows(probabilities, labels, "probabilities")
-    fold = np.asarray(folds)
-    if fold.shape != truth.shape or len(np.unique(fold)) < 2:
-        raise DataError(f"cross_conformal: need a fold for each of {len(truth)} slices, and at least two folds")
-    sets = np.zeros(values.shape, bool)
-    for number in np.unique(fold):
-        mine = fold == number
-        thresholds = conformal_thresholds(values[~mine], truth[~mine], coverage)
-        sets[mine] = prediction_sets(values[mine], thresholds)
-    return sets
 
 
 def risk_by_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, Any]:

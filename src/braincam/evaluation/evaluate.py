@@ -109,7 +109,7 @@ def judge(
         metrics["unseen"] = scored(~seen)
         metrics["seen"] = scored(seen)
     status = np.array([p.status for p in predictions])
-    metrics["status"] = _status_counts(status[headline], predicted[headline] == labels[headline])
+    metrics["status"] = status_counts(status[headline], predicted[headline] == labels[headline])
     metrics["confidence"] = confidence_report(
         labels[headline],
         probabilities[headline],
@@ -160,7 +160,7 @@ def _answers(predictor: Predictor, manifest: Manifest) -> list[Prediction]:
     return answers
 
 
-def _status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:
+def status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:
     """How often the model answered, referred and refused, and how often its plain answers were right."""
     answered = status == "ok"
     return {

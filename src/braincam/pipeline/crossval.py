@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from braincam.evaluation.calibration import COVERAGE
-from braincam.evaluation.confidence import confidence_report, cross_conformal
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
-from braincam.evaluation.metrics import OURS, no_tumour_class, score
+from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_json, write_text
+from braincam.pipeline.out_of_fold import describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
-from braincam.printing import MAP_COLUMNS, measured, with_interval
+from braincam.printing import MAP_COLUMNS
 from braincam.progress import say
+from braincam.resampling import measured, with_interval
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 
@@ -49,8 +49,9 @@ def crossval(
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
     Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
-    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities), from which every figure can be
-    computed again.
+    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, and the
+    temperature it gave them at), from which every figure can be computed again. Pooled scores are of answers that were
+    calibrated by the other folds.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -97,9 +98,8 @@ def finished(run: Path, recipe: TrainConfig) -> bool:
 
 def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: TrainConfig) -> Crossval:
     """Collect the predictions of finished runs, add the baselines, and write the table."""
-    classes = found.manifest.classes
-    columns = [f"p_{name}" for name in classes]
-    runs, kept = [], []
+    columns = [f"p_{name}" for name in found.manifest.classes]
+    runs = []
     for seed in range(seeds):
         for fold in folds:
             folder = out / f"fold{fold}-seed{seed}"
@@ -117,17 +117,19 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
                     "minutes": run["seconds"] / 60,
                 }
             )  # fmt: skip
-            answers = pd.read_csv(folder / "predictions.csv")
-            kept.append(answers.assign(fold=fold, seed=seed, learner=OURS))
-    kept += [baseline_table(found, fold, recipe, columns) for fold in folds]
-    predictions = pd.concat(kept, ignore_index=True)
-    pooled = pool(predictions, found, columns)
-    facts = localisation(predictions)
-    sure = confidence(predictions, found, columns)
+    answers = read_answers(out, [(row["fold"], row["seed"]) for row in runs])
+    fitted = answers.cross_fitted()
+    floors = pd.concat([baseline_table(found, fold, recipe, columns) for fold in folds])
+    pooled = {
+        OURS: score(answers.labels, fitted.probabilities, answers.classes, answers.groups),
+        **pool(floors, found, columns),
+    }
+    facts, sure = localisation(answers.table), pooled_confidence(answers, fitted)
+    predictions = pd.concat([answers.table.assign(learner=OURS), floors.assign(temperature=1.0)], ignore_index=True)
     table = pd.DataFrame(runs)
     summary = describe(table, pooled, facts, seeds) + describe_confidence(sure)
     with replacing(out / "predictions.csv.gz") as temporary:
-        predictions[["path", "fold", "seed", "learner", *columns]].to_csv(
+        predictions[["path", "fold", "seed", "learner", *columns, "temperature"]].to_csv(
             temporary, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0}
         )
     with replacing(out / "runs.csv") as temporary:
@@ -155,40 +157,16 @@ def baseline_table(found: Grouped, fold: int, recipe: TrainConfig, columns: Sequ
 
 
 def pool(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Metrics of each learner over all folds. Seeds of a slice stay in its group: they do not narrow the interval."""
-    table = with_truth(predictions, found)
-    return {
-        str(learner): score(rows["number"], rows[list(columns)].to_numpy(), found.manifest.classes, rows["its_group"])
-        for learner, rows in table.groupby("learner", sort=False)
-    }
-
-
-def with_truth(predictions: pd.DataFrame, found: Grouped) -> pd.DataFrame:
-    """The predictions with the number of the true class and the group, by path: the baselines' rows hold neither."""
+    """Metrics of each baseline over all folds."""
     slices = found.manifest.slices
     number = {item.path: label for item, label in zip(slices, found.manifest.labels, strict=True)}
     group = {item.path: name for item, name in zip(slices, found.groups, strict=True)}
-    return predictions.assign(number=predictions["path"].map(number), its_group=predictions["path"].map(group))
-
-
-def confidence(predictions: pd.DataFrame, found: Grouped, columns: Sequence[str]) -> dict[str, Any] | None:
-    """Whether the confidence of the out-of-fold answers can be relied on, with cross-conformal prediction sets.
-
-    The sets take each fold's thresholds from the answers on the other folds; seeds are pooled.
-    """
-    own = with_truth(predictions[predictions["learner"] == OURS], found)
-    classes = found.manifest.classes
-    labels, probabilities = own["number"].to_numpy(), own[list(columns)].to_numpy()
-    return confidence_report(
-        labels,
-        probabilities,
-        classes,
-        own["its_group"].tolist(),
-        sets=cross_conformal(labels, probabilities, own["fold"].to_numpy()),
-        coverage=COVERAGE,
-        answered=(own["status"] == "ok").to_numpy(),
-        none=no_tumour_class(classes),
-    )
+    return {
+        str(learner): score(
+            rows["path"].map(number), rows[list(columns)].to_numpy(), found.manifest.classes, rows["path"].map(group)
+        )
+        for learner, rows in predictions.groupby("learner", sort=False)
+    }
 
 
 def localisation(predictions: pd.DataFrame) -> dict[str, Any] | None:
@@ -244,28 +222,6 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
     lines += ["", f"| {' | '.join([*names, 'points at the lesion', 'minutes'])} |", "|" + "---|" * (len(names) + 2)]
     lines += [run_line(row) for row in table.to_dict("records")]
-    return "\n".join(lines) + "\n"
-
-
-def describe_confidence(found: dict[str, Any] | None) -> str:
-    """Calibration, prediction sets and missed tumours as Markdown; nothing where nothing is known."""
-    if found is None:
-        return ""
-    now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
-    rows = {
-        "calibration error, by chance alone up to": f"{now['ece']:.3f}, {now['chance']['high']:.3f}",
-        "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
-        "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
-        f"cross-conformal sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),
-        "classes in a set": measured(sets["mean_size"]),
-        "sets of one class": measured(sets["one_class"]),
-        **{f"wrong among the surest {float(share):.0%}": f"{value:.3f}" for share, value in risk.items()},
-    }
-    for name, part in sets["by_class"].items():
-        rows[f"sets of {name}: coverage, size"] = f"{measured(part['coverage'])}, {measured(part['mean_size'])}"
-    if missed := found["missed_tumours"]:
-        rows["tumours answered as none, of the plain answers"] = f"{missed['n']}: {measured(missed['of_answers'])}"
-    lines = ["", "| confidence, pooled |  |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     return "\n".join(lines) + "\n"
 
 

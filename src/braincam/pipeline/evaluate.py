@@ -16,11 +16,12 @@ from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
 from braincam.explain.localisation import mean_masks
-from braincam.files import as_path, replacing, write_json
-from braincam.model_file.card import Card
+from braincam.files import as_path, replacing, write_json, write_text
+from braincam.model_file.zoo import ModelFile, is_default
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.report.assemble import write_pictures_and_report
+from braincam.report.card import model_card
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def evaluate(
     if against is not None:
         metrics["against"] = compare(judged, predictor, Predictor(against), found, rows)
     if out is not None:
-        write_results(out, judged, metrics, predictor.card, title=f"Evaluation of {predictor.card.name}")
+        write_results(out, judged, metrics, predictor.file, title=f"Evaluation of {predictor.card.name}")
     return Evaluation(metrics, judged, out)
 
 
@@ -162,15 +163,18 @@ def write_results(
     out: Path,
     judged: Judged,
     metrics: dict[str, Any],
-    card: Card,
+    model: ModelFile,
     *,
     title: str,
     history: pd.DataFrame | None = None,
     best_epoch: int | None = None,
     run: dict[str, Any] | None = None,
 ) -> None:
-    """Write `metrics.json`, `predictions.csv`, `report.html` and the pictures that can be drawn."""
+    """Write `metrics.json`, `predictions.csv`, `report.html`, `model_card.md` and the pictures that can be drawn."""
+    card = model.card()
     out.mkdir(parents=True, exist_ok=True)
+    evaluated = metrics if metrics["n"] else None  # of no slices there is nothing to tell
+    write_text(out / "model_card.md", model_card(card, model.sha256, evaluated=evaluated, packaged=is_default(model)))
     write_json(out / "metrics.json", metrics)
     with replacing(out / "predictions.csv") as temporary:
         judged.table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")

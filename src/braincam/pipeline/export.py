@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import DataError, ModelFileError
-from braincam.evaluation.evaluate import seen_before
-from braincam.evaluation.metrics import OURS, paired_difference
+from braincam.evaluation.crossfit import Decisions
+from braincam.evaluation.evaluate import seen_before, status_counts
+from braincam.evaluation.metrics import OURS, paired_difference, score
 from braincam.files import as_path, read_json, write_bytes
 from braincam.model_file.card import HASH_LENGTH, Card
-from braincam.model_file.export import export_onnx, load_model, strip, with_card
+from braincam.model_file.decision import prediction_sets, settled
+from braincam.model_file.export import export_onnx, load_model, save_model, strip, with_card
 from braincam.model_file.quantise import quantise
 from braincam.pipeline.evaluate import judge_rows
 from braincam.pipeline.facts import headline_scores
+from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
@@ -30,14 +34,17 @@ from braincam.training.config import MACHINE
 CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
+CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
+AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
 def export(model: Path | str, out: Path | str, crossval: Path | str | None = None) -> dict[str, Any]:
     """Write the ONNX file of a safetensors model (or of a run folder that holds one), checked against PyTorch first.
 
-    With the folder of a `crossval` of the same recipe, its pooled scores join the card: one fold alone holds too few
-    patients to certify anything.
+    With the folder of a `crossval` of the same recipe, temperature and thresholds come from its answers on all folds,
+    and its pooled scores join the card: one fold alone holds too few patients to set or to certify anything. The
+    trainable twin with the same card is written beside `out` then.
 
     Raises:
         ModelFileError: the model cannot be read, `out` is no .onnx name, or the graph disagrees with PyTorch.
@@ -52,8 +59,11 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
         raise ModelFileError(f"{out}: expected a name that ends in .onnx")
     deployed, card = load_model(source)
     if crossval is not None:
-        card = replace(card, extra={**card.extra, "recipe_pooled": recipe_scores(Path(crossval), card)})
+        card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"))
+        deployed.temperature = card.temperature
     difference = export_onnx(out, deployed, card)
+    if crossval is not None:
+        save_model(out.with_suffix(".safetensors"), deployed, card)
     return {
         "out": str(out),
         "bytes": out.stat().st_size,
@@ -62,34 +72,84 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
     }
 
 
-def recipe_scores(folder: Path, card: Card) -> dict[str, Any]:
-    """What a card says of its recipe: the scores of `crossval`, pooled over folds and seeds.
+def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
+    """The card with temperature, thresholds and pooled scores of the recipe's crossval in `folder`.
+
+    Scores that hang on the temperature are worked out again from the model's `own_answers` on its test part, and left
+    out where that file is not there.
+
+    Raises:
+        DataError: the folder holds no finished crossval, or one of another recipe.
+    """
+    stored = stored_crossval(folder, card)
+    runs = [(row["fold"], row["seed"]) for row in stored["runs"]]
+    answers = read_answers(folder, runs)
+    decisions = answers.decisions()
+    scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
+    if own_answers.is_file():
+        scores |= scores_after(pd.read_csv(own_answers), card, decisions)
+    return replace(
+        card,
+        temperature=decisions.temperature,
+        conformal_thresholds=decisions.conformal_thresholds,
+        scores=scores,
+        extra={**card.extra, "recipe_pooled": recipe_scores(stored, answers)},
+    )
+
+
+def scores_after(table: pd.DataFrame, card: Card, decisions: Decisions) -> dict[str, Any]:
+    """The scores of a model that change with its temperature and thresholds, on the slices of its headline."""
+    if card.scores.get("headline") != "all":
+        table = table[~table["seen_in_training"]]
+    own = Answers(table.assign(temperature=card.temperature), np.zeros((0, 0), bool), card.classes)
+    probabilities = decisions.probabilities(own.logits)
+    sets = prediction_sets(probabilities, decisions.conformal_thresholds)
+    answered = own.accepted & settled(probabilities, sets)
+    status = np.where(own.accepted, np.where(answered, "ok", "refer"), "rejected")
+    metrics = score(own.labels, probabilities, card.classes, own.groups)
+    metrics["status"] = status_counts(status, probabilities.argmax(1) == own.labels)
+    metrics["confidence"] = confidence(own, probabilities, sets)
+    return headline_scores(metrics)
+
+
+def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
+    """What `crossval` wrote of a recipe, once it is certain that it is the card's.
 
     Raises:
         DataError: the folder holds no finished crossval, or one of another recipe.
     """
     try:
         found = read_json(folder / "crossval.json")
-        pooled, sure, maps = found["pooled"][OURS], found["confidence"], found["localisation"]
-        runs = [(row["fold"], row["seed"]) for row in found["runs"]]
+        found["pooled"][OURS], found["localisation"]
+        runs = [folder / f"fold{row['fold']}-seed{row['seed']}" / "run.json" for row in found["runs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: expected the folder of a finished braincam crossval ({error!r})") from error
-    for fold, seed in runs:
-        run = folder / f"fold{fold}-seed{seed}" / "run.json"
+    for run in runs:
         stored = read_json(run)["config"]
         keys = sorted((set(stored) | set(card.recipe)) - NOT_OF_THE_RECIPE)
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
+    return found
+
+
+def recipe_scores(stored: dict[str, Any], answers: Answers) -> dict[str, Any]:
+    """What a card says of its recipe: its crossval's scores over folds and seeds, folds calibrated by the others."""
+    fitted = answers.cross_fitted()
+    pooled = score(answers.labels, fitted.probabilities, answers.classes, answers.groups)
+    sure, maps = pooled_confidence(answers, fitted), stored["localisation"]
     return {
-        "folds": len({fold for fold, _ in runs}),
-        "seeds": len({seed for _, seed in runs}),
+        "folds": answers.table["fold"].nunique(),
+        "seeds": answers.table["seed"].nunique(),
         **{key: pooled[key] for key in POOLED},
         "ci95": {key: pooled["ci95"][key] for key in POOLED if key in pooled["ci95"]},
         "three_tumour_classes": {key: pooled["three_tumour_classes"][key] for key in ("accuracy", "ci95")}
         if pooled.get("three_tumour_classes")
         else None,
         "missed_tumours": sure["missed_tumours"] if sure else None,
+        "confidence": {key: sure[key] for key in CONFIDENCE} if sure else None,
         "localisation": maps["measures"] if maps else None,
+        "localisation_by_class": maps["by_class"] if maps else None,
+        "erased": maps.get("erased") if maps else None,
     }
 
 

@@ -59,7 +59,7 @@ def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:
     keys = (
         "n", "n_groups", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "three_tumour_classes",
         "auroc_macro", "tumour_auroc", "tumour_auroc_note", "nll", "brier", "ece", "ci95", "ci95_method", "headline",
-        "status", "localisation",
+        "status", "localisation", "confidence",
     )  # fmt: skip
     return {key: metrics[key] for key in keys if key in metrics}
 

@@ -18,6 +18,7 @@ from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
 from braincam.model_file.card import Card
 from braincam.model_file.export import export_onnx, replace_card, save_model
+from braincam.model_file.zoo import ModelFile
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess, PreprocessConfig
@@ -140,7 +141,7 @@ def train(
         out,
         judged,
         metrics,
-        card,
+        ModelFile(out / "model.onnx"),
         title=f"Training run {card.name}",
         history=to_frame(fitted.history),
         best_epoch=fitted.best,

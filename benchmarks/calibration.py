@@ -1,0 +1,109 @@
+"""How to calibrate: nothing, a temperature, biases or scales per class; each fold by the others, from kept answers.
+
+    python benchmarks/calibration.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv
+
+Labels and groups come from the table of folds. Where the kept file has no column `temperature`, the logits are those
+after each run's own temperature. Prediction sets are class-conditional, by thresholds from the other folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from _kept import read_kept, read_truth
+from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logits_of
+from braincam.evaluation.confidence import calibration, coverage_of
+from braincam.evaluation.metrics import OURS, score
+from braincam.model_file.decision import prediction_sets, settled
+from braincam.resampling import measured, with_interval
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mend = Callable[[Floats, Floats], Floats]  # parameters, logits (N, K) → logits (N, K)
+
+WAYS: dict[str, tuple[Callable[[int], Floats], Mend]] = {  # name → where the search starts, what is done
+    "nothing": (lambda _: np.zeros(0), lambda _, logits: logits),
+    "a temperature": (lambda _: np.ones(1), lambda found, logits: logits * found[0]),
+    "a temperature, biases": (
+        lambda k: np.r_[1.0, np.zeros(k)],
+        lambda found, logits: logits * found[0] + found[1:],
+    ),
+    "a scale and a bias per class": (
+        lambda k: np.r_[np.ones(k), np.zeros(k)],
+        lambda found, logits: logits * found[: logits.shape[1]] + found[logits.shape[1] :],
+    ),
+}
+
+
+def main() -> None:
+    """Print one row per way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path)
+    parser.add_argument("--split", type=Path, required=True)
+    options = parser.parse_args()
+    kept = read_kept(options.predictions, read_truth(options.split))[OURS]
+    table, classes = kept.table, kept.classes
+    temperature = table[["temperature"]].to_numpy() if "temperature" in table else 1.0
+    logits = logits_of(kept.probabilities(), temperature)
+    logits -= logits.mean(1, keepdims=True)  # a constant per slice does not matter, but scales per class would see it
+    labels, folds = table["label"].to_numpy(), table["fold"].to_numpy()
+    groups = table["group"].astype(str).tolist()
+    print(
+        "| calibrated by | accuracy | ECE | slope, intercept | NLL | Brier | coverage | classes in a set | referred |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    answers = {"each run's validation part": kept.probabilities()}
+    answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *WAYS[name]) for name in WAYS}
+    for name, probabilities in answers.items():
+        metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities)
+        sets = cross_conformal(probabilities, labels, folds)
+        held = coverage_of(sets, labels, classes, groups)
+        cells = (
+            f"{metrics['accuracy']:.4f}",
+            with_interval(metrics, "ece"),
+            f"{found['slope']:.2f}, {found['intercept']:+.2f}",
+            f"{found['nll']:.4f}",
+            f"{found['brier']:.4f}",
+            measured(held["coverage"]),
+            measured(held["mean_size"]),
+            f"{1 - settled(probabilities, sets).mean():.3f}",
+        )
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print(f"\nChance alone gives a perfect model an ECE of up to {found['chance']['high']:.3f}.")
+
+
+def cross_fitted(logits: Floats, labels: Ints, folds: Ints, start: Callable[[int], Floats], mend: Mend) -> Floats:
+    """Probabilities (N, K), each fold mended by what lowers the log-likelihood on the other folds."""
+    out = np.empty_like(logits)
+    for fold in np.unique(folds):
+        mine = folds == fold
+        others, truth = logits[~mine], labels[~mine]
+
+        def loss(found: Floats, others: Floats = others, truth: Ints = truth) -> float:
+            return float(-log_softmax(mend(found, others), axis=1)[np.arange(len(truth)), truth].mean())
+
+        first = start(logits.shape[1])
+        best = minimize(loss, first, method="L-BFGS-B").x if len(first) else first
+        out[mine] = softmax(mend(best, logits[mine]), axis=1)
+    return out
+
+
+def cross_conformal(probabilities: Floats, labels: Ints, folds: Ints) -> NDArray[np.bool_]:
+    """Prediction sets (N, K), each fold's by thresholds from the other folds."""
+    sets = np.zeros(probabilities.shape, bool)
+    for fold in np.unique(folds):
+        mine = folds == fold
+        thresholds = conformal_thresholds(probabilities[~mine], labels[~mine], COVERAGE)
+        sets[mine] = prediction_sets(probabilities[mine], thresholds)
+    return sets
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Temperature and thresholds from out-of-fold answers: every fold by those of the others, and what ships by all.
+
+A validation part of one training holds a few dozen patients: too few for a temperature, let alone for a threshold per
+class. Out of fold, every patient of a cross-validation is such a witness. To report honestly, the answers on fold k
+are calibrated by what the other folds say (cross-fitting; for the sets, cross-conformal prediction, Vovk 2015, doi
+10.1007/s10472-013-9368-4). The folds' networks differ, so the promise of coverage is approximate.
+
+A temperature and nothing more: on the kept answers of three seeds, biases per class and a scale per class do not lower
+the log-likelihood by more than they move between folds (`benchmarks/calibration.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from braincam.errors import DataError
+from braincam.evaluation.calibration import (
+    COVERAGE,
+    Bools,
+    Floats,
+    conformal_thresholds,
+    fit_temperature,
+    labelled_rows,
+)
+from braincam.model_file.decision import prediction_sets
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What turns logits into answers: their temperature, and per class the least probability in a prediction set."""
+
+    temperature: float
+    conformal_thresholds: tuple[float, ...]
+
+    def probabilities(self, logits: npt.ArrayLike) -> Floats:
+        """(N, K) → calibrated (N, K)."""
+        calibrated: Floats = softmax(np.asarray(logits, np.float64) / self.temperature, axis=1)
+        return calibrated
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Out-of-fold answers, each fold's calibrated by the answers on the other folds."""
+
+    probabilities: Floats  # (N, K)
+    sets: Bools  # (N, K) prediction sets
+    by_fold: dict[int, Decisions]
+
+
+def fit_decisions(logits: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = COVERAGE) -> Decisions:
+    """One temperature, and at that temperature one conformal threshold per class: (N, K), (N,)."""
+    temperature = fit_temperature(logits, labels)
+    probabilities = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
+    return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage).tolist()))
+
+
+def cross_fit(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, folds: npt.ArrayLike, coverage: float = COVERAGE
+) -> CrossFit:
+    """Calibrate the answers on each fold by those on all other folds: (N, K), (N,), (N,).
+
+    Raises:
+        DataError: the three do not belong together, or there is only one fold.
+    """
+    scores, truth = labelled_rows(logits, labels, "logits")
+    fold = np.asarray(folds)
+    if fold.shape != truth.shape or len(np.unique(fold)) < 2:
+        raise DataError(f"cross_fit: need a fold for each of {len(truth)} slices, and at least two folds")
+    probabilities, sets, by_fold = np.empty_like(scores), np.zeros(scores.shape, bool), {}
+    for number in np.unique(fold).tolist():
+        mine = fold == number
+        found = by_fold[int(number)] = fit_decisions(scores[~mine], truth[~mine], coverage)
+        probabilities[mine] = found.probabilities(scores[mine])
+        sets[mine] = prediction_sets(probabilities[mine], found.conformal_thresholds)
+    return CrossFit(probabilities, sets, by_fold)

@@ -1,0 +1,150 @@
+"""What the runs of a cross-validation answered on slices they had never met, and what follows for their recipe.
+
+Everything is read from the run folders, so that it can be worked out long after the trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braincam.evaluation.calibration import COVERAGE, Bools, Floats, Ints, logits_of
+from braincam.evaluation.confidence import confidence_report
+from braincam.evaluation.crossfit import CrossFit, Decisions, cross_fit, fit_decisions
+from braincam.evaluation.metrics import no_tumour_class
+from braincam.model_file.card import Card
+from braincam.model_file.decision import prediction_sets, settled
+from braincam.model_file.export import safetensors_metadata
+from braincam.resampling import measured
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Out-of-fold answers: one row per slice and seed."""
+
+    table: pd.DataFrame  # as in predictions.csv, with fold, seed and temperature
+    sets: Bools  # (N, K) prediction sets by each run's own thresholds
+    classes: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> Floats:
+        """As each run gave them, (N, K)."""
+        return self.table[[f"p_{name}" for name in self.classes]].to_numpy(np.float64)
+
+    @property
+    def logits(self) -> Floats:
+        """Before each run's own temperature, (N, K)."""
+        return logits_of(self.probabilities, self.table[["temperature"]].to_numpy())
+
+    @property
+    def labels(self) -> Ints:
+        """Numbers of the true classes, (N,)."""
+        return self.table["label"].map(self.classes.index).to_numpy(np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        """Patients or groups, N."""
+        return self.table["group"].astype(str).tolist()
+
+    @property
+    def accepted(self) -> Bools:
+        """Which slices were not refused as unlike a brain MRI slice, (N,): no temperature changes that."""
+        return self.table["status"].to_numpy() != "rejected"
+
+    def cross_fitted(self) -> CrossFit:
+        """Each fold calibrated by the others; the seeds are pooled."""
+        return cross_fit(self.logits, self.labels, self.table["fold"].to_numpy())
+
+    def decisions(self) -> Decisions:
+        """What a model of this recipe should ship with: temperature and thresholds from the answers on all folds."""
+        return fit_decisions(self.logits, self.labels)
+
+
+def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
+    """The answers of the runs (fold, seed) in the folder of a cross-validation."""
+    tables, sets, classes = [], [], ()
+    for fold, seed in runs:
+        run = folder / f"fold{fold}-seed{seed}"
+        card = Card.from_metadata(safetensors_metadata(run / "model.safetensors"), str(run / "model.safetensors"))
+        table = pd.read_csv(run / "predictions.csv")
+        classes = card.classes
+        tables.append(table.assign(fold=fold, seed=seed, temperature=card.temperature))
+        sets.append(prediction_sets(table[[f"p_{name}" for name in classes]], card.conformal_thresholds))
+    return Answers(pd.concat(tables, ignore_index=True), np.concatenate(sets), classes)
+
+
+def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | None:
+    """Whether the recipe's confidence can be relied on, calibrated across folds; beside it, as the runs were trained.
+
+    `decisions` are those of each fold, and of all folds: what `braincam export --crossval` gives to the model.
+    """
+    found = confidence(answers, fitted.probabilities, fitted.sets)
+    if found is None:
+        return None
+    found["as_trained"] = confidence(answers, answers.probabilities, answers.sets)
+    everything = answers.decisions()
+    found["decisions"] = {
+        "temperature": everything.temperature,
+        "conformal_thresholds": list(everything.conformal_thresholds),
+        "temperature_by_fold": {str(fold): part.temperature for fold, part in fitted.by_fold.items()},
+    }
+    return found
+
+
+def confidence(answers: Answers, probabilities: Floats, sets: Bools) -> dict[str, Any] | None:
+    """Whether some probabilities (N, K) of these answers, and prediction sets (N, K), can be relied on."""
+    answered = answers.accepted & settled(probabilities, sets)
+    found = confidence_report(
+        answers.labels,
+        probabilities,
+        answers.classes,
+        answers.groups,
+        sets=sets,
+        coverage=COVERAGE,
+        answered=answered,
+        none=no_tumour_class(answers.classes),
+    )
+    if found is not None:
+        right = probabilities.argmax(1) == answers.labels
+        found["referred"] = float((answers.accepted & ~answered).mean())
+        found["rejected"] = float((~answers.accepted).mean())
+        found["accuracy_when_ok"] = float(right[answered].mean()) if answered.any() else None
+    return found
+
+
+def describe_confidence(found: dict[str, Any] | None) -> str:
+    """Calibration, prediction sets and missed tumours as Markdown, beside those of the runs as they were trained."""
+    if found is None:
+        return ""
+    columns = [_column(found), _column(found["as_trained"])]
+    head = "| confidence, pooled | calibrated by the other folds | by each run's validation part |"
+    rows = [f"| {name} | {columns[0][name]} | {columns[1].get(name, '–')} |" for name in columns[0]]
+    made = found["decisions"]
+    by_fold = ", ".join(f"{value:.2f}" for value in made["temperature_by_fold"].values())
+    said = f"Temperature by fold {by_fold}; from all folds, as `braincam export --crossval` ships it, "
+    said += f"{made['temperature']:.3f}."
+    return "\n".join(["", head, "|---|---|---|", *rows, "", said]) + "\n"
+
+
+def _column(found: dict[str, Any]) -> dict[str, str]:
+    now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
+    rows = {
+        "calibration error, by chance alone up to": f"{now['ece']:.3f}, {now['chance']['high']:.3f}",
+        "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
+        "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
+        f"sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),
+        "classes in a set": measured(sets["mean_size"]),
+        "sets of one class": measured(sets["one_class"]),
+        "referred, rejected": f"{found['referred']:.3f}, {found['rejected']:.3f}",
+        **{f"wrong among the surest {float(share):.0%}": f"{value:.3f}" for share, value in risk.items()},
+    }
+    for name, part in sets["by_class"].items():
+        rows[f"sets of {name}: coverage, size"] = f"{measured(part['coverage'])}, {measured(part['mean_size'])}"
+    if missed := found["missed_tumours"]:
+        rows["tumours answered as none, of the plain answers"] = f"{missed['n']}: {measured(missed['of_answers'])}"
+    return rows

@@ -1,0 +1,105 @@
+"""A model card says what its file says, names the unknown as unknown, and is never a stranger's page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from braincam.cli import main
+from braincam.model_file.card import NOTICE, Card
+from braincam.model_file.zoo import find_model
+from braincam.report.card import ITEMS, model_card
+from braincam.report.checklists import CLAIM, TRIPOD_AI
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def card() -> Card:
+    return find_model().card()
+
+
+def value(number: float) -> dict[str, object]:
+    return {"value": number, "ci95": [number - 0.1, number + 0.1]}
+
+
+def test_the_page_in_the_docs_is_that_of_the_packaged_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--card"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (DOCS / "model-card.md").read_text(encoding="utf-8"), "the packaged model has changed: make card"
+    assert main(["models", "--card", "default"]) == 0
+    assert capsys.readouterr().out == printed
+    assert find_model().sha256 in printed and NOTICE in printed
+
+
+def test_how_often_the_map_misses_stands_at_the_top_and_among_the_failures(card: Card) -> None:
+    scores = {**card.scores, "localisation": {"hit_rate": 0.3, "ci95": [0.2, 0.4], "mean_area": 0.02}}
+    text = model_card(replace(card, scores=scores, extra={}), "0" * 64)
+    assert text.index("misses the tumour in 70 %") < text.index("## Intended use")
+    assert "misses the tumour in 70 %" in text[text.index("## Failures") :]
+    assert "| this file | 0.300 [0.200, 0.400] | – | – |" in text
+
+
+def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None:
+    pooled = {
+        "folds": 5, "seeds": 2, "n": 100, "n_groups": 20, "accuracy": 0.9, "ece": 0.011, "nll": 0.2, "brier": 0.1,
+        "ci95": {"accuracy": [0.8, 0.95]},
+        "confidence": {
+            "calibration": {"chance": {"high": 0.009}, "slope": 1.1, "intercept": -0.2},
+            "prediction_sets": {"asked": 0.95, "coverage": value(0.951), "mean_size": value(1.05)},
+        },
+        "missed_tumours": {"of_answers": value(0.2), "of_tumours": value(0.3)},
+        "localisation": {"pointing": value(0.6), "energy": value(0.3), "iou_otsu": value(0.25)},
+    }  # fmt: skip
+    text = model_card(replace(card, scores={}, extra={"recipe_pooled": pooled}), "0" * 64)
+    assert "| accuracy | 0.900 [0.800, 0.950] |" in text
+    assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
+    assert "hold the true class for 0.951" in text
+    assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
+    assert "temperature and thresholds come from it too" not in text  # of the validation part
+
+
+def test_what_was_not_measured_is_not_claimed(card: Card) -> None:
+    bare = replace(card, scores={}, extra={}, training={})
+    text = model_card(bare, "0" * 64)
+    for said in (
+        "It has not been measured",
+        "Not measured.",
+        "was not measured",
+        "divided is unknown",
+        "unknown slices",
+    ):
+        assert said in text
+    assert "undefined" not in text and "None" not in text and "nan" not in text
+    assert "misses the tumour" not in text
+
+
+def test_an_evaluation_is_told_in_place_of_the_cards_own_scores(card: Card) -> None:
+    metrics = {**card.scores, "accuracy": 0.123, "ci95": {}, "split": {"part": "fold 3", "verdict": "unmet"}}
+    text = model_card(replace(card, extra={}), "0" * 64, evaluated=metrics)
+    assert "| accuracy | 0.123 |" in text and "measured on fold 3" in text
+
+
+def test_names_from_a_strangers_file_stay_words(card: Card) -> None:
+    classes = ("<script>alert(1)</script>", "a|b", *card.classes[2:])
+    text = model_card(replace(card, name="<img src=x>", classes=classes), "0" * 64)
+    assert "<script>" not in text and "<img" not in text and "a\\|b" in text
+
+
+def test_every_item_of_both_lists_is_answered_or_left_open(card: Card) -> None:
+    assert list(CLAIM) == [str(number) for number in range(1, 45)]
+    assert len(TRIPOD_AI) == 52
+    text = model_card(card, "0" * 64)
+    left_open = text[text.index("## What needs people") :]
+    for place, items in enumerate((CLAIM, TRIPOD_AI)):
+        answered = {number for both in ITEMS.values() for number in both[place].split(", ")}
+        assert answered <= set(items)
+        assert all((f"{number} {words}" in left_open) != (number in answered) for number, words in items.items())
+
+
+def test_a_card_is_markdown_and_a_list_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--card", "--format", "json"]) == 2
+    assert "--card is Markdown" in capsys.readouterr().err
+    assert main(["models", "--card", "nothing-of-that-name"]) == 2

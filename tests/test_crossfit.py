@@ -1,0 +1,79 @@
+"""Temperature and thresholds from the other folds: honest, and right where one validation part is too small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from braincam.errors import DataError
+from braincam.evaluation.calibration import logits_of
+from braincam.evaluation.confidence import calibration, coverage_of
+from braincam.evaluation.crossfit import cross_fit, fit_decisions
+
+
+def answers(n: int, seed: int = 0, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, 4) and labels; at `sharpness` 1 the labels are drawn from the softmax of the logits."""
+    random = np.random.default_rng(seed)
+    logits = 2 * random.normal(size=(n, 4))
+    labels = (softmax(logits, axis=1).cumsum(1) < random.random((n, 1))).sum(1).clip(0, 3)
+    return logits * sharpness, labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 2.5])
+def test_the_other_folds_mend_what_is_too_sure_or_too_shy(sharpness: float) -> None:
+    logits, labels = answers(5000, sharpness=sharpness)
+    found = cross_fit(logits, labels, np.arange(5000) % 5)
+    before, after = calibration(labels, softmax(logits, axis=1)), calibration(labels, found.probabilities)
+    assert after["ece"] < 0.02 < before["ece"]
+    assert after["slope"] == pytest.approx(1, abs=0.15)
+    assert all(part.temperature == pytest.approx(sharpness, rel=0.1) for part in found.by_fold.values())
+
+
+def test_sets_hold_the_true_class_as_often_as_asked() -> None:
+    logits, labels = answers(6000, seed=3)
+    sets = cross_fit(logits, labels, np.arange(6000) % 5, 0.9).sets
+    found = coverage_of(sets, labels, list("abcd"), [str(k) for k in range(6000)])
+    assert found["coverage"]["value"] == pytest.approx(0.9, abs=0.015)
+    assert all(part["coverage"]["value"] == pytest.approx(0.9, abs=0.025) for part in found["by_class"].values())
+    assert 1 < found["mean_size"]["value"] < 4
+
+
+def test_a_fold_has_no_part_in_its_own_temperature_and_thresholds() -> None:
+    logits, labels = answers(300, seed=1)
+    folds = np.arange(300) % 3
+    changed = labels.copy()
+    changed[folds == 0] = (changed[folds == 0] + 1) % 4
+    before, after = (cross_fit(logits, truth, folds) for truth in (labels, changed))
+    assert before.by_fold[0] == after.by_fold[0] and before.by_fold[1] != after.by_fold[1]
+    assert (before.sets[folds == 0] == after.sets[folds == 0]).all()
+    assert (before.probabilities[folds == 0] == after.probabilities[folds == 0]).all()
+    with pytest.raises(DataError, match="two folds"):
+        cross_fit(logits, labels, np.zeros(300))
+
+
+def test_what_ships_is_what_all_folds_say() -> None:
+    logits, labels = answers(400, seed=2, sharpness=3)
+    found = fit_decisions(logits, labels)
+    by_fold = cross_fit(logits, labels, np.arange(400) % 4).by_fold.values()
+    assert min(part.temperature for part in by_fold) < found.temperature < max(part.temperature for part in by_fold)
+    probabilities = found.probabilities(logits)
+    kept = [probabilities[labels == k, k] >= found.conformal_thresholds[k] for k in range(4)]
+    assert all(share.mean() >= 0.95 for share in kept)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.floats(0.3, 4))
+def test_logits_come_back_from_probabilities_up_to_a_constant(seed: int, temperature: float) -> None:
+    logits = np.random.default_rng(seed).normal(size=(20, 4)) * 3
+    found = logits_of(softmax(logits / temperature, axis=1), np.full((20, 1), temperature))
+    assert np.allclose(found - found.mean(1, keepdims=True), logits - logits.mean(1, keepdims=True), atol=1e-9)
+
+
+def test_the_temperature_does_not_matter_that_the_answers_were_made_with() -> None:
+    logits, labels = answers(500, seed=4)
+    folds = np.arange(500) % 5
+    hot = logits_of(softmax(logits / 3, axis=1), 3.0)
+    assert np.allclose(cross_fit(logits, labels, folds).probabilities, cross_fit(hot, labels, folds).probabilities)
