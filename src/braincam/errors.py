@@ -15,8 +15,15 @@ Messages say what is wrong, where, what was expected, what was got and what to d
 from __future__ import annotations
 
 
+LONGEST = 1000  # characters of a message: a damaged table may stand in one whole
+
+
 class BraincamError(Exception):
-    """Base of all errors that braincam raises on purpose."""
+    """Base of all errors that braincam raises on purpose. Whatever a message quotes, it is one line, and not endless."""
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} ... {text[-290:]}"
 
 
 class ImageError(BraincamError, ValueError):

@@ -279,7 +279,9 @@ def _check_signature(session: Any, path: Path) -> None:
     """Refuse a graph whose ends are not those of the documentation, before every slice fails on it."""
     given = [(item.name, item.type, len(item.shape)) for item in session.get_inputs()]
     made = {(item.name, item.type) for item in session.get_outputs()}
-    lacking = sorted({"probabilities", "cam", "outlier_score"} - {name for name, kind in made if kind == "tensor(float)"})
+    lacking = sorted(
+        {"probabilities", "cam", "outlier_score"} - {name for name, kind in made if kind == "tensor(float)"}
+    )
     if given != [("image", "tensor(uint8)", 3)] or lacking:
         raise ModelFileError(
             f"{path}: expected a graph from image, uint8 (N, H, W), to probabilities, cam and outlier_score, "

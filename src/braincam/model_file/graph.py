@@ -90,7 +90,9 @@ def _check_tensor(content: memoryview) -> None:
         if number == DIMENSIONS:
             sizes += [value] if isinstance(value, int) else _packed(value)
     if math.prod(sizes) > 2 * len(content):  # the smallest values take half a byte
-        raise ModelFileError(f"expected tensors with their values, got one that states {math.prod(sizes):,} and has fewer")
+        raise ModelFileError(
+            f"expected tensors with their values, got one that states {math.prod(sizes):,} and has fewer"
+        )
 
 
 def _message(value: int | memoryview) -> memoryview:

@@ -60,21 +60,34 @@ class ModelFile:
         options.log_severity_level = 4  # what it says of a bad graph stands in the error
         options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            return onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+            # without its fallback, which would try the same again and print on stdout, where answers go
+            return onnxruntime.InferenceSession(
+                self.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime raises its own many kinds
             detail = (str(error) or type(error).__name__).splitlines()[0]
             raise ModelFileError(f"{self.path}: expected an ONNX model, got: {detail}") from error
 
     def card(self, session: onnxruntime.InferenceSession | None = None) -> Card:
-        """The card in the file's metadata."""
-        metadata = (session or self.session()).get_modelmeta().custom_metadata_map
+        """The card in the file's metadata.
+
+        Raises:
+            ModelFileError: there is none, or it is damaged.
+        """
+        session = session or self.session()
+        try:
+            metadata = session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ModelFileError(f"{self.path}: its card is damaged ({error}); get the file anew") from error
         return Card.from_metadata(metadata, str(self.path))
 
 
 def check_bytes(path: Path) -> None:
     """Refuse a file that is too large to be a model, before it is read. Raises ModelFileError, or OSError."""
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise ModelFileError(f"{path}: expected a model of at most {MAX_BYTES:,} bytes, got {size:,}; give another file")
+        raise ModelFileError(
+            f"{path}: expected a model of at most {MAX_BYTES:,} bytes, got {size:,}; give another file"
+        )
 
 
 @cache
