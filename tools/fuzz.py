@@ -29,7 +29,7 @@ from fuzz_formats import FORMATS
 
 SECONDS = 10.0
 MEMORY = 2**30
-LONGEST = 2000  # characters of an error
+LONGEST = 6000  # characters of an error
 OUTCOMES = ("answered", "refused", "crash", "hang", "memory", "traceback")
 FINDINGS = OUTCOMES[2:]
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)

@@ -63,7 +63,7 @@ def pixels_by_gdcm(dataset: Dataset) -> npt.NDArray[Any]:
 
 def _running() -> subprocess.Popen[bytes]:
     """The process, started where there is none."""
-    global _process  # noqa: PLW0603 - one for all threads
+    global _process
     if _process is None or _process.poll() is not None:
         _process = subprocess.Popen(
             [sys.executable, "-m", "braincam.images.apart"],

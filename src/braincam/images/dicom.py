@@ -104,7 +104,7 @@ def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
     """The whole file, checked, with its pixels still encoded."""
     import pydicom
 
-    blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
+    blob = io.BytesIO(stream.read())
     refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
     _check(dataset, sizes)

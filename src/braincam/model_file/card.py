@@ -106,7 +106,8 @@ def _check(card: Card) -> None:
     facts = (card.preprocess, card.network, card.training, card.scores, card.recipe, card.versions, card.extra)
     if not all(isinstance(fact, dict) for fact in facts):
         raise ValueError("preprocess, network, training, scores, recipe, versions and extra must be objects")
-    if not isinstance(card.preprocess.get("image_size"), int) or not isinstance(card.preprocess.get("mean"), list):
+    side, means = card.preprocess.get("image_size"), card.preprocess.get("mean")
+    if not (isinstance(side, int) and isinstance(means, list)):
         raise ValueError("preprocess must hold image_size and mean")
     if not all(isinstance(found, tuple) for found in (card.seen_slices, card.seen_groups)):
         raise ValueError("seen_slices and seen_groups must be lists")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
+from braincam.model_file.card import LONGEST, usable_name
 from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
@@ -27,9 +29,10 @@ from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
 from braincam.progress import say
 from braincam.training.batches import Pool
+from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.distributed import HelperDone, crew, launch, own_device, restarted
+from braincam.training.distributed import HelperDone, crew, first_rank, launch, own_device, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import fit
 
@@ -70,10 +73,29 @@ def train(
         BraincamError: any of its kinds; the message says what to do.
     """
     data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
-    started = time.perf_counter()
+    if name is not None and not usable_name(name):
+        raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}")
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
+    with claimed(out) if first_rank() else nullcontext():
+        return _train(data, out, patients, split, fold, recipe, resume, allow_leak, masks, name)
+
+
+def _train(
+    data: Path,
+    out: Path,
+    patients: Path | None,
+    split: Path | None,
+    fold: int,
+    recipe: TrainConfig,
+    resume: bool,
+    allow_leak: bool,
+    masks: Path | None,
+    name: str | None,
+) -> Trained:
+    """`train`, with the run folder held."""
+    started = time.perf_counter()
     marker = out / ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
     began_with = marker.read_text(encoding="utf-8") if marker.exists() else None
     resume = resume or (restarted(began_with) and (out / "last.ckpt").exists())
