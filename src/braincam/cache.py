@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def _opened(entry: Path) -> Arrays:
         raise FileNotFoundError(entry)
     # copy-on-write: torch wants writable memory, and the file stays as it is
     arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in paths}
-    os.utime(entry)
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(entry)
     return arrays
 
 

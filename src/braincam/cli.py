@@ -270,7 +270,7 @@ def models(options: argparse.Namespace) -> int:
     """The models at hand, or the model card of one of them."""
     from braincam.model_file.zoo import find_model, is_default
     from braincam.model_file.zoo import models as at_hand
-    from braincam.resampling import with_interval
+    from braincam.printing import print_model_scores
 
     if options.card is not None:
         from braincam.report.card import model_card
@@ -301,13 +301,11 @@ def models(options: argparse.Namespace) -> int:
         return code
     for model, card in found:
         mark = " (default)" if is_default(model) else ""
-        scores = card.scores
         print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
-        if scores.get("accuracy") is not None:
-            print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
-        if pooled := card.extra.get("recipe_pooled"):
-            runs = f"{pooled['folds']} folds and {pooled['seeds']} seeds"
-            print(f"  its recipe, by patient, over {runs}: accuracy {with_interval(pooled, 'accuracy')}")
+        try:
+            print_model_scores(card)
+        except (KeyError, TypeError, ValueError) as error:  # a stranger's file may hold anything there
+            code = _fail(f"{model.path}: the scores in its card are damaged ({error!r}); get it anew", SOME_FAILED)
         print(f"  {model.path}  sha256 {model.sha256[:16]}")
     print(NOTICE)
     return code

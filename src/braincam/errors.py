@@ -14,9 +14,15 @@ Messages say what is wrong, where, what was expected, what was got and what to d
 
 from __future__ import annotations
 
+LONGEST = 6000  # characters of a message: a path may have 4096, and what a damaged file quotes has no end
+
 
 class BraincamError(Exception):
-    """Base of all errors that braincam raises on purpose."""
+    """Base of all errors that braincam raises on purpose. Whatever a message quotes, it is one line, and it ends."""
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().splitlines())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} ... {text[-290:]}"
 
 
 class ImageError(BraincamError, ValueError):

@@ -6,10 +6,16 @@ import csv
 import io
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+MARK = ".braincam-"  # how the names of temporary files begin
+ABANDONED = 3600.0  # seconds after which a temporary file that nobody has written to belongs to no living process
 
 
 def as_path(path: Path | str | None) -> Path | None:
@@ -19,16 +25,46 @@ def as_path(path: Path | str | None) -> Path | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success it is flushed and becomes `path`, on error it is removed."""
+    """Give a temporary name beside `path`; on success it is flushed and becomes `path`, on error it is removed.
+
+    A process that is killed leaves its temporary file, whose name is hidden and ours; the next one that writes into
+    the folder removes it once it is an hour old.
+
+    Raises:
+        OSError: the disk is full or failed, or the folder cannot be written to; names `path`, which is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _sweep_once(path.parent)
+    # a name of its own, also among processes of the same number in two containers, and never too long
+    temporary = path.with_name(f"{MARK}{uuid4().hex[:12]}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        ours = error.filename is None or Path(os.fsdecode(error.filename)) == temporary
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, older_than: float = ABANDONED) -> None:
+    """Remove the temporary files that killed processes left in a folder, if they are older than so many seconds."""
+    with suppress(OSError):
+        for path in folder.glob(f"{MARK}*.tmp"):
+            with suppress(OSError):  # another process was quicker
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    """A process that writes a thousand pictures looks through their folder once."""
+    sweep(folder)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

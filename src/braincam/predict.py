@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braincam.errors import ConfigError, ImageError
+from braincam.errors import ConfigError, ImageError, ModelFileError
 from braincam.images.grey import check_size, stretch_from_min_to_max
 from braincam.images.nifti import PLANES
 from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
@@ -92,6 +92,7 @@ class Predictor:
         self.file = find_model(model)
         self._session = self.file.session(threads)
         self.card = self.file.card(self._session)
+        _check_signature(self._session, self.file.path)
         self._model = {"name": self.card.name, "sha256": self.file.sha256}
 
     def predict(
@@ -151,9 +152,19 @@ class Predictor:
         return replace(row, slice=job.number, volume=job.volume) if isinstance(job, SeriesSlice) else row
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
-        """Run the graph on grey slices (N, H, W) uint8, without deciding anything."""
+        """Run the graph on grey slices (N, H, W) uint8, without deciding anything.
+
+        Raises:
+            ModelFileError: the graph, which may be a stranger's, gives something else than its card says.
+        """
         names = ["probabilities", "outlier_score", *(["cam"] if cam else [])]
         results = self._session.run(names, {"image": slices})
+        n, k = len(slices), len(self.card.classes)
+        shapes = [result.shape for result in results]
+        if shapes[:2] != [(n, k), (n,)] or (cam and (len(shapes[2]) != 4 or shapes[2][:2] != (n, k))):
+            raise ModelFileError(f"{self.file.path}: expected answers for {n} slices and {k} classes, got {shapes}")
+        if not all(np.isfinite(result).all() for result in results):
+            raise ModelFileError(f"{self.file.path}: expected finite numbers, got some that are not")
         return Answer(results[0], results[1], results[2] if cam else None)
 
     def answer_all(self, slices: Sequence[NDArray[np.uint8]], *, cam: bool = True) -> Answer:
@@ -261,6 +272,20 @@ class Predictor:
             reason=reason,
             overlay=None,
             model=self._model,
+        )
+
+
+def _check_signature(session: Any, path: Path) -> None:
+    """Refuse a graph whose ends are not those of the documentation, before every slice fails on it."""
+    given = [(item.name, item.type, len(item.shape)) for item in session.get_inputs()]
+    made = {(item.name, item.type) for item in session.get_outputs()}
+    lacking = sorted(
+        {"probabilities", "cam", "outlier_score"} - {name for name, kind in made if kind == "tensor(float)"}
+    )
+    if given != [("image", "tensor(uint8)", 3)] or lacking:
+        raise ModelFileError(
+            f"{path}: expected a graph from image, uint8 (N, H, W), to probabilities, cam and outlier_score, "
+            f"got {given} to {sorted(made)}; export it again"
         )
 
 

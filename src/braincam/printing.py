@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
-from braincam.model_file.card import NOTICE
+from braincam.model_file.card import NOTICE, Card
 from braincam.predict import Prediction
 from braincam.resampling import measured, with_interval
 from braincam.study import Study
@@ -88,6 +88,20 @@ def print_studies(studies: Sequence[Study], out: Path | None) -> None:
         print(f"{study.name}: {study.statement}")
     if studies and out:
         print(f"written: {out / 'study.html'}, study.json, maps and montages beside it")
+
+
+def print_model_scores(card: Card) -> None:
+    """What a model's card says of its scores, and of its recipe's.
+
+    Raises:
+        KeyError, TypeError, ValueError: the card holds something else there.
+    """
+    scores = card.scores
+    if scores.get("accuracy") is not None:
+        print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+    if pooled := card.extra.get("recipe_pooled"):
+        runs = f"{pooled['folds']} folds and {pooled['seeds']} seeds"
+        print(f"  its recipe, by patient, over {runs}: accuracy {with_interval(pooled, 'accuracy')}")
 
 
 def print_scores(metrics: dict[str, Any]) -> None:

@@ -175,7 +175,8 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
         for name in names:
             path = Path(where) / name
             relative = path.relative_to(root).as_posix()
-            if name.startswith(".") or not looks_readable(path):
+            # a pipe or a device is no picture, and might be waited for in vain
+            if name.startswith(".") or not looks_readable(path) or (path.exists() and not path.is_file()):
                 ignored.append(relative)
             else:
                 found.append(Slice(relative, label, part))

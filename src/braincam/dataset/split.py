@@ -20,6 +20,7 @@ from braincam.errors import SplitError
 from braincam.files import write_csv
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
+MOST_DIGITS = 9  # of a fold's number
 COLUMNS = ("path", "label", "patient", "group", "fold")
 
 
@@ -197,7 +198,7 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
             continue
         if class_name(row["label"]) != item.label:
             raise SplitError(f"{path}: {item.path} is labelled {row['label']}, but its folder says {item.label}")
-        if not row["fold"].isdecimal():
+        if not row["fold"].isdecimal() or len(row["fold"]) > MOST_DIGITS:
             raise SplitError(f"{path}: {item.path}: expected a fold number from 0, got {row['fold']!r}")
         kept.append(position[item.path])
         groups.append(row["group"] or item.path)

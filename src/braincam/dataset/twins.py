@@ -25,6 +25,7 @@ from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.neighbours import nearest
 from braincam.errors import DataError, ImageError
+from braincam.images.grey import MAX_BYTES, GreySlice
 from braincam.images.reader import read_slices
 from braincam.progress import track
 
@@ -76,13 +77,36 @@ class Twins:
     alike: Pairs  # thumbnails correlate at `ALIKE` or more: perhaps slices of one head
 
 
-def read_one_slice(path: Path) -> NDArray[np.uint8]:
-    """The single slice of a labelled picture, (H, W).
+def read_one_slice(path: Path, digest: str | None = None) -> NDArray[np.uint8]:
+    """The single slice of a labelled picture, (H, W); with `digest`, of just those bytes.
 
     Raises:
         ImageError: it cannot be read, or it is a volume.
+        DataError: the file's bytes have not this SHA-256: it was changed since it was looked at.
     """
-    slices = read_slices(path)
+    if digest is None:
+        return _one(path, read_slices(path))
+    found, pixels = _hashed(path)
+    if found != digest:
+        raise DataError(changed(path))
+    return pixels
+
+
+def changed(path: Path) -> str:
+    """What is said of a file that is not what it was a moment ago."""
+    return f"{path}: was changed while it was being read; run the command again when nothing writes to it any more"
+
+
+def _hashed(path: Path) -> tuple[str, NDArray[np.uint8]]:
+    """The hash of a file's bytes and the slice in the very same bytes, whatever becomes of the file meanwhile."""
+    if path.stat().st_size > MAX_BYTES:
+        read_slices(path)  # says so, unless it is a large volume
+        raise ImageError(f"{path}: expected a picture of at most {MAX_BYTES:,} bytes; export the slice on its own")
+    content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest(), _one(path, read_slices(content, name=str(path)))
+
+
+def _one(path: Path, slices: list[GreySlice]) -> NDArray[np.uint8]:
     if len(slices) != 1:
         raise ImageError(
             f"{path}: expected a single slice in a labelled folder, got a volume of {len(slices)}; export its slices"
@@ -119,7 +143,7 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
 def _read(path: Path) -> tuple[str, NDArray[np.uint8]] | ImageError:
     """The hash of a file's bytes and its one slice, or why not."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest(), read_one_slice(path)
+        return _hashed(path)
     except ImageError as error:
         return error
     except OSError as error:

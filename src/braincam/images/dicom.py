@@ -24,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from braincam.errors import ImageError
+from braincam.images.apart import pixels_by_gdcm
 from braincam.images.grey import (
     SAMPLE,
     GreyPixels,
@@ -103,7 +104,7 @@ def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
     """The whole file, checked, with its pixels still encoded."""
     import pydicom
 
-    blob = io.BytesIO(stream.read())  # of a checked length; a false length inside the file cannot ask for more
+    blob = io.BytesIO(stream.read())
     refuse_deflated(blob)
     dataset = pydicom.dcmread(blob)
     _check(dataset, sizes)
@@ -178,11 +179,10 @@ def _named(uid: UID) -> str:
 def _frames(dataset: Dataset) -> npt.NDArray[Any]:
     """Stored values: (frames, H, W), or (frames, H, W, 3) in RGB for colour."""
     from pydicom.pixels.processing import apply_color_lut
-    from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        values = pixel_array(dataset)  # YBR comes out as RGB
+        values = _decoded(dataset)  # YBR comes out as RGB
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
     except Exception as error:  # each decoder has its own exceptions
@@ -193,6 +193,26 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
         ) from error
     count = int(dataset.get("NumberOfFrames") or 1)
     return values if count > 1 else values.reshape(1, *values.shape)
+
+
+def _decoded(dataset: Dataset) -> npt.NDArray[Any]:
+    """Stored values by the first decoder that can; GDCM comes last, and in a process of its own."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return np.asarray(pixel_array(dataset))
+    plugins = get_decoder(syntax).available_plugins
+    trouble: Exception | None = None
+    for plugin in sorted(set(plugins) - {"gdcm"}, reverse=True):  # pylibjpeg before Pillow
+        try:
+            return np.asarray(pixel_array(dataset, decoding_plugin=plugin))
+        except Exception as error:  # each decoder has its own exceptions
+            trouble = error
+    if "gdcm" in plugins:
+        return pixels_by_gdcm(dataset)
+    raise trouble or ValueError("no decoder")
 
 
 def _slice(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from typing import Any, BinaryIO
 
@@ -75,7 +76,7 @@ def read_nifti(
         raise ImageError("expected a NIfTI affine with three directions, got a flat one; set its sform or qform")
     spacing = np.empty(3)
     spacing[orientation[:, 0].astype(int)] = np.sqrt((affine[:3, :3] ** 2).sum(0))  # canonical order, mm
-    voxels = _voxels(source, header, shape, number)
+    voxels = _voxels(source, header, shape, number, packed)
     grey = _grey(voxels, _slope(header) < 0).reshape(shape, order="F")
     # (x, y, z), RAS+
     canonical = apply_orientation(grey, orientation)  # type: ignore[no-untyped-call]
@@ -148,7 +149,7 @@ def _dtype(header: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int) -> npt.NDArray[Any]:
+def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int, packed: bool) -> npt.NDArray[Any]:
     """The stored values of one volume, flat, first axis fastest."""
     dtype = _dtype(header)
     start = float(header["vox_offset"])
@@ -159,8 +160,10 @@ def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int) 
     count = math.prod(max(int(size), 1) for size in header["dim"][4 : int(header["dim"][0]) + 1])
     if number >= count:
         raise ImageError(f"expected a volume from 0 to {count - 1}, got {number}; ask for one of the file's volumes")
-    source.seek(int(start) + number * expected)
-    blob = source.read(expected)
+    begin = int(start) + number * expected
+    there = expected if packed else max(0, source.seek(0, os.SEEK_END) - begin)
+    source.seek(begin)
+    blob = source.read(min(expected, there))  # a file takes memory for all that is asked of it before it is read
     if len(blob) < expected:
         raise ImageError(
             f"expected {expected:,} bytes of NIfTI voxels, got {len(blob):,}; it is cut off, copy it again"

@@ -8,6 +8,7 @@ minimum..maximum to 0..255.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import BinaryIO
 
 import numpy as np
@@ -17,6 +18,7 @@ from braincam.errors import ImageError
 from braincam.images.grey import GreyPixels, GreySlice, SizeLimits, check_size, grey_of_picture, to_grey
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT = 274, 262, 339  # tags of EXIF and TIFF
+DEFLATE = 1032  # bytes that one packed byte can stand for at most (https://www.zlib.net/zlib_tech.html)
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 
 _SIGNATURES = (
@@ -49,6 +51,8 @@ def read_raster(stream: BinaryIO, name: str, limits: SizeLimits) -> list[GreySli
         importlib.import_module(_PLUGINS[name])  # else Pillow would load all of its forty plugins to find this one
     with _opened(stream, name, limits) as picture:
         check_size(picture.height, picture.width, 1, limits)
+        if name == "PNG":
+            _check_content(picture, stream)
         # further pictures in a JPEG are previews
         many = 1 if name == "JPEG" else int(getattr(picture, "n_frames", 1))
         if many == 1:
@@ -64,6 +68,18 @@ def _opened(stream: BinaryIO, name: str, limits: SizeLimits) -> Image.Image:
         raise ImageError(
             f"expected at most {limits.pixels:,} pixels, got many more; export it at the scanner's resolution"
         ) from error
+
+
+def _check_content(picture: Image.Image, stream: BinaryIO) -> None:
+    """Refuse a PNG that states more pixels than its bytes can unpack to, before memory is taken for them."""
+    at = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(at)
+    if picture.height * picture.width // 8 > DEFLATE * size:  # one bit to a pixel at least
+        raise ImageError(
+            f"expected whole PNG data, got {size:,} bytes for {picture.width:,} x {picture.height:,} pixels; "
+            "export or copy it again"
+        )
 
 
 def _page(picture: Image.Image, number: int, limits: SizeLimits) -> GreySlice:

@@ -136,6 +136,8 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
         if kind == "NIfTI":
             return read_nifti(stream, packed, reading.plane, reading.volume, reading.sizes)
         _check_bytes(stream, reading.sizes)
+        if not isinstance(stream, io.BytesIO):  # now of a checked length: a false one inside cannot ask for more
+            stream = io.BytesIO(stream.read())
         if kind == "DICOM":
             return read_dicom(stream, reading.limits, reading.sizes)
         return read_raster(stream, kind, reading.sizes)

@@ -16,6 +16,7 @@ from braincam.errors import ModelFileError
 FORMAT = "braincam-model-1"
 METADATA_KEY = "braincam.card"
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
+LONGEST = 255  # characters of a name: as long as that of a folder may be
 HASH_LENGTH = 12  # hexadecimal digits of a slice's or group's short hash: 48 bits
 
 
@@ -66,8 +67,8 @@ class Card:
         if METADATA_KEY not in metadata:
             raise ModelFileError(f"{where}: expected a braincam model, got a file without a braincam card")
         try:
-            raw = json.loads(metadata[METADATA_KEY])
-        except (json.JSONDecodeError, RecursionError) as error:
+            raw = json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise ModelFileError(f"{where}: its card is damaged ({error}); get the file anew") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             got = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
@@ -85,14 +86,40 @@ class Card:
 
 
 def _check(card: Card) -> None:
-    """Check what prediction relies on; a foreign file may hold anything."""
-    if len(card.classes) < 2 or not all(isinstance(name, str) for name in card.classes):
-        raise ValueError("classes must be two or more names")
+    """Check what prediction and printing rely on; a foreign file may hold anything, also what a terminal obeys."""
+    if not isinstance(card.classes, tuple) or len(card.classes) < 2 or len(set(card.classes)) < len(card.classes):
+        raise ValueError("classes must be two or more different names")
+    if not all(map(usable_name, (card.name, card.created, card.license, card.notice, *card.classes))):
+        raise ValueError(f"names must be printable, and of 1 to {LONGEST} characters")
     if len(card.conformal_thresholds) != len(card.classes):
         raise ValueError("one conformal threshold per class")
-    numbers = (card.temperature, card.outlier_threshold, *card.conformal_thresholds)
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise ValueError("temperature and thresholds must be numbers")
+    numbers = (
+        card.temperature,
+        card.outlier_threshold,
+        card.outlier_false_refusals,
+        card.conformal_coverage,
+        card.parameters,
+        *card.conformal_thresholds,
+    )
+    if not all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers) or card.temperature <= 0:
+        raise ValueError("temperature, thresholds and parameters must be numbers, the temperature above 0")
+    facts = (card.preprocess, card.network, card.training, card.scores, card.recipe, card.versions, card.extra)
+    if not all(isinstance(fact, dict) for fact in facts):
+        raise ValueError("preprocess, network, training, scores, recipe, versions and extra must be objects")
+    side, means = card.preprocess.get("image_size"), card.preprocess.get("mean")
+    if not (isinstance(side, int) and isinstance(means, list)):
+        raise ValueError("preprocess must hold image_size and mean")
+    if not all(isinstance(found, tuple) for found in (card.seen_slices, card.seen_groups)):
+        raise ValueError("seen_slices and seen_groups must be lists")
+
+
+def usable_name(word: object) -> bool:
+    """Whether this may name a model or a class: it is printed in terminals and becomes part of file names."""
+    return isinstance(word, str) and word.isprintable() and 0 < len(word) <= LONGEST
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def patient_hash(name: str, data_sha256: str) -> str:

@@ -22,12 +22,14 @@ from braincam.errors import ModelFileError
 from braincam.files import write_bytes
 from braincam.model_file.card import METADATA_KEY, Card
 from braincam.model_file.parity import check_parity
+from braincam.model_file.zoo import check_bytes
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 
 OPSET = 20
+LARGEST_SIDE = 2048  # pixels of a network's input; MR slices have fewer
 OUTPUTS = ("probabilities", "cam", "outlier_score")
 
 
@@ -44,6 +46,7 @@ def load_model(path: Path) -> tuple[Deployed, Card]:
         ModelFileError: the file is missing, damaged, or not a braincam model.
     """
     try:
+        check_bytes(path)
         tensors = load_file(path)
         card = Card.from_metadata(safetensors_metadata(path), str(path))
     except FileNotFoundError:
@@ -53,12 +56,33 @@ def load_model(path: Path) -> tuple[Deployed, Card]:
             raise
         raise ModelFileError(f"{path}: expected a safetensors file, got: {error}") from error
     try:
+        check_fit(card, tensors)
         model = build(card, tensors["centres"], tensors["whitening"])
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        detail = str(error).splitlines()[0]
+    except (ArithmeticError, AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        detail = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"{path}: its tensors do not fit its card ({detail}); get the file anew") from error
     return model.eval(), card
+
+
+def check_fit(card: Card, tensors: dict[str, Tensor]) -> None:
+    """Refuse a card that describes another network than its tensors, before memory is taken for what it describes.
+
+    Raises:
+        ValueError: it does, or it asks for slices of a size that no network here was trained on.
+    """
+    with torch.device("meta"):  # shapes only: a card may state any number of channels
+        expected = build_network(card.network).state_dict()
+    for name, value in expected.items():
+        found = tensors.get(f"network.{name}")
+        if found is None or found.shape != value.shape or found.dtype != value.dtype:
+            raise ValueError(f"network.{name} should be {tuple(value.shape)} of {value.dtype}")
+    side, channels = card.preprocess["image_size"], card.network["channels"]
+    if not isinstance(side, int) or not 16 <= side <= LARGEST_SIDE:
+        raise ValueError(f"image_size should be 16 to {LARGEST_SIDE}, not {side!r}")
+    for numbers in (card.preprocess["mean"], card.preprocess["std"]):
+        if len(numbers) != channels or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f"mean and std should be {channels} numbers each")
 
 
 def build(card: Card, centres: Tensor, whitening: Tensor) -> Deployed:

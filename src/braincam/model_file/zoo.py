@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,8 +13,12 @@ import onnxruntime
 
 from braincam.errors import ModelFileError
 from braincam.model_file.card import Card
+from braincam.model_file.graph import check_graph
 
 DEFAULT = "default"
+MAX_BYTES = 2**30  # of a model file
+MEMORY = 2 * 2**30  # bytes that graphs may take for what they compute, all sessions of a process together ...
+MEMORY_PER_CORE = 2**28  # ... and so many more for each core, since a server answers as many requests at once
 
 onnxruntime.disable_telemetry_events()  # for who loaded it before braincam could say so, and for Windows
 
@@ -30,9 +34,10 @@ class ModelFile:
         """The file's bytes.
 
         Raises:
-            ModelFileError: it cannot be read.
+            ModelFileError: it cannot be read, or is too large to be a model.
         """
         try:
+            check_bytes(self.path)
             return self.path.read_bytes()
         except OSError as error:
             raise ModelFileError(f"{self.path}: model file cannot be read ({error.strerror})") from error
@@ -46,24 +51,53 @@ class ModelFile:
         """An ONNX Runtime session on the CPU; 0 threads means as many as there are cores to use.
 
         Raises:
-            ModelFileError: the bytes are no ONNX model that this runtime can load.
+            ModelFileError: the bytes are no ONNX model that this runtime can load, or hold what a model must not.
         """
+        check_graph(self.content, str(self.path))
+        _bound_memory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3  # warnings about the graph are not for users
-        # A session made from bytes has no folder, so a foreign graph cannot point at other files.
+        options.log_severity_level = 4  # what it says of a bad graph stands in the error
+        options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            return onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
-        except ModelFileError:
-            raise
+            # without its fallback, which would try the same again and print on stdout, where answers go
+            return onnxruntime.InferenceSession(
+                self.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime raises its own many kinds
-            detail = str(error).splitlines()[0]
+            detail = (str(error) or type(error).__name__).splitlines()[0]
             raise ModelFileError(f"{self.path}: expected an ONNX model, got: {detail}") from error
 
     def card(self, session: onnxruntime.InferenceSession | None = None) -> Card:
-        """The card in the file's metadata."""
-        metadata = (session or self.session()).get_modelmeta().custom_metadata_map
+        """The card in the file's metadata.
+
+        Raises:
+            ModelFileError: there is none, or it is damaged.
+        """
+        session = session or self.session()
+        try:
+            metadata = session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ModelFileError(f"{self.path}: its card is damaged ({error}); get the file anew") from error
         return Card.from_metadata(metadata, str(self.path))
+
+
+def check_bytes(path: Path) -> None:
+    """Refuse a file that is too large to be a model, before it is read. Raises ModelFileError, or OSError."""
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ModelFileError(
+            f"{path}: expected a model of at most {MAX_BYTES:,} bytes, got {size:,}; give another file"
+        )
+
+
+@cache
+def _bound_memory() -> None:
+    """Once per process: a few bytes of a foreign graph may ask for any amount (`ConstantOfShape`, `Expand`, `Resize`)."""
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    most = onnxruntime.OrtArenaCfg({"max_mem": MEMORY + MEMORY_PER_CORE * usable_cores()})
+    onnxruntime.create_and_register_allocator(where, most)
 
 
 def usable_cores() -> int:

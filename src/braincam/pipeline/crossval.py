@@ -20,6 +20,7 @@ from braincam.pipeline.train import baseline_answers, train
 from braincam.printing import MAP_COLUMNS
 from braincam.progress import say
 from braincam.resampling import measured, with_interval
+from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 
@@ -59,7 +60,24 @@ def crossval(
     data, out, patients = Path(data), Path(out), as_path(patients)
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
     table = Path(split_file) if split_file else out / "folds.csv"
-    if not split_file and not table.exists():
+    with claimed(out):
+        return _crossval(data, out, patients, table, recipe, seeds, masks, allow_leak, given=split_file is not None)
+
+
+def _crossval(
+    data: Path,
+    out: Path,
+    patients: Path | None,
+    table: Path,
+    recipe: TrainConfig,
+    seeds: int,
+    masks: Path | str | None,
+    allow_leak: bool,
+    *,
+    given: bool,
+) -> Crossval:
+    """`crossval`, with its folder held; `given` tells a table of folds that the user brought."""
+    if not given and not table.exists():
         split(data, table, patients, FOLDS, recipe.seed)
     found = grouped(data, patients, table)
     folds = sorted(set(found.folds or ()))

@@ -55,7 +55,8 @@ def scaled(found: Grouped, preprocess: Preprocess) -> Iterator[NDArray[np.uint8]
     with ThreadPoolExecutor() as pool:
         for start in range(0, total, _CHUNK):
             rows = range(start, min(start + _CHUNK, total))
-            decoded = list(pool.map(read_one_slice, map(found.manifest.file, rows)))
+            files = [found.manifest.file(row) for row in rows]
+            decoded = list(pool.map(read_one_slice, files, found.digests[start : start + len(rows)]))
             by_size = defaultdict(list)
             for place, pixels in enumerate(decoded):
                 by_size[pixels.shape].append(place)

@@ -14,8 +14,8 @@ import numpy as np
 
 from braincam.cache import cached, forget, key_of
 from braincam.dataset.manifest import Manifest
-from braincam.dataset.twins import KINDS, Twins, Unreadable, find_twins, fingerprint, read_one_slice
-from braincam.errors import ImageError
+from braincam.dataset.twins import KINDS, Twins, Unreadable, changed, find_twins, fingerprint, read_one_slice
+from braincam.errors import DataError, ImageError
 from braincam.progress import track
 
 
@@ -40,6 +40,7 @@ def find_copies(manifest: Manifest) -> Copies:
 
     def make(folder: Path) -> None:
         fresh.append(search(manifest))
+        check_unchanged(manifest, digests, fresh[0])
         keep(fresh[0], manifest, folder)
 
     key = key_of([*made_by("images", "dataset"), *digests])
@@ -59,6 +60,18 @@ def find_copies(manifest: Manifest) -> Copies:
         ),
         [item for item in unreadable if item is not None],
     )
+
+
+def check_unchanged(manifest: Manifest, before: Sequence[str], copies: Copies) -> None:
+    """What is remembered of some bytes must have been found in them.
+
+    Raises:
+        DataError: a file was changed between its hashing and its reading.
+    """
+    hashed = {item.path: digest for item, digest in zip(manifest.slices, before, strict=True)}
+    for item, digest in zip(copies.manifest.slices, copies.digests, strict=True):
+        if hashed[item.path] != digest:
+            raise DataError(changed(manifest.root / item.path))
 
 
 def search(manifest: Manifest) -> Copies:
@@ -87,7 +100,8 @@ def hash_files(manifest: Manifest) -> list[str]:
 
     def one(row: int) -> str:
         try:
-            return hashlib.sha256(manifest.file(row).read_bytes()).hexdigest()
+            with manifest.file(row).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             return f"{manifest.slices[row].path}: {error.strerror}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.files import as_path, write_json, write_text
-from braincam.model_file.card import Card
+from braincam.model_file.card import LONGEST, Card, usable_name
 from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.model_file.zoo import ModelFile
 from braincam.network.build import build_network
@@ -29,10 +30,11 @@ from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
 from braincam.progress import say
 from braincam.training.batches import Pool
+from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.deterministic import same_bits
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.distributed import Crew, HelperDone, crew, launch, own_device, restarted
+from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
 
@@ -107,48 +109,52 @@ def train(
         BraincamError: any of its kinds; the message says what to do.
     """
     data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
-    started = time.perf_counter()
+    if name is not None and not usable_name(name):
+        raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}")
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
-    resume = may_begin(out, resume)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    device = own_device(pick_device(recipe.device))
-    machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
+    started = time.perf_counter()
+    with claimed(out) if first_rank() else nullcontext():
+        resume = may_begin(out, resume)
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        device = own_device(pick_device(recipe.device))
+        machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
+        with same_bits(deterministic), crew(device) as together:
+            if deterministic and together.size > 1:
+                raise ConfigError(
+                    "--deterministic: expected one process; gradients are added up in the order they arrive"
+                )
+            with together.in_turn():  # the others find in the cache what the first one read
+                found = grouped(data, patients, split)
+                kind = "file" if split is not None else recipe.split
+                parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
+                preprocess = preprocessing(recipe)
+                training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
+            material = Material(found, parts, preprocess, training, validation)
+            announce(material, machine, together.size)
+            fitted = learn(out, material, recipe, machine, together, resume=resume)
+            if not together.leads:
+                raise HelperDone
+            training_seconds = time.perf_counter() - started
+            facts = machine.facts(together.size, training_seconds)
+            judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
 
-    with same_bits(deterministic), crew(device) as together:
-        if deterministic and together.size > 1:
-            raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")
-        with together.in_turn():  # the others find in the cache what the first one read
-            found = grouped(data, patients, split)
-            kind = "file" if split is not None else recipe.split
-            parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
-            preprocess = preprocessing(recipe)
-            training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
-        material = Material(found, parts, preprocess, training, validation)
-        announce(material, machine, together.size)
-        fitted = learn(out, material, recipe, machine, together, resume=resume)
-        if not together.leads:
-            raise HelperDone
-        training_seconds = time.perf_counter() - started
-        facts = machine.facts(together.size, training_seconds)
-        judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
-
-    seconds = time.perf_counter() - started
-    run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds, training_seconds=training_seconds)
-    write_results(
-        out,
-        judged,
-        metrics,
-        ModelFile(out / "model.onnx"),
-        title=f"Training run {card.name}",
-        history=to_frame(fitted.history),
-        best_epoch=fitted.best,
-        run=run,
-    )
-    write_json(out / "run.json", run)
-    return Trained(out, metrics, parts.describe(), seconds)
+        seconds = time.perf_counter() - started
+        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds, training_seconds=training_seconds)
+        write_results(
+            out,
+            judged,
+            metrics,
+            ModelFile(out / "model.onnx"),
+            title=f"Training run {card.name}",
+            history=to_frame(fitted.history),
+            best_epoch=fitted.best,
+            run=run,
+        )
+        write_json(out / "run.json", run)
+        return Trained(out, metrics, parts.describe(), seconds)
 
 
 def may_begin(out: Path, resume: bool) -> bool:

@@ -15,8 +15,9 @@ FORMAT = "braincam-checkpoint-1"
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them); a kill leaves the old file or the new."""
-    with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+    # to an open file: given a name, torch reports a full disk as a RuntimeError of its own
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

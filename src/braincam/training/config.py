@@ -171,7 +171,7 @@ def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> Tr
             raise ConfigError(
                 f"{source}: no such config; give a TOML file, or one of the shipped: default, specification, demo"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except (ValueError, RecursionError, OSError) as error:  # nested too deeply, or a number of too many digits
             raise ConfigError(f"{source}: expected a TOML file, got: {error}") from error
     for override in overrides:
         key, equals, text = override.partition("=")

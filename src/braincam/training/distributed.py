@@ -171,6 +171,11 @@ def own_device(device: torch.device) -> torch.device:
     return own
 
 
+def first_rank() -> bool:
+    """Whether this process leads, before there is a crew."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def local_rank() -> int:
     """This process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
