@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS, ChannelAttention, SpatialAttention
-from braincam.network.attention_cnn import POOLINGS, SIZES, AttentionCNN, NetworkConfig, PixelWeights
+from braincam.network.attention_cnn import POOLINGS, SIZES, AttentionCNN, NetworkConfig
 from braincam.network.classifier import spread
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 
@@ -131,17 +131,6 @@ def test_pixel_weights_are_positive_with_mean_one() -> None:
     assert weights.shape == (3, 1, 16, 16)
     assert weights.min() > 0
     assert torch.allclose(weights.mean((1, 2, 3)), torch.ones(3), atol=1e-4)
-
-
-def test_pixel_weights_start_equal_and_learn_from_the_first_step() -> None:
-    torch.manual_seed(0)
-    where = PixelWeights(8)
-    x = torch.randn(2, 8, 10, 10)
-    torch.testing.assert_close(where(x), torch.ones(2, 1, 10, 10))
-    (where(x) * torch.randn(2, 1, 10, 10)).sum().backward()
-    last = where.score[-1].weight.grad
-    assert last is not None
-    assert last.abs().max() > 0
 
 
 def test_a_slice_is_judged_alone_whatever_its_batch() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ from braincam.errors import ConfigError, TrainingError
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 from braincam.training import loop
-from braincam.training.batches import STRENGTHS, Pool, Strength, augment, batches, generator, shrink
+from braincam.training.batches import Pool, augment, batches, generator, shrink
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
 from braincam.training.device import pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch
@@ -144,42 +143,21 @@ def test_every_slice_is_seen_once_per_epoch_in_an_order_that_changes() -> None:
     assert first.tolist() != second.tolist()
 
 
-@pytest.mark.parametrize("strength", STRENGTHS.values(), ids=STRENGTHS)
-def test_augmentation_keeps_range_and_shape_differs_by_slice_and_repeats_by_seed(strength: Strength) -> None:
-    x = torch.rand(1, 1, 48, 48).expand(6, 1, 48, 48)
-    out = augment(x, generator(0, 1), strength)
+def test_augmentation_keeps_range_and_shape_differs_by_slice_and_repeats_by_seed() -> None:
+    x = torch.rand(6, 1, 48, 48)
+    out = augment(x, generator(0, 1))
     assert out.shape == x.shape
     assert out.min() >= 0
     assert out.max() <= 1
-    assert all(not torch.equal(one, other) for one, other in pairwise(out))
-    assert torch.equal(out, augment(x, generator(0, 1), strength))
-    assert not torch.equal(out, augment(x, generator(0, 2), strength))
+    assert torch.equal(out, augment(x, generator(0, 1)))
+    assert not torch.equal(out, augment(x, generator(0, 2)))
 
 
-@pytest.mark.parametrize("strength", STRENGTHS.values(), ids=STRENGTHS)
-def test_augmentation_moves_a_head_but_never_loses_it(strength: Strength) -> None:
+def test_augmentation_moves_a_head_but_never_loses_it() -> None:
     x = torch.zeros(32, 1, 64, 64)
     x[:, :, 20:44, 20:44] = 0.8
-    mass = augment(x, generator(0, 0), strength).mean((1, 2, 3)) / x.mean((1, 2, 3))
-    assert mass.min() > 0.3
-
-
-def test_a_strong_augmentation_goes_further_and_bends_straight_lines() -> None:
-    x = torch.zeros(64, 1, 64, 64)
-    x[:, :, :, 30:34] = 0.8  # an upright bar
-
-    def spread(strength: Strength) -> float:
-        """How far the bar's middle wanders from a straight line, over the rows: mean over the slices, in pixels."""
-        moved = augment(x, generator(0, 0), strength)[:, 0, 16:48]  # (N, rows, columns)
-        columns = torch.arange(64.0)
-        middle = (moved * columns).sum(2) / moved.sum(2).clamp_min(1e-3)
-        rows = torch.linspace(-1, 1, middle.shape[1])
-        slope = (middle * rows).sum(1, keepdim=True) / rows.square().sum()
-        return float((middle - middle.mean(1, keepdim=True) - slope * rows).std(1).mean())
-
-    straight = replace(STRENGTHS["strong"], elastic=0)
-    assert spread(STRENGTHS["strong"]) > 1.5 * spread(straight)
-    assert STRENGTHS["strong"].rotation > STRENGTHS["standard"].rotation
+    mass = augment(x, generator(0, 0)).mean((1, 2, 3)) / x.mean((1, 2, 3))
+    assert mass.min() > 0.4
 
 
 @pytest.mark.parametrize("side", [32, 48, 80])

@@ -57,7 +57,7 @@ def load_model(path: Path) -> tuple[Deployed, Card]:
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         detail = str(error).splitlines()[0]
-        raise ModelFileError(f"{path}: its tensors do not fit its card ({detail}); it is broken, or older than this braincam: get it or train it anew") from error
+        raise ModelFileError(f"{path}: its tensors do not fit its card ({detail}); get the file anew") from error
     return model.eval(), card
 
 

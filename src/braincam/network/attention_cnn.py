@@ -87,9 +87,6 @@ class PixelWeights(nn.Module):
     middle of a lesion over its edge. Half of the weight is shared out equally, so that no part of the head goes unread:
     without that the network learns its training patients by heart sooner. The logit stays an exact mean over pixels, of
     evidence times weight.
-
-    All weights start equal: a random start favours some kind of place before anything is known, and that decided where
-    half of the networks pointed in the end.
     """
 
     EQUAL_SHARE = 0.5
@@ -97,7 +94,6 @@ class PixelWeights(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.score = nn.Sequential(nn.Conv2d(channels, 32, 1), nn.Tanh(), nn.Conv2d(32, 1, 1))
-        nn.init.zeros_(self.score[-1].weight)  # type: ignore[arg-type]
         self.smooth = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:

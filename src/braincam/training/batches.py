@@ -81,34 +81,14 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.unsqueeze(1).float() / 255
 
 
-BENDS = (5, 5)  # places of the picture that move by themselves; in between it bends smoothly
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How far `augment` goes: the largest change either way."""
-
-    rotation: float  # degrees
-    zoom: float  # share of the size
-    stretch: float  # share of the size, of one axis against the other
-    shift: float  # share of the side
-    elastic: float  # share of the side that any place may move by itself
-
-
-STRENGTHS = {
-    "standard": Strength(rotation=15, zoom=0.15, stretch=0.05, shift=0.08, elastic=0),
-    "strong": Strength(rotation=30, zoom=0.25, stretch=0.1, shift=0.1, elastic=0.03),
-}
-
-
-def augment(x: Tensor, random: torch.Generator, strength: Strength) -> Tensor:
+def augment(x: Tensor, random: torch.Generator) -> Tensor:
     """Vary what differs between heads and scanners: float32 (N, 1, S, S) in [0, 1] → same.
 
-    Each slice gets its own left-right mirror, rotation, zoom (each axis a little apart), shift, elastic bending,
-    window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an up-down mirror is
-    left out because heads do not come that way.
+    Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift
+    (± 8 %), window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an
+    up-down mirror is left out because heads do not come that way.
     """
-    x = _move(x, random, strength)
+    x = _move(x, random)
     x = _recolour(x, random)
     return _degrade(x, random)
 
@@ -133,17 +113,14 @@ def _uniform(n: int, low: float, high: float, like: Tensor, random: torch.Genera
     return torch.rand(n, generator=random, device=like.device) * (high - low) + low
 
 
-def _move(x: Tensor, random: torch.Generator, strength: Strength) -> Tensor:
+def _move(x: Tensor, random: torch.Generator) -> Tensor:
     n = len(x)
-
-    def either_way(most: float) -> Tensor:
-        return _uniform(n, -most, most, x, random)
-
-    angle = either_way(strength.rotation) * (math.pi / 180)
-    zoom, stretch = 1 + either_way(strength.zoom), 1 + either_way(strength.stretch)
-    mirror = torch.where(either_way(1) < 0, -1.0, 1.0)
+    angle = _uniform(n, -15, 15, x, random) * (math.pi / 180)
+    zoom = _uniform(n, 0.85, 1.15, x, random)
+    stretch = _uniform(n, 0.95, 1.05, x, random)
+    mirror = torch.where(_uniform(n, -1, 1, x, random) < 0, -1.0, 1.0)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    shift_x, shift_y = either_way(2 * strength.shift), either_way(2 * strength.shift)  # the side spans [-1, 1]
+    shift_x, shift_y = _uniform(n, -0.16, 0.16, x, random), _uniform(n, -0.16, 0.16, x, random)
     rows = torch.stack(
         (
             torch.stack((cos * zoom * stretch * mirror, -sin * zoom, shift_x), 1),
@@ -152,9 +129,6 @@ def _move(x: Tensor, random: torch.Generator, strength: Strength) -> Tensor:
         1,
     )  # (N, 2, 3)
     grid = F.affine_grid(rows, list(x.shape), align_corners=False)
-    if strength.elastic:
-        nudges = (torch.rand((n, 2, *BENDS), generator=random, device=x.device) * 4 - 2) * strength.elastic
-        grid = grid + F.interpolate(nudges, x.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ATTENTIONS,
     "pooling": POOLINGS,
     "split": ("grouped", "official"),
-    "augment": ("none", "standard", "strong"),
+    "augment": ("none", "standard"),
     "schedule": SCHEDULES,
     "precision": ("auto", "float32", "bfloat16"),
 }
@@ -55,7 +55,7 @@ class TrainConfig:
     pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
     dropout: float = 0.2  # of whole channels, before the linear layers
     mirror: bool = True  # the answer is the mean over a slice and its mirror image
-    image_size: int = 112  # pixels; a multiple of 16
+    image_size: int = 128  # pixels; a multiple of 16
     frame: bool = True  # find the head and cut it out, so that the canvas carries no label
     subtract_black: bool = True  # the darkest grey becomes zero, so that a window that lifts it carries no label
     mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
@@ -65,11 +65,11 @@ class TrainConfig:
     split: str = "grouped"  # grouped: patients and twins kept apart; official: Training/ against Testing/
     validation_share: float = 0.1  # of the training slices, cut by group
     class_weights: bool = False  # weigh the loss by inverse class frequency
-    augment: str = "strong"
+    augment: str = "standard"
 
     # the optimisation
-    epochs: int = 48
-    resolution_steps: tuple[float, ...] = (0.58, 0.72, 0.86, 1.0)  # shares of image_size, each for as many epochs
+    epochs: int = 40
+    resolution_steps: tuple[float, ...] = (0.625, 0.75, 0.875, 1.0)  # shares of image_size, each for as many epochs
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam

@@ -22,7 +22,7 @@ from braincam.errors import TrainingError
 from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess
 from braincam.progress import say
-from braincam.training.batches import STRENGTHS, Pool, augment, batches, generator, seed_of, shrink, unit
+from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.config import MACHINE, TrainConfig
 from braincam.training.distributed import ALONE, Crew
@@ -174,10 +174,10 @@ def train_epoch(
                 group["lr"] = rate
             rows = crew.deal(batch)
             labels = train.labels[rows]
-            scaled = shrink(unit(train.take(rows)), side)  # (N, 1, side, side) in [0, 1]
-            if config.augment != "none":
-                scaled = augment(scaled, random, STRENGTHS[config.augment])
-            inputs = preprocess.standardise(scaled).contiguous(memory_format=torch.channels_last)
+            scaled = unit(train.take(rows))  # (N, 1, S, S) in [0, 1]
+            if config.augment == "standard":
+                scaled = augment(scaled, random)
+            inputs = preprocess.standardise(shrink(scaled, side)).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = trained(inputs)
             # divided by the whole batch's weight, so that the sum over a crew is the batch's mean
