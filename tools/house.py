@@ -2,24 +2,31 @@
 
     python tools/house.py
 
-The floors are the layers of the first contract; a module is of the runtime wing where the contract against torch names
-it, of the training wing otherwise. What a module is comes from the first line of its docstring.
+The floors are the layers of the first contract. A module is of the runtime wing where the contract against torch names
+it, or where it imports nothing that only `braincam[train]` brings. Its words are the first line of its docstring.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
+from textwrap import wrap
 from xml.sax.saxutils import escape
+
+import grimp
 
 from braincam.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "house.svg"
 
-WIDTH, MARGIN, GAP, FLOOR = 960, 28, 10, 58  # pixels
+WIDTH, MARGIN, GAP = 960, 28, 10  # pixels
+FLOOR, TALL = 58, 72  # the height of a floor, and of one with many rooms
 ROOF, FOOT = 84, 70
 LABEL, TEXT = 15, 11.5  # font sizes
 STYLE = """
@@ -38,10 +45,11 @@ STYLE = """
     .arrow { stroke: var(--soft); fill: none; stroke-width: 1.5 }
 """
 WINGS = {
-    "runtime": "never imports torch",
-    "training": "needs braincam[train]",
-    "both": "parts in both wings",
+    "runtime": "the runtime wing: answers, never imports torch",
+    "training": "the training wing: needs braincam[train]",
+    "both": "rooms in both wings",
 }
+TRAINING_ONLY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "onnx", "safetensors")
 
 
 def main() -> None:
@@ -52,7 +60,8 @@ def main() -> None:
 def picture() -> str:
     """The house as SVG."""
     floors, without_torch = contracts()
-    height = ROOF + len(floors) * (FLOOR + GAP) + FOOT
+    tops = list(accumulate((tallness(floor) + GAP for floor in floors), initial=ROOF))
+    height = tops[-1] + FOOT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         "<title>The floors of braincam: each uses those below it, never those above</title>",
@@ -61,8 +70,8 @@ def picture() -> str:
         text(MARGIN, 38, "The house", size=21, kind="name"),
         text(MARGIN, 62, "Each floor uses the floors below it, never one above. Rooms of one floor do not know each other."),
     ]
-    for number, floor in enumerate(floors):
-        parts += rooms(floor, ROOF + number * (FLOOR + GAP), without_torch)
+    for floor, top in zip(floors, tops, strict=False):
+        parts += rooms(floor, top, without_torch)
     parts += [*legend(height - 40), *arrow(ROOF, height - FOOT - GAP), "</svg>"]
     return "\n".join(parts) + "\n"
 
@@ -72,37 +81,45 @@ def contracts() -> tuple[list[list[str]], set[str]]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     layers = next(contract for contract in settings["contracts"] if contract["type"] == "layers")
     forbidden = next(contract for contract in settings["contracts"] if contract["type"] == "forbidden")
-    return [floor.split(" : ") for floor in layers["layers"]], set(forbidden["source_modules"])
+    floors = [floor.split(" : ") for floor in layers["layers"]]
+    return [floor for floor in floors if floor != ["braincam.__main__"]], set(forbidden["source_modules"])
+
+
+def tallness(floor: list[str]) -> int:
+    """How high a floor is: many rooms are narrow, and need more lines."""
+    return TALL if len(floor) > 2 else FLOOR
 
 
 def rooms(floor: list[str], top: int, without_torch: set[str]) -> Iterator[str]:
     """The boxes of one floor, equally wide."""
     whole = WIDTH - 2 * MARGIN - 26  # the arrow's place
     width = (whole - GAP * (len(floor) - 1)) / len(floor)
+    high = tallness(floor)
     for number, module in enumerate(floor):
         left = MARGIN + number * (width + GAP)
         yield (
             f'<rect class="{wing(module, without_torch)}" x="{left:.1f}" y="{top}" width="{width:.1f}" '
-            f'height="{FLOOR}" rx="7"/>'
+            f'height="{high}" rx="7"/>'
         )
         yield text(left + 12, top + 23, module.removeprefix("braincam."), size=LABEL, kind="name")
-        for line, words in enumerate(wrapped(purpose(module), int((width - 20) / (TEXT * 0.55)))[:2]):
-            yield text(left + 12, top + 38 + 13 * line, words, size=TEXT)
+        for line, words in enumerate(fitted(purpose(module), int((width - 20) / (TEXT * 0.52)), (high - 32) // 13)):
+            yield text(left + 12, top + 40 + 13 * line, words, size=TEXT)
 
 
 def wing(module: str, without_torch: set[str]) -> str:
-    """Where a module lives: in the wing that never imports torch, in the other, or with parts in both."""
-    if module in without_torch or not imports_torch(module):
+    """Where a module lives: in the wing that never imports torch, in the other, or with rooms in both."""
+    if module in without_torch:
         return "runtime"
-    return "both" if any(name.startswith(f"{module}.") for name in without_torch) else "training"
+    if any(name.startswith(f"{module}.") for name in without_torch):
+        return "both"
+    chains = (graph().find_shortest_chain(module, heavy, as_packages=True) for heavy in TRAINING_ONLY)
+    return "training" if any(chains) else "runtime"
 
 
-def imports_torch(module: str) -> bool:
-    """Whether a module or its parts import torch, or what only the training wing has, themselves or through braincam."""
-    import grimp
-
-    graph = grimp.build_graph("braincam", include_external_packages=True, exclude_type_checking_imports=True)
-    return bool(graph.find_shortest_chain(importer=module, imported="torch", as_packages=True))
+@cache
+def graph() -> grimp.ImportGraph:
+    """Who imports whom, as the linter sees it."""
+    return grimp.build_graph("braincam", include_external_packages=True, exclude_type_checking_imports=True)
 
 
 def purpose(module: str) -> str:
@@ -113,16 +130,11 @@ def purpose(module: str) -> str:
     return " ".join(said.split()).replace("`", "")
 
 
-def wrapped(words: str, width: int) -> list[str]:
-    """Lines of at most so many letters; what does not fit two of them ends at a sentence, a colon or three dots."""
-    lines = [""]
-    for word in words.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    if len(lines) > 2:
-        lines[1] = lines[1].rstrip(".,:;") + " …"
-    return lines
+def fitted(words: str, width: int, most: int) -> list[str]:
+    """Lines of at most `width` letters; what needs more than `most` of them is cut, after a clause if there is one."""
+    if len(wrap(words, width)) > most:
+        words = re.split(r"[:;] ", words)[0]
+    return wrap(words, width, max_lines=most, placeholder=" …")
 
 
 def legend(top: int) -> Iterator[str]:
@@ -131,7 +143,7 @@ def legend(top: int) -> Iterator[str]:
     for kind, meaning in WINGS.items():
         yield f'<rect class="{kind}" x="{left}" y="{top}" width="18" height="18" rx="4"/>'
         yield text(left + 26, top + 14, meaning, size=13)
-        left += 60 + len(meaning) * 8
+        left += 56 + len(meaning) * 7
 
 
 def arrow(top: int, bottom: int) -> Iterator[str]:
