@@ -1,4 +1,4 @@
-"""The documentation as a program reads it: code blocks with their markers, links, headings and pictures of each page."""
+"""The documentation as a program reads it: each page's blocks of code with their markers, links and headings."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ What stands in for what a reader has:
 
 - files of the names that the pages use (`DATA`, `patients.csv`, `scan.png`, `study/`, `brain.nii.gz`, ...), drawn, and
   `$DATA` for the real data set;
-- any recipe becomes a toy one, and `braincam demo` a small one, so that a training takes seconds;
+- any recipe becomes a toy one, so that a training takes seconds; `braincam demo` leaves a run that was made before;
 - servers run in the background on free ports, and every later line talks to those;
 - `pip install` is checked against the extras of pyproject.toml, `make` is asked what it would do. Neither is run.
 
@@ -25,7 +25,6 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,8 @@ class NotHereError(Exception):
 class Reader:
     """Runs the blocks of one page in one folder; Python blocks share their names, as in one session."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch):
-        self.folder, self.patch = folder, patch
+    def __init__(self, folder: Path, demo: Path, patch: pytest.MonkeyPatch):
+        self.folder, self.demo = folder, demo
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.servers: list[subprocess.Popen[bytes]] = []
         self.ports: dict[str, int] = {}
@@ -84,6 +83,8 @@ class Reader:
             case ["python", "-m", "http.server", *_]:
                 port = free_port()
                 self.serve(words[-1], port, [sys.executable, *words[1:-1], str(port)])
+            case ["braincam", "demo", *_]:
+                shutil.copytree(self.demo, cli.parser().parse_args(words[1:]).out)
             case ["braincam", *rest]:
                 ended_well(line, cli.main(rest))
             case ["python", "-m", "pip", *rest] | ["pip", *rest]:
@@ -139,10 +140,10 @@ class Reader:
 
 
 @contextmanager
-def reader(folder: Path) -> Iterator[Reader]:
-    """A reader in a folder, who stops the servers and puts everything back at the end."""
+def reader(folder: Path, demo: Path) -> Iterator[Reader]:
+    """A reader in a folder, with what the demo leaves, who stops the servers and puts everything back at the end."""
     with pytest.MonkeyPatch.context() as patch:
-        made = Reader(folder, patch)
+        made = Reader(folder, demo, patch)
         try:
             yield made
         finally:
@@ -182,8 +183,7 @@ def check_call(block: Block) -> None:
 
 
 def toy_recipes(patch: pytest.MonkeyPatch) -> None:
-    """Whatever recipe is asked for, a small one is trained; the demo has fewer patients."""
-    from braincam.pipeline import demo
+    """Whatever recipe is asked for, a small one is trained."""
     from braincam.training import config
 
     honest: Callable[..., config.TrainConfig] = config.from_mapping
@@ -194,4 +194,3 @@ def toy_recipes(patch: pytest.MonkeyPatch) -> None:
         return honest({**raw, **TOY, **peer, "epochs": epochs})
 
     patch.setattr(config, "from_mapping", toy)
-    patch.setattr(demo, "run_demo", partial(demo.run_demo, patients=40))

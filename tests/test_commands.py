@@ -14,7 +14,7 @@ from PIL import Image
 from braincam.dataset.phantom_volume import make_volume, write_volume
 from braincam.pipeline.prepare import split
 from conftest import TALLY
-from dicom_files import write_series
+from dicom_files import write_index, write_series
 from pages import PAGES, Block, blocks, name
 from reader import NotHereError, Reader, check_call, reader
 
@@ -53,17 +53,28 @@ def belongings(scans: Path, run: Path, tmp_path_factory: pytest.TempPathFactory)
     both = np.stack([head.transpose(2, 1, 0) for head in (*heads.values(), heads["glioma"])], axis=-1)
     nibabel.save(nibabel.Nifti1Image(both, np.diag([2.4, 2.4, 5.0, 1.0])), home / "series.nii.gz")
     write_series(home / "study", heads["glioma"])
+    shutil.copytree(home / "study", home / "disc" / "DICOM")
+    write_index(home / "disc" / "DICOMDIR", [["DICOM", path.name] for path in sorted((home / "study").iterdir())])
     Image.fromarray(heads["glioma"][3]).save(home / "scan.png")
     (home / "scans").mkdir()
     shutil.copyfile(home / "scan.png", home / "scans" / "first.png")
     return home
 
 
-def read(page: Path, how: tuple[str, ...], belongings: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def demo(scans: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `braincam demo` leaves, as far as later lines use it; tests/test_demo.py runs it whole."""
+    left = tmp_path_factory.mktemp("reader") / "demo"
+    shutil.copytree(run, left / "run")
+    shutil.copytree(scans, left / "scans")
+    return left
+
+
+def read(page: Path, how: tuple[str, ...], belongings: Path, demo: Path, tmp_path: Path) -> None:
     """Run a page's blocks of these kinds in order, and tally every block of the page."""
     folder = tmp_path / "home"
     shutil.copytree(belongings, folder)
-    with reader(folder) as person:
+    with reader(folder, demo) as person:
         for block in blocks(page):
             TALLY[block.page, block.line] = attempt(person, block) if block.how in how else skipped(block)
 
@@ -88,14 +99,14 @@ def skipped(block: Block) -> str:
 
 
 @pytest.mark.parametrize("page", pages_with("run"), ids=name)
-def test_a_page_does_what_it_says(page: Path, belongings: Path, tmp_path: Path) -> None:
-    read(page, ("run",), belongings, tmp_path)
+def test_a_page_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
+    read(page, ("run",), belongings, demo, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("slow"), ids=name)
-def test_a_page_of_long_work_does_what_it_says(page: Path, belongings: Path, tmp_path: Path) -> None:
-    read(page, ("run", "slow"), belongings, tmp_path)
+def test_a_page_of_long_work_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
+    read(page, ("run", "slow"), belongings, demo, tmp_path)
 
 
 @pytest.mark.parametrize("page", [page for page in PROVEN if page not in pages_with("run")], ids=name)

@@ -1,6 +1,6 @@
 """Write docs/command-line.md, the reference of every verb and option, from the parser that reads them.
 
-    python tools/command_line.py
+python tools/command_line.py
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ HEAD = """# The command line
 
 <!-- Written by tools/command_line.py from the parser; changes here are lost. -->
 
-`braincam VERB --help` says the same. Answers and tables go to stdout, progress and errors to stderr. A mistake is one line: what, where, expected, got,
-what to do.
+`braincam VERB --help` says the same. Answers and tables go to stdout, progress and errors to stderr. A mistake is
+one line: what, where, expected, got, what to do.
 
 | exit code | when |
 |---|---|

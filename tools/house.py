@@ -29,6 +29,7 @@ WIDTH, MARGIN, GAP = 960, 28, 10  # pixels
 FLOOR, TALL = 58, 72  # the height of a floor, and of one with many rooms
 ROOF, FOOT = 84, 70
 LABEL, TEXT = 15, 11.5  # font sizes
+RULE = "Each floor uses the floors below it, never one above. Rooms of one floor do not know each other."
 STYLE = """
     svg { --paper: #ffffff; --ink: #1c2128; --soft: #57606a; --runtime: #dbeafe; --runtime-edge: #3b82f6;
           --training: #fef0d5; --training-edge: #d97706; --both: #ececf1; --both-edge: #8b8fa3 }
@@ -68,7 +69,7 @@ def picture() -> str:
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{height}" rx="12"/>',
         text(MARGIN, 38, "The house", size=21, kind="name"),
-        text(MARGIN, 62, "Each floor uses the floors below it, never one above. Rooms of one floor do not know each other."),
+        text(MARGIN, 62, RULE),
     ]
     for floor, top in zip(floors, tops, strict=False):
         parts += rooms(floor, top, without_torch)
