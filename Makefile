@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights soak release-check clean help
+.PHONY: demo test slow check format bench weights soak docs pictures release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -13,6 +13,8 @@ help:
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
 	@echo "make soak    the server under load and attack, ten minutes of each (SECONDS=60 for one)"
+	@echo "make docs    the site in build/docs; every command, link and picture of its pages is tried"
+	@echo "make pictures   every picture of a drawn head in the docs, again"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -60,6 +62,16 @@ SECONDS ?= 600
 soak: $(READY)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS) --mixed --hostile
+
+# The site, offline, with warnings as errors; then its commands, links and pictures
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[docs]'
+	$(BIN)/python tools/docs.py
+
+# Needs Chromium. The curves of real trainings: .venv/bin/python tools/pictures.py --curves RUN...
+pictures: $(READY)
+	$(BIN)/python tools/command_line.py
+	$(BIN)/python tools/pictures.py
 
 # What would be released: built, looked into, installed into an empty environment, used there
 release-check: $(READY)
