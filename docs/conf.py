@@ -31,7 +31,7 @@ html_theme = "furo"
 html_title = f"braincam {version}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_favicon = "../src/braincam/serve/page/icon.svg"
+html_logo = html_favicon = "../src/braincam/serve/page/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+import braincam
 from pages import PAGES, PICTURES, ROOT, anchors, blocks, links, name
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import command_line
+import house
 
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -26,7 +34,7 @@ def unresolved(page: Path, target: str) -> str | None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_relative_link_and_anchor_resolves(page: Path, request: pytest.FixtureRequest) -> None:
+def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
     found = [(line, target) for line, target in links(page) if not target.startswith(ELSEWHERE)]
     wrong = [f"{name(page)}:{line}: {what}" for line, target in found if (what := unresolved(page, target))]
     assert not wrong, "\n".join(wrong)
@@ -54,3 +62,23 @@ def test_a_block_that_is_not_run_says_why() -> None:
     for page in PAGES:
         for block in blocks(page):
             assert (block.how == "run") == (block.reason == ""), f"{block.page}:{block.line}"
+
+
+def test_every_page_stands_on_the_front_page_once() -> None:
+    """The site's side bar is made of it; what another author adds is appended there, so it may be missing here."""
+    listed = [target for _, target in links(ROOT / "docs" / "index.md") if target.endswith(".md")]
+    assert len(listed) == len(set(listed)) >= 15
+
+
+def test_the_command_line_is_documented_as_it_is() -> None:
+    assert command_line.PAGE.read_text(encoding="utf-8") == command_line.page(), "run: python tools/command_line.py"
+
+
+def test_the_house_is_drawn_as_it_is() -> None:
+    assert house.PICTURE.read_text(encoding="utf-8") == house.picture(), "run: python tools/house.py"
+
+
+def test_the_python_interface_is_documented_whole() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\.\. auto(?:class|function|exception):: braincam\.(\w+)$", page, re.MULTILINE)
+    assert sorted(named) == sorted(set(braincam.__all__) - {"__version__"})
