@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights card soak coverage mutants lock release-check clean help
+.PHONY: demo test slow check format bench weights card soak coverage mutants lock docs pictures release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -17,6 +17,8 @@ help:
 	@echo "make coverage  how much of the runtime wing its tests run: lines and branches, at least 95 %"
 	@echo "make mutants   small faults put into the split and the metrics: which of them no test notices"
 	@echo "make lock    the versions and hashes that the tests run with, worked out again: requirements/test.txt"
+	@echo "make docs    the site in build/docs; every command, link and picture of its pages is tried"
+	@echo "make pictures   every picture of a drawn head in the docs, again"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -93,6 +95,16 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra dev --generate-hashes --python-version 3.11 \
 		--python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links --no-annotate \
 		--custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements/test.txt
+
+# The site, offline, with warnings as errors; then its commands, links and pictures
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[docs]'
+	$(BIN)/python tools/docs.py
+
+# Needs Chromium. The curves of real trainings: .venv/bin/python tools/pictures.py --curves RUN...
+pictures: $(READY)
+	$(BIN)/python tools/command_line.py
+	$(BIN)/python tools/pictures.py
 
 # What would be released: built, looked into, installed into an empty environment, used there
 release-check: $(READY)

@@ -21,6 +21,19 @@ QUICK = (
 )
 
 
+TALLY: dict[tuple[str, int], str] = {}  # page and line of a documented block → why it was not run, "" if it was
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many documented commands ran, and why the others did not."""
+    if not TALLY:
+        return
+    left = sorted((place, reason) for place, reason in TALLY.items() if reason)
+    terminalreporter.write_line(f"documented blocks: {len(TALLY) - len(left)} ran, {len(left)} did not:")
+    for (page, line), reason in left:
+        terminalreporter.write_line(f"  {page}:{line}: {reason}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests neither use nor fill the user's cache."""

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    generate_uid,
+)
+
+from braincam.images.quiet import quiet
 
 NAME, ID = "Doe^Jane", "4711"
 
@@ -89,3 +98,22 @@ def write_series(
         path.write_bytes(written(dataset))
         paths.append(path)
     return paths
+
+
+def write_index(path: Path, names: list[list[str]]) -> None:
+    """A DICOMDIR of a patient and its images; pydicom's own maker of them leaves temporary folders behind."""
+    index = Dataset()
+    index.file_meta = FileMetaDataset()
+    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3.5"
+    patient = Dataset()
+    patient.DirectoryRecordType, patient.PatientName = "PATIENT", NAME
+    records = [patient]
+    for name in names:
+        record = Dataset()
+        with quiet:  # about names that are not allowed
+            record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", name
+        records.append(record)
+    index.DirectoryRecordSequence = Sequence(records)
+    path.write_bytes(written(index))

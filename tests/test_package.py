@@ -63,22 +63,6 @@ def test_every_example_in_the_help_is_a_call_that_parses() -> None:
             cli.parser().parse_args(line.split())
 
 
-def test_every_command_in_the_readme_parses() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^braincam ([^#\n]+)", text, re.MULTILINE)
-    assert len(commands) >= 8
-    for line in commands:
-        cli.parser().parse_args(line.replace('"', "").split())
-
-
-@pytest.mark.parametrize("page", ["predict.md", "clinical-formats.md"])
-def test_every_command_in_the_docs_of_predict_parses(page: str) -> None:
-    commands = re.findall(r"^braincam ([^#\n]+)", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) >= 4
-    for line in commands:
-        cli.parser().parse_args(line.replace('"', "").split())
-
-
 def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls = [
         [],

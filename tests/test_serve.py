@@ -400,11 +400,9 @@ def test_answers_are_json_that_any_reader_takes(served: Served, scan: bytes) -> 
 DOCS = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
 
 
-def test_the_documented_commands_and_limits_are_those_of_the_command_line() -> None:
+def test_the_documented_limits_are_those_of_the_command_line() -> None:
     from braincam import cli
 
-    for line in re.findall(r"^braincam ([^#\n]+)", DOCS, re.MULTILINE):
-        cli.parser().parse_args(line.split())
     defaults = vars(cli.parser().parse_args(["serve"]))
     limits = dict(re.findall(r"^\| `--([\w-]+)` \| ([\d,]+) \|", DOCS, re.MULTILINE))
     assert len(limits) == 8

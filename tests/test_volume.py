@@ -12,19 +12,17 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from braincam.errors import ConfigError
 from braincam.images import read_slices
 from braincam.images.grey import square_pixels, stretch
-from braincam.images.quiet import quiet
 from braincam.images.reader import Reading
 from braincam.images.series import files_of_directory, is_directory_of_media
 from braincam.images.volume import LPS_TO_RAS
 from braincam.predict import Prediction, Predictor
-from dicom_files import NAME, dataset_of, write_series, written
+from dicom_files import dataset_of, write_index, write_series, written
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 SHAPE = (18, 20, 24)
@@ -324,25 +322,6 @@ def test_frames_at_repeated_places_are_two_volumes_numbered_on() -> None:
 
 
 # --- DICOMDIR --------------------------------------------------------------------------------------------
-
-
-def write_index(path: Path, names: list[list[str]]) -> None:
-    """A DICOMDIR of a patient and its images; pydicom's own maker of them leaves temporary folders behind."""
-    index = Dataset()
-    index.file_meta = FileMetaDataset()
-    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3.5"
-    patient = Dataset()
-    patient.DirectoryRecordType, patient.PatientName = "PATIENT", NAME
-    records = [patient]
-    for name in names:
-        record = Dataset()
-        with quiet:  # about names that are not allowed
-            record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", name
-        records.append(record)
-    index.DirectoryRecordSequence = Sequence(records)
-    path.write_bytes(written(index))
 
 
 @pytest.fixture
