@@ -455,3 +455,26 @@ def test_rounded_rows_pass_and_what_does_not_add_up_is_shown(row, fine):
 def test_one_class_is_no_choice():
     with pytest.raises(DataError, match=r"^classes: need at least two different names, got \['a'\]$"):
         score([0], [[1.0]], ["a"])
+
+
+def test_a_pair_is_compared_slice_by_slice_however_sure_each_is():
+    """Sorted by their own probabilities the two would look alike."""
+    found = paired_difference([0, 0], [[0.9, 0.1], [0.4, 0.6]], [[0.4, 0.6], [0.9, 0.1]])
+    assert (found["only_a_right"], found["only_b_right"], found["accuracy"]) == (1, 1, 0)
+    assert not found["excludes_zero"]["accuracy"] and found["ci95"]["accuracy"] == [-1, 1]
+
+
+def test_two_groups_are_enough_for_an_interval_and_a_difference():
+    labels, p = [0, 1, 0, 1], one_hot([0, 1, 1, 0], 2)
+    found = score(labels, p, ["a", "b"], ["p", "p", "q", "q"])["ci95"]
+    assert found["accuracy"] == [0, 1] and found["nll"] is not None
+    assert paired_difference(labels, p, p, ["p", "p", "q", "q"])["ci95"]["accuracy"] == [0, 0]
+
+
+def test_what_bears_on_a_number_is_counted_by_group():
+    """Class b: slices in two groups, named in one. Class a: all that is not a stands in one group."""
+    found = score([1, 1, 0, 1], one_hot([1, 0, 0, 0], 3), list("abc"), ["p", "q", "r", "r"])["ci95"]["per_class"]
+    assert found["b"]["sensitivity"] is not None and found["b"]["ppv"] is None and found["b"]["f1"] is not None
+    one_sided = score([0, 0, 0, 1], one_hot([0, 0, 0, 0], 2), ["a", "b"], ["p", "q", "r", "r"])["ci95"]["per_class"]
+    assert one_sided["a"]["specificity"] is None and one_sided["a"]["sensitivity"] is not None
+    assert one_sided["b"]["specificity"] is not None and one_sided["b"]["ppv"] is None

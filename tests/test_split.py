@@ -251,3 +251,35 @@ def test_a_split_file_with_a_strange_fold_or_path_says_which(tmp_path: Path) -> 
         SplitError, match=r"2 of its 3 slices are not in .*, such as a/8\.png; expected a split made for"
     ):
         read_split(table(tmp_path, "a/0.png,a,,g,0", "a/8.png,a,,g,0", "a/9.png,a,,g,0"), manifest)
+
+
+def test_known_patients_are_those_that_are_known() -> None:
+    assert find_leak([0], [1, 2, 3], ["p", "q", "r", None], list("abcd"), NONE).with_known_patient == 2
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        verify([0, 1], ["p"], NONE)
+    with pytest.raises(ValueError, match="zip"):
+        make_folds(["a", "a", "b", "b"], list("abc"), 2, 0)
+
+
+def test_the_table_of_folds_holds_what_other_programs_need(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a", None, "p"), Slice("a/1.png", "a", None, None)))
+    write_split(tmp_path / "folds.csv", manifest, ["g", "h"], [1, 0])
+    assert (tmp_path / "folds.csv").read_text(encoding="utf-8").split() == [
+        "path,label,patient,group,fold",
+        "a/0.png,a,p,g,1",
+        "a/1.png,a,,h,0",
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        write_split(tmp_path / "folds.csv", manifest, ["g"], [1, 0])
+
+
+def test_the_refusal_to_cut_validation_says_what_to_do() -> None:
+    with pytest.raises(SplitError) as refused:
+        cut_validation(["a", "a", "b"], list("abc"), range(3), 0.1, 0)
+    assert str(refused.value) == (
+        "class b is too small to cut validation from training: expected at least 2 patients or groups of twins outside "
+        "the test part, got 1; add patients of that class"
+    )
