@@ -128,7 +128,7 @@ def synthetic(patients: int, seed: int = 0) -> list[Pixels]:
     drawn = make_slices(patients, 2, seed, SIZES[0])
     sides = [SIZES[number * len(SIZES) // (2 * patients)] for number in range(2 * patients)]
     return [
-        np.asarray(Image.fromarray(item.pixels).resize((side, side), Image.Resampling.BILINEAR))
+        np.array(Image.fromarray(item.pixels).resize((side, side), Image.Resampling.BILINEAR))
         for item, side in zip(drawn, sides, strict=True)
     ]
 

@@ -21,7 +21,7 @@ from conftest import QUICK
 
 def test_two_processes_write_the_same_bytes(scans: Path, tmp_path: Path) -> None:
     """Their sets are walked in another order, their folders have other names, and only one finds a filled cache."""
-    quick = [*QUICK, "epochs=2"]
+    quick = [*QUICK, "epochs=1"]
     started = []
     for number, cache in enumerate(("off", os.environ["BRAINCAM_CACHE"])):
         command = [sys.executable, "-m", "braincam", "train", str(scans / "data"), "--out", str(tmp_path / f"{number}")]

@@ -305,3 +305,176 @@ def test_pairing_narrows_the_interval_of_two_like_models():
 def test_a_pair_must_have_one_shape():
     with pytest.raises(DataError, match="one shape"):
         paired_difference([0], [[0.5, 0.5]], [[0.5, 0.2, 0.3]])
+
+
+def test_every_number_says_how_its_interval_was_made_and_the_defaults_are_a_thousand_and_seed_zero():
+    labels, p, groups = simulated(n=60, n_groups=9)
+    said = score(labels, p, CLASSES, groups)
+    assert said["ci95_method"] == "percentile bootstrap over 9 patients or groups, 1000 resamples, seed 0"
+    assert score(labels, p, CLASSES, groups, n_boot=1000, seed=0) == said
+    alone = score(labels, p, CLASSES, n_boot=7, seed=5)
+    assert alone["ci95_method"] == "percentile bootstrap over 60 slices, 7 resamples, seed 5"
+    assert score(labels, p, CLASSES, groups, seed=1)["ci95"] != said["ci95"]
+    pair = paired_difference(labels, p, p[:, ::-1], groups)
+    assert paired_difference(labels, p, p[:, ::-1], groups, n_boot=1000, seed=0) == pair
+    assert paired_difference(labels, p, p[:, ::-1], groups, seed=1)["ci95"] != pair["ci95"]
+    assert paired_difference(labels, p, p[:, ::-1], groups, n_boot=0)["ci95"] == {
+        "accuracy": None,
+        "balanced_accuracy": None,
+    }
+
+
+@pytest.mark.parametrize("none", [0, 1, 3])
+def test_the_second_headline_is_the_score_of_the_tumours_alone_wherever_their_class_stands(none):
+    labels, p, groups = simulated(n=200)
+    names = [f"t{k}" for k in range(4)]
+    names[none] = "notumor"
+    found = score(labels, p, names, groups, n_boot=400, seed=3)["three_tumour_classes"]
+    keep = labels != none
+    rest = np.delete(p[keep], none, axis=1)
+    rest /= rest.sum(axis=1, keepdims=True)
+    tumours = [name for name in names if name != "notumor"]
+    numbers = np.array([tumours.index(names[k]) for k in labels[keep]])
+    alone = score(numbers, rest, tumours, groups[keep], n_boot=400, seed=3)
+    for key in ("n", "n_groups", "accuracy", "balanced_accuracy", "macro_f1"):
+        assert found[key] == pytest.approx(alone[key]), key
+    assert (found["confusion_matrix"], found["classes"]) == (alone["confusion_matrix"], tumours)
+    assert found["sensitivity"] == {name: alone["per_class"][name]["sensitivity"] for name in tumours}
+    for key in ("accuracy", "balanced_accuracy", "macro_f1"):  # other draws, of the same groups
+        assert found["ci95"][key] == pytest.approx(alone["ci95"][key], abs=0.03), key
+    assert set(found["ci95"]) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    other, none_drawn = (
+        score(labels, p, names, groups, **how)["three_tumour_classes"]["ci95"]
+        for how in ({"n_boot": 400, "seed": 4}, {"n_boot": 0})
+    )
+    assert other != found["ci95"] and set(none_drawn.values()) == {None}
+
+
+def test_there_is_no_second_headline_with_one_tumour_class_and_there_is_with_two():
+    p = [[0.6, 0.4], [0.3, 0.7]]
+    assert score([0, 1], p, ["notumor", "glioma"], n_boot=0)["three_tumour_classes"] is None
+    three = score([0, 1, 2], np.eye(3), ["notumor", "glioma", "other"], n_boot=0)["three_tumour_classes"]
+    assert (three["n"], three["accuracy"], three["classes"]) == (2, 1.0, ["glioma", "other"])
+
+
+def test_a_row_without_any_tumour_mass_is_wrong_and_spread_over_the_others():
+    found = score([0, 1, 2], [[0, 1, 0], [0, 1, 0], [1, 0, 0]], ["a", "notumor", "b"], n_boot=0)["three_tumour_classes"]
+    assert found["confusion_matrix"] == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("name", PER_CLASS)
+def test_a_class_has_an_interval_where_two_groups_bear_on_the_number(name):
+    """Class a: its slices in two groups, all named a; class c: slices in one group, named c in one."""
+    labels = [0, 0, 1, 1, 2, 2]
+    said = [0, 0, 1, 1, 2, 1]
+    found = score(labels, one_hot(said, 3), list("abc"), [1, 2, 1, 2, 3, 3], n_boot=200)["ci95"]["per_class"]
+    assert found["a"][name] is not None
+    assert found["b"][name] is not None  # b is named in three groups
+    assert (found["c"][name] is None) == (name != "specificity")  # who is not c stands in two groups
+    assert set(found["a"]) == set(PER_CLASS)
+
+
+def test_macro_intervals_want_every_class_in_two_groups_and_the_others_two_groups():
+    labels, p = [0, 0, 1, 1], one_hot([0, 0, 1, 0], 2)
+    thin = score(labels, p, ["notumor", "b"], ["p", "q", "r", "r"])["ci95"]
+    missing = {key for key in SCALARS if thin[key] is None}
+    assert missing == {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}
+    full = score(labels, p, ["notumor", "b"], ["p", "q", "r", "s"])["ci95"]
+    assert all(full[key] is not None for key in SCALARS)
+
+
+def test_a_class_lost_in_a_resample_leaves_the_macro_mean_undefined_there():
+    """Two groups hold all of b: a quarter of the resamples of two draws hold none of it."""
+    from braincam.evaluation.metrics import _Sample, _Statistics
+
+    sample = _Sample.of([0, 0, 1, 1], one_hot([0, 1, 1, 1], 2), ["p", "q", "r", "s"], 2)
+    values = _Statistics(sample, None).values(np.array([[1.0, 1, 0, 0], [1, 1, 1, 0]]))
+    assert np.isnan(values["balanced_accuracy"][0]) and values["balanced_accuracy"][1] == pytest.approx(0.75)
+    assert values["accuracy"] == pytest.approx([0.5, 2 / 3])
+    assert values["patient_averaged_accuracy"] == pytest.approx([0.5, 2 / 3])
+    assert np.isnan(values["auroc_macro"][0])
+
+
+def test_weights_count_groups_as_often_as_they_are_drawn():
+    """A group drawn twice is the same as its slices written twice under another name."""
+    from braincam.evaluation.metrics import _Sample, _Statistics
+
+    labels, p, groups = simulated(n=60, n_groups=6)
+    drawn = _Statistics(_Sample.of(labels, p, groups, 4), 2).values(np.array([[2.0, 1, 1, 1, 1, 1]]))
+    again = groups == 0
+    more = score(
+        np.r_[labels, labels[again]], np.r_[p, p[again]], CLASSES, np.r_[groups, np.full(again.sum(), 6)], n_boot=0
+    )
+    for key in SCALARS:
+        if key != "ece":  # its bins are those of the whole sample
+            assert drawn[key][0] == pytest.approx(more[key]), key
+
+
+def test_the_calibration_error_of_the_resamples_is_moved_down_to_the_estimate_and_not_below_zero():
+    labels, p, groups = simulated(n=120, n_groups=12)
+    m = score(labels, p, CLASSES, groups)
+    low, high = m["ci95"]["ece"]
+    assert 0 <= low <= m["ece"] <= high
+    perfect = score([0, 1] * 20, one_hot([0, 1] * 20, 2), ["a", "b"])
+    assert perfect["ci95"]["ece"] == [0, 0]
+
+
+def test_a_paired_difference_by_groups_worked_out_by_hand():
+    labels = [0, 0, 1, 1, 1]
+    a, b = one_hot([0, 0, 1, 1, 0], 2), one_hot([0, 1, 0, 1, 1], 2)
+    found = paired_difference(labels, a, b, ["p", "q", "r", "r", "s"])
+    assert (found["n"], found["n_groups"]) == (5, 4)
+    assert found["accuracy"] == pytest.approx(4 / 5 - 3 / 5)
+    assert found["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2 - (1 / 2 + 2 / 3) / 2)
+    assert (found["only_a_right"], found["only_b_right"], found["mcnemar_p"]) == (2, 1, 1.0)
+    assert found["ci95"]["accuracy"] is not None and found["ci95"]["balanced_accuracy"] is not None
+    thin = paired_difference(labels, a, b, ["p", "q", "r", "r", "r"])
+    assert thin["ci95"]["accuracy"] is not None and thin["ci95"]["balanced_accuracy"] is None
+    one = paired_difference(labels, a, b, ["p"] * 5)
+    assert one["ci95"] == {"accuracy": None, "balanced_accuracy": None}
+    assert one["excludes_zero"] == {"accuracy": False, "balanced_accuracy": False}
+
+
+@pytest.mark.parametrize("flat", [[0.5, 0.5], [[[0.5, 0.5]]]])
+def test_a_pair_that_is_no_table_is_refused(flat):
+    with pytest.raises(DataError):
+        paired_difference([0], flat, flat)
+
+
+@pytest.mark.parametrize(("row", "fine"), [([1.009, 0], True), ([1.011, 0], False), ([1 + 9e-7, -9e-7], True)])
+def test_rounded_rows_pass_and_what_does_not_add_up_is_shown(row, fine):
+    if fine:
+        assert score([0], [row], ["a", "b"], n_boot=0)["accuracy"] == 1
+        return
+    with pytest.raises(DataError, match=r"got row 1 = \[1\.011, 0\.0\]"):
+        score([0, 0, 0], [[0.5, 0.5], row, [0.5, 0.505]], ["a", "b"])
+    with pytest.raises(DataError, match="row 0"):
+        score([0], [[1.005, -0.005]], ["a", "b"])
+
+
+def test_one_class_is_no_choice():
+    with pytest.raises(DataError, match=r"^classes: need at least two different names, got \['a'\]$"):
+        score([0], [[1.0]], ["a"])
+
+
+def test_a_pair_is_compared_slice_by_slice_however_sure_each_is():
+    """Sorted by their own probabilities the two would look alike."""
+    found = paired_difference([0, 0], [[0.9, 0.1], [0.4, 0.6]], [[0.4, 0.6], [0.9, 0.1]])
+    assert (found["only_a_right"], found["only_b_right"], found["accuracy"]) == (1, 1, 0)
+    assert not found["excludes_zero"]["accuracy"] and found["ci95"]["accuracy"] == [-1, 1]
+
+
+def test_two_groups_are_enough_for_an_interval_and_a_difference():
+    labels, p = [0, 1, 0, 1], one_hot([0, 1, 1, 0], 2)
+    found = score(labels, p, ["a", "b"], ["p", "p", "q", "q"])["ci95"]
+    assert found["accuracy"] == [0, 1] and found["nll"] is not None
+    assert paired_difference(labels, p, p, ["p", "p", "q", "q"])["ci95"]["accuracy"] == [0, 0]
+
+
+def test_what_bears_on_a_number_is_counted_by_group():
+    """Class b: slices in two groups, named in one. Class a: all that is not a stands in one group."""
+    found = score([1, 1, 0, 1], one_hot([1, 0, 0, 0], 3), list("abc"), ["p", "q", "r", "r"])["ci95"]["per_class"]
+    assert found["b"]["sensitivity"] is not None and found["b"]["ppv"] is None and found["b"]["f1"] is not None
+    one_sided = score([0, 0, 0, 1], one_hot([0, 0, 0, 0], 2), ["a", "b"], ["p", "q", "r", "r"])["ci95"]["per_class"]
+    assert one_sided["a"]["specificity"] is None and one_sided["a"]["sensitivity"] is not None
+    assert one_sided["b"]["specificity"] is not None and one_sided["b"]["ppv"] is None

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.dataset.manifest import Manifest, Slice
-from braincam.dataset.split import cut_validation, find_leak, make_folds, read_split, verify, write_split
+from braincam.dataset.split import (
+    Leak,
+    class_shares,
+    cut_validation,
+    find_leak,
+    make_folds,
+    read_split,
+    verify,
+    write_split,
+)
 from braincam.dataset.twins import Twins, group
 from braincam.errors import SplitError
 from braincam.pipeline.prepare import merge_sharing
@@ -135,3 +144,142 @@ def test_validation_is_cut_from_small_classes_too_and_one_group_is_refused() -> 
     assert {labels[row] for row in train} == {labels[row] for row in validation} == {"a", "b"}
     with pytest.raises(SplitError, match="class b is too small to cut validation"):
         cut_validation(labels, [*groups[:20], "same", "same", "same"], range(23), 0.1, 0)
+
+
+@pytest.mark.parametrize(("share", "part"), [(0.1, 10), (0.25, 25), (0.4, 50), (0.5, 50), (0.9, 50)])
+def test_validation_takes_the_share_that_was_asked_for_of_every_class(share: float, part: int) -> None:
+    """As near as whole folds come: 0.4 is one of two."""
+    labels = ["ab"[number % 2] for number in range(400)]  # 200 of each, every other one
+    rows = list(range(100, 300))
+    train, validation = cut_validation(labels, [str(number) for number in range(400)], rows, share, 3)
+    assert sorted(train + validation) == rows
+    assert [sum(labels[row] == name for row in validation) for name in "ab"] == [part, part]
+    assert cut_validation(labels, [str(number) for number in range(400)], rows, share, 4)[1] != validation
+
+
+def test_validation_is_cut_from_two_groups_and_the_smallest_class_sets_the_number_of_parts() -> None:
+    labels = ["a"] * 8 + ["b"] * 2
+    _, validation = cut_validation(labels, list("abcdefghij"), range(10), 0.1, 0)
+    assert [sum(labels[row] == name for row in validation) for name in "ab"] == [4, 1]
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 1])
+def test_fewer_than_two_folds_are_refused(folds: int) -> None:
+    with pytest.raises(SplitError, match=f"^folds: expected at least 2, got {folds}$"):
+        make_folds(["a"] * 4, list("abcd"), folds, 0)
+
+
+def test_as_many_groups_as_folds_are_enough_and_any_seed_of_32_bits_is_taken() -> None:
+    labels = ["a"] * 4 + ["b"] * 4
+    for seed in (0, 2**32 - 1):
+        assert sorted(make_folds(labels, list("abcdefgh"), 4, seed)) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_the_refusal_of_a_class_says_how_many_groups_it_has_and_needs() -> None:
+    """Of several that are too small, the first by name."""
+    with pytest.raises(
+        SplitError,
+        match="^class a is too small to split: expected at least 3 patients or groups of twins, got 2; add patients",
+    ):
+        make_folds(["b", "b", "a", "a", "c", "c", "c"], list("bqawcde"), 3, 0)
+
+
+def test_a_twin_counts_whichever_of_the_two_is_named_first_and_each_slice_once() -> None:
+    nobody, apart = [None] * 4, list("abcd")
+    for pairs in ([[0, 2]], [[2, 0]], [[0, 2], [2, 1], [1, 2]]):
+        assert find_leak([0, 1], [2, 3], nobody, apart, np.array(pairs)).with_twin_in_training == 1
+    assert find_leak([0, 1], [2, 3], nobody, apart, np.array([[0, 1], [3, 2]])).with_twin_in_training == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "leaks"),
+    [((0, 0, 0), False), ((1, 0, 0), True), ((0, 1, 0), True), ((0, 0, 1), False), ((0, 0, 2), True)],
+)
+def test_one_patient_or_group_is_a_leak_and_a_fiftieth_of_twins_is_not(facts: tuple[int, ...], leaks: bool) -> None:
+    patient, group_, twin = facts
+    assert Leak(50, 50, patient, group_, twin).leaks is leaks
+
+
+def test_a_leak_says_what_was_counted() -> None:
+    assert str(Leak(50, 40, 0, 0, 0)) == "no patient and no group of the 50 test slices is in training"
+    assert str(Leak(50, 40, 0, 0, 1)).endswith("is in training; 1 have a near copy there all the same")
+    assert str(Leak(50, 40, 3, 5, 7)) == (
+        "3 of the 40 test slices with a known patient have that patient in training; "
+        "5 of 50 test slices share a patient or a twin group with training; 7 have a near copy there"
+    )
+    assert str(Leak(50, 0, 0, 5, 7)).startswith("patients are unknown; 5 of 50")
+
+
+def test_the_verifier_counts_slices_and_folds_and_names_patients_in_order() -> None:
+    found = verify([3, 5, 5, 3, 9], ["q", "q", "p", "p", "alone"], NONE)
+    assert (found.slices, found.folds, found.patients, found.twins) == (5, 3, ("p", "q"), ())
+    assert found.leaks
+    assert verify([0, 1], [None, None], np.array([[1, 0]])).twins == ((1, 0),)
+    assert verify([0, 1], [None, None], np.array([[1, 0]])).leaks
+
+
+def test_shares_of_the_classes_by_hand() -> None:
+    found = class_shares(["a", "b", "a", "a", "c"], [1, 1, 0, 1, 1])
+    assert found == {0: {"a": 1, "b": 0, "c": 0}, 1: {"a": 0.5, "b": 0.25, "c": 0.25}}
+    assert list(found) == [0, 1] and list(found[1]) == ["a", "b", "c"]
+
+
+def table(folder: Path, *rows: str) -> Path:
+    file = folder / "folds.csv"
+    file.write_text("\n".join(["path,label,patient,group,fold", *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
+    slices = tuple(Slice(f"a/{n}.png", "a", "Training", patient) for n, patient in enumerate(["p", "p", None, None]))
+    manifest = Manifest(tmp_path, ("a", "b"), slices, ("junk",))
+    file = table(tmp_path, "a/3.png,a,r,g,12", "a/0.png,a,q,,0", "a/1.png,a,,h,0")
+    again, groups, folds = read_split(file, manifest)
+    assert [item.path for item in again.slices] == ["a/0.png", "a/1.png", "a/3.png"]  # in the folder's order
+    assert [item.patient for item in again.slices] == ["q", "p", "r"]  # the split's word, then the folder's
+    assert {(item.label, item.part) for item in again.slices} == {("a", "Training")}
+    assert (groups, folds) == (["a/0.png", "h", "g"], [0, 0, 12])
+    assert (again.root, again.classes, again.ignored) == (tmp_path, ("a", "b"), ("junk",))
+
+
+def test_a_split_file_with_a_strange_fold_or_path_says_which(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, ("a", "b"), (Slice("a/0.png", "a", None, None), Slice("a/1.png", "a", None, None)))
+    for fold in ("-1", "x", "1.5", ""):
+        with pytest.raises(SplitError, match=f"a/0.png: expected a fold number from 0, got '{fold}'"):
+            read_split(table(tmp_path, f"a/0.png,a,,g,{fold}"), manifest)
+    with pytest.raises(
+        SplitError, match=r"2 of its 3 slices are not in .*, such as a/8\.png; expected a split made for"
+    ):
+        read_split(table(tmp_path, "a/0.png,a,,g,0", "a/8.png,a,,g,0", "a/9.png,a,,g,0"), manifest)
+
+
+def test_known_patients_are_those_that_are_known() -> None:
+    assert find_leak([0], [1, 2, 3], ["p", "q", "r", None], list("abcd"), NONE).with_known_patient == 2
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        verify([0, 1], ["p"], NONE)
+    with pytest.raises(ValueError, match="zip"):
+        make_folds(["a", "a", "b", "b"], list("abc"), 2, 0)
+
+
+def test_the_table_of_folds_holds_what_other_programs_need(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a", None, "p"), Slice("a/1.png", "a", None, None)))
+    write_split(tmp_path / "folds.csv", manifest, ["g", "h"], [1, 0])
+    assert (tmp_path / "folds.csv").read_text(encoding="utf-8").split() == [
+        "path,label,patient,group,fold",
+        "a/0.png,a,p,g,1",
+        "a/1.png,a,,h,0",
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        write_split(tmp_path / "folds.csv", manifest, ["g"], [1, 0])
+
+
+def test_the_refusal_to_cut_validation_says_what_to_do() -> None:
+    with pytest.raises(SplitError) as refused:
+        cut_validation(["a", "a", "b"], list("abc"), range(3), 0.1, 0)
+    assert str(refused.value) == (
+        "class b is too small to cut validation from training: expected at least 2 patients or groups of twins outside "
+        "the test part, got 1; add patients of that class"
+    )

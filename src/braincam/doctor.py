@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from braincam import __version__
+from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
 from braincam.errors import BraincamError
 from braincam.model_file.zoo import find_model, usable_cores
 
-RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "tqdm")
+RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "platformdirs", "tqdm")
 TRAIN = (
     "torch",
     "torchvision",
@@ -20,7 +21,6 @@ TRAIN = (
     "sklearn",
     "scipy",
     "threadpoolctl",
-    "platformdirs",
     "safetensors",
     "onnx",
     "onnxscript",
@@ -39,10 +39,10 @@ DICOM = ("pylibjpeg", "openjpeg", "jpeg_ls", "gdcm")
 NEEDS = {
     "predict": (),
     "predict, compressed DICOM": DICOM,
-    "models": (),
-    "phantom": (),
-    "audit, split": ("scipy", "sklearn", "threadpoolctl", "platformdirs"),
-    "train, evaluate, export, demo": TRAIN,
+    "models, page, phantom, doctor": (),
+    "audit, split": ("scipy", "sklearn", "threadpoolctl"),
+    "train, crossval, evaluate": TRAIN,
+    "export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
     "serve": SERVE,
 }
@@ -86,10 +86,6 @@ def _default_model() -> str:
 
 
 def _cache() -> str:
-    if find_spec("platformdirs") is None:
-        return "none: only the training wing keeps anything"
-    from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
-
     folder = cache_folder()
     if folder is None:
         return f"off ({VARIABLE}=off)"
