@@ -1,6 +1,6 @@
 """Shuffled labels must destroy the maps: three small trainings side by side, on one fold.
 
-    python benchmarks/shuffled.py DATA --split protocol.csv --fold 0 --out out/shuffled [--set epochs=12] [--masks MASKS]
+    python benchmarks/shuffled.py DATA --split protocol.csv --fold 0 --out out/shuffled [--set epochs=12] [--masks DIR]
 
 One training on the labels as they are, one with another seed, one on labels exchanged between patients or groups. The
 maps of the second and the third are compared with those of the first, class by class, over the head: maps that come
@@ -91,7 +91,7 @@ def trained(
 
 
 def table(runs: dict[str, Path], slices: Sequence[Pixels], groups: Sequence[str]) -> str:
-    """What each training scored on the fold's labels as it was given them, and how its maps agree with the first one's."""
+    """What each training scored on the labels it was given, and how far its maps agree with the first one's."""
     answers = Predictor(runs[TRUE]).answer_all(slices)
     answered = answers.probabilities.argmax(1)
     first = maps_of(runs[TRUE], slices, answered)
