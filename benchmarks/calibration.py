@@ -29,7 +29,6 @@ Ints = NDArray[np.int64]
 Mend = Callable[[Floats, Floats], Floats]  # parameters, logits (N, K) → logits (N, K)
 
 WAYS: dict[str, tuple[Callable[[int], Floats], Mend]] = {  # name → where the search starts, what is done
-    "nothing": (lambda _: np.zeros(0), lambda _, logits: logits),
     "a temperature": (lambda _: np.ones(1), lambda found, logits: logits * found[0]),
     "a temperature, biases": (
         lambda k: np.r_[1.0, np.zeros(k)],
@@ -60,7 +59,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|")
     answers = {"each run's validation part": kept.probabilities()}
-    answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *WAYS[name]) for name in WAYS}
+    if "temperature" in table:
+        answers["nothing"] = softmax(logits, axis=1)
+    answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *way) for name, way in WAYS.items()}
     for name, probabilities in answers.items():
         metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities)
         sets = cross_conformal(probabilities, labels, folds)
@@ -89,8 +90,7 @@ def cross_fitted(logits: Floats, labels: Ints, folds: Ints, start: Callable[[int
         def loss(found: Floats, others: Floats = others, truth: Ints = truth) -> float:
             return float(-log_softmax(mend(found, others), axis=1)[np.arange(len(truth)), truth].mean())
 
-        first = start(logits.shape[1])
-        best = minimize(loss, first, method="L-BFGS-B").x if len(first) else first
+        best = minimize(loss, start(logits.shape[1]), method="L-BFGS-B").x
         out[mine] = softmax(mend(best, logits[mine]), axis=1)
     return out
 

@@ -68,7 +68,7 @@ def test_what_ships_is_what_all_folds_say() -> None:
 @given(st.integers(0, 99), st.floats(0.3, 4))
 def test_logits_come_back_from_probabilities_up_to_a_constant(seed: int, temperature: float) -> None:
     logits = np.random.default_rng(seed).normal(size=(20, 4)) * 3
-    found = logits_of(softmax(logits / temperature, axis=1), np.full((20, 1), temperature))
+    found = logits_of(softmax(logits / temperature, axis=1), np.full((20, 1), temperature), least=1e-30)
     assert np.allclose(found - found.mean(1, keepdims=True), logits - logits.mean(1, keepdims=True), atol=1e-9)
 
 
@@ -77,3 +77,14 @@ def test_the_temperature_does_not_matter_that_the_answers_were_made_with() -> No
     folds = np.arange(500) % 5
     hot = logits_of(softmax(logits / 3, axis=1), 3.0)
     assert np.allclose(cross_fit(logits, labels, folds).probabilities, cross_fit(hot, labels, folds).probabilities)
+
+
+def test_one_rounded_zero_does_not_rule_over_the_temperature() -> None:
+    logits, labels = answers(2000, seed=5)
+    exact = softmax(logits, axis=1)
+    surest = exact.max(1).argmax()
+    labels[surest] = exact[surest].argmin()  # the true class of one slice was kept as 0
+    rounded = np.round(exact, 6)
+    rounded[surest] = np.eye(4)[exact[surest].argmax()]
+    found = fit_decisions(logits_of(rounded), labels).temperature
+    assert found == pytest.approx(fit_decisions(logits, labels).temperature, rel=0.02)

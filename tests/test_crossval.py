@@ -55,7 +55,9 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     mine = kept[kept["learner"] == "this network"]
     right = mine[columns].idxmax(axis=1).str.removeprefix("p_") == mine["path"].str.split("/").str[0]
     assert right.mean() == pytest.approx(own["accuracy"])
-    assert "this network" in (out / "crossval.md").read_text(encoding="utf-8")
+    summary = (out / "crossval.md").read_text(encoding="utf-8")
+    assert "this network" in summary and "calibrated by the other folds" in summary
+    assert (out / "reliability.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])

@@ -24,7 +24,7 @@ TEMPERATURE_BOUNDS = (0.25, 10.0)
 ECE_BINS = 15
 COVERAGE = 0.95  # share of prediction sets that should hold the true class
 
-_SMALLEST = 1e-30  # probability whose logarithm is taken: float32 can lose a class that the leader beats by far
+ROUNDED = 5e-7  # what an answer's probability of 0 may have been: answers are kept to six digits
 _FLOOR = 1e-12  # smallest probability the log-likelihood sees
 
 
@@ -52,9 +52,13 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.exp(best))
 
 
-def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) -> Floats:
-    """Logits, up to a constant per row, behind probabilities (N, K) made at a temperature, a number or (N, 1)."""
-    found: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST)) * np.asarray(temperature)
+def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0, least: float = ROUNDED) -> Floats:
+    """Logits, up to a constant per row, behind probabilities (N, K) made at a temperature, a number or (N, 1).
+
+    Smaller probabilities than `least` count as much: the logarithm of a rounded 0 would be an invention, and a single
+    one for the true class would rule over a temperature.
+    """
+    found: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), least)) * np.asarray(temperature)
     return found
 
 

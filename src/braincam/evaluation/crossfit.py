@@ -5,8 +5,9 @@ class. Out of fold, every patient of a cross-validation is such a witness. To re
 are calibrated by what the other folds say (cross-fitting; for the sets, cross-conformal prediction, Vovk 2015, doi
 10.1007/s10472-013-9368-4). The folds' networks differ, so the promise of coverage is approximate.
 
-A temperature and nothing more: on the kept answers of three seeds, biases per class and a scale per class do not lower
-the log-likelihood by more than they move between folds (`benchmarks/calibration.py`).
+A temperature and nothing more: on the kept answers of three seeds it halves the calibration error, biases per class
+do not lower the log-likelihood further, and scales per class lower it by 0.002 at the price of larger sets
+(`benchmarks/calibration.py`).
 """
 
 from __future__ import annotations

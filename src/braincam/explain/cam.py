@@ -41,9 +41,12 @@ class _Logits(nn.Module):
         return logits
 
 
-def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method: str) -> NDArray[np.float32]:
-    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1] over the whole slice, as fine as
-    the last stage.
+def torchcam_map(
+    model: Deployed, pixels: NDArray[np.uint8], target: int, method: str, layer: nn.Module | None = None
+) -> NDArray[np.float32]:
+    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1] over the whole slice.
+
+    It is as fine as the output of `layer`, which must belong to the network; None is the last stage.
 
     Raises:
         ConfigError: torchcam has no such method.
@@ -61,7 +64,7 @@ def torchcam_map(model: Deployed, pixels: NDArray[np.uint8], target: int, method
     scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
     inputs = model.preprocess.standardise(scaled).detach().requires_grad_()
     extractor: Any = getattr(methods, METHODS[method])
-    with extractor(network, target_layer=network.network.last_stage) as cam:
+    with extractor(network, target_layer=layer or network.network.last_stage) as cam:
         logits = network(inputs)
         (heat,) = cam(target, logits)
     heat = lay_back(heat.detach().float().reshape(1, 1, *heat.shape[-2:]), frames)

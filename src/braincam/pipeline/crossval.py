@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.special import softmax
 
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import Overlap, summarise
-from braincam.files import as_path, read_json, replacing, write_json, write_text
+from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
 from braincam.pipeline.out_of_fold import describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
 from braincam.printing import MAP_COLUMNS
 from braincam.progress import say
+from braincam.report.figures import reliability, to_png
 from braincam.resampling import measured, with_interval
 from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
@@ -50,9 +52,9 @@ def crossval(
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
     Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
-    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, and the
-    temperature it gave them at), from which every figure can be computed again. Pooled scores are of answers that were
-    calibrated by the other folds.
+    `reliability.png`, `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave
+    them, and the temperature it gave them at), from which every figure can be computed again. Pooled scores are of
+    answers that were calibrated by the other folds.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -157,6 +159,8 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
         {"pooled": pooled, "localisation": facts, "confidence": sure, "runs": table.to_dict("records")},
     )
     write_text(out / "crossval.md", summary)
+    drawn = reliability(answers.labels, fitted.probabilities, before=softmax(answers.logits, axis=1))
+    write_bytes(out / "reliability.png", to_png(drawn))
     return Crossval(out, table, pooled, summary)
 
 

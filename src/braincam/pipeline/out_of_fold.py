@@ -54,7 +54,7 @@ class Answers:
     @property
     def accepted(self) -> Bools:
         """Which slices were not refused as unlike a brain MRI slice, (N,): no temperature changes that."""
-        return self.table["status"].to_numpy() != "rejected"
+        return np.asarray(self.table["status"] != "rejected", bool)
 
     def cross_fitted(self) -> CrossFit:
         """Each fold calibrated by the others; the seeds are pooled."""
@@ -67,7 +67,9 @@ class Answers:
 
 def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
     """The answers of the runs (fold, seed) in the folder of a cross-validation."""
-    tables, sets, classes = [], [], ()
+    tables: list[pd.DataFrame] = []
+    sets: list[Bools] = []
+    classes: tuple[str, ...] = ()
     for fold, seed in runs:
         run = folder / f"fold{fold}-seed{seed}"
         card = Card.from_metadata(safetensors_metadata(run / "model.safetensors"), str(run / "model.safetensors"))
