@@ -34,6 +34,7 @@ from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.reading import find_copies
 from braincam.predict import Predictor
+from braincam.progress import say
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.claim import claimed
 
@@ -196,7 +197,7 @@ def test_verbs_that_are_killed_at_random_moments(
         assert braincam(*command).returncode == 0  # goes on as if nothing had been
         all_whole(place)
         with capsys.disabled():
-            print(f"\n{verb}: killed {hit} times, {kept} times before it had replaced {name}; no file lost or half")
+            say(f"{verb}: killed {hit} times, {kept} times before it had replaced {name}; no file lost or half")
 
 
 @pytest.mark.faults
@@ -224,7 +225,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
     first, second = (load_checkpoint(folder / "last.ckpt") for folder in (alone, often))
     assert all(torch.equal(value, second["averaged"][name]) for name, value in first["averaged"].items())
     with capsys.disabled():
-        print(f"\ntrain: killed {hit} times, then ended in the same weights as one that never was, bit for bit")
+        say(f"train: killed {hit} times, then ended in the same weights as one that never was, bit for bit")
 
 
 # -- full disks and folders that may not be written to -----------------------------------------------------------------
