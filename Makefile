@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights soak release-check clean help
+.PHONY: demo test slow check format bench weights soak faults fuzz fuzz-guided release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -13,6 +13,9 @@ help:
 	@echo "make slow    proofs that train at full size"
 	@echo "make bench   benchmarks, as ratios measured in one run"
 	@echo "make soak    the server under load and attack, ten minutes of each (SECONDS=60 for one)"
+	@echo "make faults  kills, full disks, read-only folders, at every verb that writes"
+	@echo "make fuzz    13,500 damaged files of nine formats through the readers (FILES=100 of each for fewer)"
+	@echo "make fuzz-guided   the same, led by coverage, ten minutes for each format (SECONDS=60 for one)"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -60,6 +63,19 @@ SECONDS ?= 600
 soak: $(READY)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS) --mixed --hostile
+
+# What is tried and how often stands in docs/reliability.md
+faults: $(READY)
+	$(BIN)/python -m pytest -m 'faults or not faults' tests/test_faults.py tests/test_model_attacks.py
+
+FILES ?= 1500
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz.py --files $(FILES) --keep out/fuzz
+
+# On Linux and macOS, where atheris is
+fuzz-guided: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[fuzz]'
+	$(BIN)/python tools/fuzz_guided.py --seconds $(SECONDS) --corpus out/fuzz-guided
 
 # What would be released: built, looked into, installed into an empty environment, used there
 release-check: $(READY)

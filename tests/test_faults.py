@@ -137,18 +137,20 @@ def all_whole(folder: Path) -> None:
 def kill_often(
     times: int, seed: int, place: Path, target: Path, arguments: list[object], events: int
 ) -> tuple[int, int]:
-    """Kill a verb at random moments over what an earlier run wrote; returns how often it was hit, and how often it
-    had written nothing new by then. `target`, its one file, is then the old or the new one, byte for byte.
+    """Kill a verb at random moments, with something older in the place of its file `target`.
+
+    Returns how often it was hit, and how often the older file was still there then; all other files must be whole.
     """
     chance = random.Random(seed)
-    old = target.read_bytes()
+    old, new = b"something older", target.read_bytes()
     hit = kept = 0
     for _ in range(times):
-        hit += killed(place, chance.randint(1, events), chance.choice((0, 0, 0.2, 1, 5)), *arguments)
-        now = target.read_bytes()
-        kept += now == old
-        all_whole(place)
         target.write_bytes(old)
+        hit += killed(place, chance.randint(1, events), chance.choice((0, 0, 0.2, 1, 5)), *arguments)
+        if target.read_bytes() == old:
+            kept += 1
+            target.write_bytes(new)
+        all_whole(place)
     return hit, kept
 
 
@@ -182,10 +184,10 @@ def test_verbs_that_are_killed_at_random_moments(
 ) -> None:
     table = ["--patients", scans / "patients.csv"]
     verbs: dict[str, tuple[Path, list[object], int, int]] = {
-        "split": (Path("folds.csv"), ["split", scans / "data", *table, "--out", "HERE/folds.csv"], 20, 4),
-        "predict --out": (Path("predictions.jsonl"), ["predict", scans / "data" / "glioma", "--out", "HERE"], 20, 60),
-        "audit": (Path("audit.json"), ["audit", scans / "data", *table, "--out", "HERE"], 12, 18),
-        "export": (Path("model.onnx"), ["export", run, "--out", "HERE/model.onnx"], 6, 4),
+        "split": (Path("folds.csv"), ["split", scans / "data", *table, "--out", "HERE/folds.csv"], 12, 5),
+        "predict --out": (Path("predictions.jsonl"), ["predict", scans / "data" / "glioma", "--out", "HERE"], 12, 60),
+        "audit": (Path("audit.json"), ["audit", scans / "data", *table, "--out", "HERE"], 8, 18),
+        "export": (Path("model.onnx"), ["export", run, "--out", "HERE/model.onnx"], 4, 5),
     }
     for verb, (name, arguments, times, events) in verbs.items():
         place = tmp_path / verb.split()[0]
@@ -197,7 +199,7 @@ def test_verbs_that_are_killed_at_random_moments(
         assert braincam(*command).returncode == 0  # goes on as if nothing had been
         all_whole(place)
         with capsys.disabled():
-            say(f"{verb}: killed {hit} times, {kept} times before it had replaced {name}; no file lost or half")
+            say(f"{verb}: killed {hit} times; {kept} times the older {name} was still there; none lost, none half")
 
 
 @pytest.mark.faults
@@ -212,11 +214,11 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
     alone, often = tmp_path / "alone", tmp_path / "often"
     assert braincam(*command, "--out", alone).returncode == 0
     chance, hit = random.Random(3), 0
-    for _ in range(12):
+    for _ in range(8):
         resume = ["--resume"] if (often / "last.ckpt").exists() else []
         hit += killed(often, chance.randint(5, 40), chance.choice((0, 0.2, 1, 20)), *command, *resume, "--out", often)
         all_whole(often)
-    assert hit > 6
+    assert hit > 4
     resume = ["--resume"] if (often / "last.ckpt").exists() else []
     done = braincam(*command, *resume, "--out", often)
     assert done.returncode == 0, done.stderr
