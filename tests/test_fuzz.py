@@ -110,7 +110,10 @@ def tempfile_of(text: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "a = " + "{b=" * 5000, "seed = 1" + "0" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, "a = " + "{b=" * 5000, "seed = 1" + "0" * 5000, "seed = 0x" + "f" * 5000, "dropout = 0x" + "f" * 5000],
+)
 def test_a_recipe_nested_too_deeply_or_with_too_long_a_number_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(ConfigError):
