@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check format bench weights card soak coverage mutants lock docs pictures release-check clean help
+.PHONY: demo test slow check format bench weights card soak faults fuzz fuzz-guided coverage mutants lock docs pictures \
+	release-check clean help
 
 help:
 	@echo "make demo    set up, then the whole main job on synthetic scans"
@@ -19,6 +20,9 @@ help:
 	@echo "make lock    the versions and hashes that the tests run with, worked out again: requirements/test.txt"
 	@echo "make docs    the site in build/docs; every command, link and picture of its pages is tried"
 	@echo "make pictures   every picture of a drawn head in the docs, again"
+	@echo "make faults  kills, full disks, read-only folders, at every verb that writes"
+	@echo "make fuzz    13,500 damaged files of nine formats through the readers (FILES=100 of each for fewer)"
+	@echo "make fuzz-guided   the same, led by coverage, ten minutes for each format (SECONDS=60 for one)"
 	@echo "make release-check   build the package, install it into an empty environment, use it there"
 
 $(READY): pyproject.toml
@@ -105,6 +109,19 @@ docs: $(READY)
 pictures: $(READY)
 	$(BIN)/python tools/command_line.py
 	$(BIN)/python tools/pictures.py
+
+# What is tried and how often stands in docs/reliability.md
+faults: $(READY)
+	$(BIN)/python -m pytest -m 'faults or not faults' tests/test_faults.py tests/test_model_attacks.py
+
+FILES ?= 1500
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz.py --files $(FILES) --keep out/fuzz
+
+# On Linux and macOS, where atheris is
+fuzz-guided: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[fuzz]'
+	$(BIN)/python tools/fuzz_guided.py --seconds $(SECONDS) --corpus out/fuzz-guided
 
 # What would be released: built, looked into, installed into an empty environment, used there
 release-check: $(READY)

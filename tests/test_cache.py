@@ -177,7 +177,7 @@ def test_slices_are_decoded_once_and_parts_share_them(
         np.testing.assert_allclose(pool.pixels[place], pools.to_bytes(alone)[0], atol=1)
         assert pool.labels[place] == found.manifest.labels[row]
 
-    def never(path: Path) -> None:
+    def never(path: Path, *_: object) -> None:
         raise AssertionError(f"{path} decoded again")
 
     monkeypatch.setattr(pools, "read_one_slice", never)

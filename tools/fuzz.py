@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_formats import FORMATS
+from fuzz_formats import FORMATS, WORDS
 
 SECONDS = 10.0
 MEMORY = 2**30
@@ -42,7 +42,7 @@ def mutated(name: str, seeds: list[bytes], seed: int, number: int) -> bytes:
     whole = chance.choice(seeds)
     data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 3, 5, 12))):
-        change(data, chance, seeds, FORMATS[name].words)
+        change(data, chance, seeds, WORDS[name])
     if name == "png" and chance.random() < 0.7:
         data = bytearray(with_right_sums(bytes(data)))
     return bytes(data)

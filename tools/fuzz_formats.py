@@ -39,7 +39,6 @@ class Format:
     ending: str
     seeds: Callable[[], list[bytes]]
     read: Callable[[Path], None]
-    words: tuple[bytes, ...] = ()  # put in here and there: what this format's readers look for
 
 
 @functools.cache
@@ -327,15 +326,27 @@ def read_safetensors(path: Path) -> None:
     load_model(path)
 
 
+# put in here and there: what the readers of each format look for
 NUMBERS = (b"0", b"-1", b"1e999", b"nan", b"inf", b"9" * 400, b"9" * 5000, b"true", b"''", b"null")
+WORDS: dict[str, tuple[bytes, ...]] = {
+    "png": (b"IHDR", b"IDAT", b"tRNS", b"iCCP", b"acTL", b"fdAT", b"zTXt"),
+    "jpeg": (b"\xff\xc2", b"\xff\xdd", b"\xff\xe1Exif\0\0", b"\xff\xc0", b"MPF\0"),
+    "tiff": (b"\x00\x01", b"\x01\x01", b"\x02\x01", b"\x03\x01", b"\x42\x01"),
+    "dicom": (b"\x28\x00\x10\x00US", b"\x28\x00\x08\x00IS", b"SQ", b"UN", b"\xfe\xff\x00\xe0"),
+    "nifti": (b"n+1\0", b"n+2\0", b"\x1f\x8b", b"\x7f\xc0\0\0"),
+    "csv": (b'"', b",", b"\0", b"\r", b"\xff", "\N{ARABIC-INDIC DIGIT THREE}".encode(), b"x" * 140_000, *NUMBERS),
+    "toml": (b"[" * 3000, b"{a=" * 2000, b"[[", b'"""', b"=", b"\\u", b"a." * 3000, *NUMBERS),
+    "onnx": (b"location", b"ConstantOfShape", b"Loop", b'"classes":', *NUMBERS),
+    "safetensors": (b'"shape":[', b'"F64"', b'"data_offsets":', *NUMBERS),
+}
 FORMATS: dict[str, Format] = {
-    "png": Format(".png", png_seeds, read_picture, (b"IHDR", b"IDAT", b"tRNS", b"iCCP", b"acTL", b"fdAT", b"zTXt")),
-    "jpeg": Format(".jpg", jpeg_seeds, read_picture, (b"\xff\xc2", b"\xff\xdd", b"\xff\xe1Exif\0\0", b"\xff\xc0", b"MPF\0")),
-    "tiff": Format(".tif", tiff_seeds, read_picture, (b"\x00\x01", b"\x01\x01", b"\x02\x01", b"\x03\x01", b"\x42\x01")),
-    "dicom": Format(".dcm", dicom_seeds, read_picture, (b"\x28\x00\x10\x00US", b"\x28\x00\x08\x00IS", b"SQ", b"UN", b"\xfe\xff\x00\xe0")),
-    "nifti": Format(".nii", nifti_seeds, read_picture, (b"n+1\0", b"n+2\0", b"\x1f\x8b", b"\x7f\xc0\0\0")),
-    "csv": Format(".csv", table_seeds, read_tables, (b'"', b",", b"\0", b"\r", b"\xff", "٣".encode(), b"x" * 140_000, *NUMBERS)),
-    "toml": Format(".toml", toml_seeds, read_recipe, (b"[" * 3000, b"{a=" * 2000, b"[[", b'"""', b"=", b"\\u", b"a." * 3000, *NUMBERS)),
-    "onnx": Format(".onnx", onnx_seeds, read_onnx, (b"location", b"ConstantOfShape", b"Loop", b'"classes":', *NUMBERS)),
-    "safetensors": Format(".safetensors", safetensors_seeds, read_safetensors, (b'"shape":[', b'"F64"', b'"data_offsets":', *NUMBERS)),
-}  # fmt: skip
+    "png": Format(".png", png_seeds, read_picture),
+    "jpeg": Format(".jpg", jpeg_seeds, read_picture),
+    "tiff": Format(".tif", tiff_seeds, read_picture),
+    "dicom": Format(".dcm", dicom_seeds, read_picture),
+    "nifti": Format(".nii", nifti_seeds, read_picture),
+    "csv": Format(".csv", table_seeds, read_tables),
+    "toml": Format(".toml", toml_seeds, read_recipe),
+    "onnx": Format(".onnx", onnx_seeds, read_onnx),
+    "safetensors": Format(".safetensors", safetensors_seeds, read_safetensors),
+}

@@ -29,6 +29,7 @@ from braincam.progress import say
 
 VARIABLE = "BRAINCAM_CACHE"  # a folder, or "off" to keep nothing after a run
 LIMIT = 10 * 10**9  # bytes; beyond that the entries unused for longest are removed
+CONTENTS = "contents"  # the file that names the arrays of an entry
 ABANDONED = 86_400.0  # seconds after which a temporary entry belongs to no living process
 
 Arrays = dict[str, NDArray[Any]]
@@ -106,9 +107,8 @@ def _remove(entry: Path) -> None:
 
 
 def _opened(entry: Path) -> Arrays:
-    paths = sorted(entry.glob("*.npy"))
-    if not paths:
-        raise FileNotFoundError(entry)
+    # who deletes an entry by hand takes one file after the other: what is left is none
+    paths = [entry / name for name in (entry / CONTENTS).read_text(encoding="utf-8").split()]
     # copy-on-write: torch wants writable memory, and the file stays as it is
     arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in paths}
     with suppress(OSError):  # a cache that may only be read
@@ -121,6 +121,9 @@ def _fill(entry: Path, make: Callable[[Path], None]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=entry.parent))
     try:
         make(temporary)
+        (temporary / CONTENTS).write_text(
+            "\n".join(sorted(path.name for path in temporary.iterdir())), encoding="utf-8"
+        )
         for path in temporary.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # these need the training wing's libraries
 def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
     """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines."""
     kept: list[str] = []
-    failed = 0
+    failed, done = 0, False
     show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
     try:
         for answer in answers:
@@ -35,8 +35,9 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
             print(show(answer), flush=style == "json")
             if out:
                 kept.append(_as_json(answer))
-    finally:  # also when the user stops it: what was answered is kept
-        if out:
+        done = True
+    finally:  # also when the user stops it: what was answered is kept; no answer at all replaces nothing
+        if out and (done or kept):
             write_text(out / "predictions.jsonl", "".join(f"{line}\n" for line in kept))
     if style == "table":
         print(NOTICE)

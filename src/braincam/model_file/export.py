@@ -29,6 +29,7 @@ from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 
 OPSET = 20
+SIDE = 64  # pixels that any network here can read
 LARGEST_SIDE = 2048  # pixels of a network's input; MR slices have fewer
 OUTPUTS = ("probabilities", "cam", "outlier_score")
 
@@ -72,12 +73,18 @@ def check_fit(card: Card, tensors: dict[str, Tensor]) -> None:
         ValueError: it does, or it asks for slices of a size that no network here was trained on.
     """
     with torch.device("meta"):  # shapes only: a card may state any number of channels
-        expected = build_network(card.network).state_dict()
+        network = build_network(card.network).eval()
+        reading = network.read(torch.zeros(1, network.config.channels, SIDE, SIDE))
+    expected = network.state_dict()
     for name, value in expected.items():
         found = tensors.get(f"network.{name}")
         if found is None or found.shape != value.shape or found.dtype != value.dtype:
             raise ValueError(f"network.{name} should be {tuple(value.shape)} of {value.dtype}")
-    side, channels = card.preprocess["image_size"], card.network["channels"]
+    (classes,), (features,) = reading.logits.shape[1:], reading.features.shape[1:]
+    centres, whitening = tensors["centres"].shape, tensors["whitening"].shape
+    if centres != (len(card.classes), *whitening[1:]) or whitening[:-1] != (features,) or classes != len(card.classes):
+        raise ValueError(f"centres {tuple(centres)} and whitening {tuple(whitening)} for {features} features")
+    side, channels = card.preprocess["image_size"], network.config.channels
     if not isinstance(side, int) or not 16 <= side <= LARGEST_SIDE:
         raise ValueError(f"image_size should be 16 to {LARGEST_SIDE}, not {side!r}")
     for numbers in (card.preprocess["mean"], card.preprocess["std"]):

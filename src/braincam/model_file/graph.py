@@ -1,8 +1,8 @@
 """What an ONNX file may hold: looked at before ONNX Runtime sees it. A model file comes from strangers.
 
 ONNX Runtime loads a model from bytes without a folder, yet a tensor inside a *node* may still name a file, which is
-then read relative to the working directory (onnxruntime 1.32). So the bytes are walked here, without the onnx package, which
-the runtime wing does not have: https://protobuf.dev/programming-guides/encoding, and onnx.proto for the field numbers.
+then read relative to the working directory (onnxruntime 1.32). So the bytes are walked here, without the onnx package,
+which the runtime wing does not have; how: https://protobuf.dev/programming-guides/encoding, and onnx.proto.
 
 What a graph computes cannot be judged beforehand; how much memory it may take is bounded by `zoo`.
 """

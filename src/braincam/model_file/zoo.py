@@ -92,7 +92,7 @@ def check_bytes(path: Path) -> None:
 
 @cache
 def _bound_memory() -> None:
-    """Once per process: a few bytes of a foreign graph may ask for any amount (`ConstantOfShape`, `Expand`, `Resize`)."""
+    """Once per process: a few bytes of a foreign graph may ask for any amount (`ConstantOfShape`, `Expand`, ...)."""
     where = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from braincam.errors import TrainingError
-from braincam.files import replacing
+from braincam.files import write_bytes
 
 FORMAT = "braincam-checkpoint-1"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them); a kill leaves the old file or the new."""
-    # to an open file: given a name, torch reports a full disk as a RuntimeError of its own
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+    content = io.BytesIO()  # written by us: of a full disk torch would make a RuntimeError that says nothing
+    torch.save({"format": FORMAT, **state}, content)
+    write_bytes(path, content.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

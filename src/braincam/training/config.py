@@ -178,7 +178,12 @@ def read_config(source: Path | None = None, overrides: Iterable[str] = ()) -> Tr
         if not equals:
             raise ConfigError(f"--set {override}: expected key=value, such as epochs=10")
         raw[key.strip()] = _parse(text.strip())
-    return from_mapping(raw)
+    try:
+        return from_mapping(raw)
+    except ConfigError:
+        raise
+    except (ArithmeticError, ValueError) as error:  # neither computed with nor printed
+        raise ConfigError(f"{source or '--set'}: expected numbers of a usual size, got a far larger one") from error
 
 
 def from_mapping(raw: Mapping[str, Any]) -> TrainConfig:
@@ -197,7 +202,7 @@ def _parse(text: str) -> Any:
     """Read a command-line value as TOML would; a bare word is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
