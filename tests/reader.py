@@ -89,6 +89,9 @@ class Reader:
                 ended_well(line, cli.main(rest))
             case ["python", "-m", "pip", *rest] | ["pip", *rest]:
                 check_extras(rest)
+            case ["lint-imports"]:
+                program = Path(sys.executable).with_name("lint-imports")
+                self.call(str(program), "--no-cache", "--config", str(ROOT / "pyproject.toml"))
             case ["make", *rest]:
                 self.call("make", "--dry-run", "--directory", str(ROOT), *rest)
             case ["python", "-m", "pytest", *rest]:

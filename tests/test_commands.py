@@ -54,7 +54,7 @@ def belongings(scans: Path, run: Path, tmp_path_factory: pytest.TempPathFactory)
     shutil.copyfile(ROOT / "docs" / HEAD_OF_ANOTHER, home / "docs" / HEAD_OF_ANOTHER)
     shutil.copytree(home / "DATA", home / "brain-tumor-mri-dataset")
     shutil.copyfile(run / "model.onnx", home / "model.onnx")
-    heads = {label: make_volume(label, slices=6, size=96)[0] for label in ("glioma", "meningioma")}
+    heads = {label: make_volume(label, slices=18, size=96)[0] for label in ("glioma", "meningioma")}
     write_volume(home / "brain.nii.gz", heads["glioma"])
     both = np.stack([head.transpose(2, 1, 0) for head in (*heads.values(), heads["glioma"])], axis=-1)
     nibabel.save(nibabel.Nifti1Image(both, np.diag([2.4, 2.4, 5.0, 1.0])), home / "series.nii.gz")

@@ -14,6 +14,7 @@ import io
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / name) for name in ("tests", "benchmarks", "tools")]
@@ -29,10 +30,13 @@ sys.path[:0] = [str(ROOT / name) for name in ("tests", "benchmarks", "tools")]
 from house import picture  # noqa: E402
 
 from braincam import Prediction, Predictor  # noqa: E402
+from braincam.dataset.phantom import CLASSES  # noqa: E402
 from braincam.dataset.phantom_volume import write_volumes  # noqa: E402
 from braincam.explain.localisation import hits, read_mask  # noqa: E402
+from braincam.explain.overlay import paint, resize_map  # noqa: E402
 from braincam.explain.save import with_overlays  # noqa: E402
 from braincam.files import write_bytes, write_text  # noqa: E402
+from braincam.pipeline.audit import audit as run_audit  # noqa: E402
 from braincam.pipeline.demo import run_demo  # noqa: E402
 from braincam.pipeline.study import with_studies  # noqa: E402
 from browsing import BROWSER, launched  # noqa: E402
@@ -75,7 +79,11 @@ class Studio:
         raise SystemExit(f"pictures: the demo's model names no {label} rightly; make another demo")
 
 
-def main() -> None:
+class NotGoodError(Exception):
+    """A picture would show something else than its page says; the text says what."""
+
+
+def main() -> int:
     """Read the command line, and make what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, metavar="DIR", help="what `braincam demo --out DIR` left")
@@ -85,7 +93,7 @@ def main() -> None:
     if options.curves:
         for run in options.curves:
             save(Image.open(run / "curves.png"), IMAGES / "curves" / f"{run.name}.png")
-        return
+        return 0
     if BROWSER is None:
         raise SystemExit("pictures: needs chromium, and there is none on the path; apt-get install chromium")
     with tempfile.TemporaryDirectory() as work:
@@ -93,15 +101,23 @@ def main() -> None:
         if not options.demo:
             run_demo(demo)
         studio = Studio(demo)
+        kept = 0
         for name in options.only:
-            PICTURES[name](studio, IMAGES / name)
+            try:
+                PICTURES[name](studio, IMAGES / name)
+            except NotGoodError as reason:
+                kept += 1
+                print(f"{IMAGES.relative_to(ROOT) / name}: left as it was; {reason}", file=sys.stderr)
+                continue
             print(f"{IMAGES.relative_to(ROOT) / name}: {(IMAGES / name).stat().st_size / 1000:.0f} kB", flush=True)
+        return int(kept > 0)
 
 
-def save(image: Image.Image, out: Path, colours: int = 256) -> None:
-    """Write a PNG with a palette: a third of the size, and no difference that an eye sees."""
+def save(image: Image.Image, out: Path, *, palette: bool = True) -> None:
+    """Write a PNG; with a palette, a third of the size, where no colours of a map would fall into steps."""
+    image = image.convert("RGB")
     buffer = io.BytesIO()
-    image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    (image.quantize(256, dither=Image.Dither.NONE) if palette else image).save(buffer, "PNG", optimize=True)
     write_bytes(out, buffer.getvalue())
 
 
@@ -127,7 +143,7 @@ def overlay(studio: Studio, out: Path) -> None:
     """A slice, and beside it the evidence."""
     with tempfile.TemporaryDirectory() as folder:
         (answer,) = with_overlays(studio.model.predict([studio.slices["glioma"]]), Path(folder))
-        save(Image.open(str(answer.overlay)), out)
+        save(Image.open(str(answer.overlay)), out, palette=False)
 
 
 def maps(studio: Studio, out: Path) -> None:
@@ -140,23 +156,21 @@ def maps(studio: Studio, out: Path) -> None:
     for row, (said, model) in enumerate(rows.items()):
         top = row * (head + side + foot) + gap // 2
         draw.text((gap, top + 4), f"A model that {said}", fill=INK, font=ImageFont.load_default(16))
-        with tempfile.TemporaryDirectory() as folder:
-            answers = list(with_overlays(model.predict(list(studio.slices.values())), Path(folder)))
-            for column, answer in enumerate(answers):
-                left = gap + column * (side + gap)
-                sheet.paste(heat(answer).resize((side, side)), (left, top + head))
-                truth = list(studio.slices)[column]
-                draw.text((left, top + head + side + 4), f"drawn: {truth}", fill=SOFT, font=ImageFont.load_default(13))
-                draw.text((left, top + head + side + 21), words(answer), fill=INK, font=ImageFont.load_default(13))
-    save(sheet, out)
+        answers = model.predict(list(studio.slices.values()))
+        for column, (truth, answer) in enumerate(zip(studio.slices, answers, strict=True)):
+            left = gap + column * (side + gap)
+            sheet.paste(heat(answer, side), (left, top + head))
+            draw.text((left, top + head + side + 4), f"drawn: {truth}", fill=SOFT, font=ImageFont.load_default(13))
+            draw.text((left, top + head + side + 21), words(answer), fill=INK, font=ImageFont.load_default(13))
+    save(sheet, out, palette=False)
 
 
-def heat(answer: Prediction) -> Image.Image:
-    """The right half of a picture that `predict --out` wrote, or the bare slice where it wrote none."""
-    if answer.overlay is None:
-        return Image.fromarray(np.asarray(answer.pixels)).convert("RGB")
-    both = Image.open(str(answer.overlay)).convert("RGB")
-    return both.crop((both.width // 2, 0, both.width, both.width // 2))
+def heat(answer: Prediction, side: int) -> Image.Image:
+    """A square slice with its evidence on a scale of its own, as pictures of `predict --out` show it."""
+    picture = Image.fromarray(np.asarray(answer.pixels)).convert("RGB").resize((side, side))
+    if answer.status in {"ok", "refer"} and answer.cam is not None:
+        paint(picture, resize_map(answer.cam / max(float(answer.cam.max()), 1e-6), (side, side)), (0, 0))
+    return picture
 
 
 def words(answer: Prediction) -> str:
@@ -169,8 +183,8 @@ def words(answer: Prediction) -> str:
 # -- taken of pages ----------------------------------------------------------------------------------------------------
 
 
-def screenshot(address: str, out: Path, height: int, scheme: str = "light", prepare: Any = None) -> None:
-    """The top of a page, as a browser shows it."""
+def screenshot(address: str, out: Path, height: int, *, scheme: str = "light", prepare: Any = None) -> None:
+    """The top of a page, as a browser shows it; `prepare` is called with the tab before."""
     with launched() as browser:
         context = browser.new_context(
             viewport={"width": WIDTH, "height": height}, color_scheme=scheme, reduced_motion="reduce"
@@ -180,12 +194,30 @@ def screenshot(address: str, out: Path, height: int, scheme: str = "light", prep
         if prepare:
             prepare(tab)
         tab.wait_for_timeout(300)
-        save(Image.open(io.BytesIO(tab.screenshot())), out)
+        tab.evaluate("scrollTo(0, 0)")
+        save(Image.open(io.BytesIO(tab.screenshot())), out, palette=scheme == "light")
 
 
 def audit(studio: Studio, out: Path) -> None:
-    """The page of the demo's audit."""
-    screenshot((studio.demo / "audit" / "audit.html").resolve().as_uri(), out, 980)
+    """The page of an audit, of a folder with planted faults: mirrored test slices, one of them relabelled."""
+    with tempfile.TemporaryDirectory() as work:
+        data = Path(work) / "hospital"
+        for label in CLASSES:
+            for number, path in enumerate(sorted((studio.demo / "scans" / "data" / label).iterdir())[:40]):
+                part = "Training" if number < 32 else "Testing"
+                put(Image.open(path), data / part / label / path.name)
+                if number in {1, 6, 11}:
+                    put(ImageOps.mirror(Image.open(path)), data / "Testing" / label / f"copy-{path.name}")
+        strange = next((data / "Training" / "glioma").iterdir())
+        put(Image.open(strange), data / "Testing" / "pituitary" / strange.name)
+        run_audit(data, out=Path(work) / "audit")
+        screenshot((Path(work) / "audit" / "audit.html").as_uri(), out, 1100)
+
+
+def put(image: Image.Image, path: Path) -> None:
+    """Write a picture into a folder that may not be there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
 
 
 def report(studio: Studio, out: Path) -> None:
@@ -204,7 +236,7 @@ def page(studio: Studio, out: Path) -> None:
         tab.evaluate("document.activeElement.blur()")
 
     with serving(studio.model) as served:
-        screenshot(str(served.http.base_url), out, 900, "dark", give)
+        screenshot(str(served.http.base_url), out, 940, scheme="dark", prepare=give)
 
 
 def study(studio: Studio, out: Path) -> None:
@@ -216,15 +248,18 @@ def study(studio: Studio, out: Path) -> None:
 def montage(studio: Studio, out: Path) -> None:
     """The top slices of a volume with their maps."""
     with tempfile.TemporaryDirectory() as folder:
-        save(Image.open(answered_volume(studio, Path(folder)) / "glioma-montage.png"), out)
+        save(Image.open(answered_volume(studio, Path(folder)) / "glioma-montage.png"), out, palette=False)
 
 
 def answered_volume(studio: Studio, work: Path) -> Path:
     """The folder that `braincam predict glioma.nii.gz --out FOLDER` leaves."""
-    write_volumes(work)
-    out = work / "answers"
-    answers = with_overlays(studio.model.stream([work / "volumes" / "glioma.nii.gz"]), out)
-    list(with_studies(answers, studio.model.card, out, [], maps=True))
+    write_volumes(work / "phantom")
+    out, found = work / "answers", []
+    with chdir(work):  # a page shows the path that it was given
+        answers = with_overlays(studio.model.stream(["phantom/volumes/glioma.nii.gz"]), out)
+        list(with_studies(answers, studio.model.card, out, found, maps=True))
+    if found[0].label != "glioma":
+        raise NotGoodError(f"the demo's model says of the drawn volume: {found[0].statement}")
     return out
 
 
@@ -242,4 +277,4 @@ PICTURES: dict[str, Callable[[Studio, Path], None]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
