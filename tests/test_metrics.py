@@ -478,3 +478,16 @@ def test_what_bears_on_a_number_is_counted_by_group():
     one_sided = score([0, 0, 0, 1], one_hot([0, 0, 0, 0], 2), ["a", "b"], ["p", "q", "r", "r"])["ci95"]["per_class"]
     assert one_sided["a"]["specificity"] is None and one_sided["a"]["sensitivity"] is not None
     assert one_sided["b"]["specificity"] is not None and one_sided["b"]["ppv"] is None
+
+
+def test_every_bin_counts_and_every_resample_has_a_calibration_error_of_its_own():
+    from braincam.evaluation.metrics import _Sample, _Statistics
+
+    sure = np.linspace(0.55, 0.97, 15)  # one slice to a bin, all right
+    p = np.stack([sure, 1 - sure], axis=1)
+    assert score([0] * 15, p, ["a", "b"], n_boot=0)["ece"] == pytest.approx(np.mean(1 - sure))
+    statistics = _Statistics(_Sample.of([0] * 15, p, None, 2), None)
+    weights = np.random.default_rng(0).integers(0, 3, (4, 15)).astype(float)
+    together = statistics.values(weights)["ece"]
+    assert together == pytest.approx([statistics.values(row[None])["ece"][0] for row in weights])
+    assert len(set(together.round(9))) == 4
