@@ -491,3 +491,11 @@ def test_every_bin_counts_and_every_resample_has_a_calibration_error_of_its_own(
     together = statistics.values(weights)["ece"]
     assert together == pytest.approx([statistics.values(row[None])["ece"][0] for row in weights])
     assert len(set(together.round(9))) == 4
+
+
+def test_counts_are_whole_numbers_and_the_note_stands_only_beside_its_number():
+    labels, p, _ = simulated(n=40)
+    with_none, without = (score(labels, p, names, n_boot=0) for names in (CLASSES, list("abcd")))
+    assert {type(count) for row in with_none["confusion_matrix"] for count in row} == {int}
+    assert (with_none["tumour_auroc"] is None, with_none["tumour_auroc_note"] is None) == (False, False)
+    assert (without["tumour_auroc"], without["tumour_auroc_note"]) == (None, None)
