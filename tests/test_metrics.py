@@ -499,3 +499,11 @@ def test_counts_are_whole_numbers_and_the_note_stands_only_beside_its_number():
     assert {type(count) for row in with_none["confusion_matrix"] for count in row} == {int}
     assert (with_none["tumour_auroc"] is None, with_none["tumour_auroc_note"] is None) == (False, False)
     assert (without["tumour_auroc"], without["tumour_auroc_note"]) == (None, None)
+
+
+def test_a_class_without_slices_takes_no_interval_from_the_others():
+    labels, p, groups = simulated(n=90, k=3, n_groups=12)
+    padded = np.hstack([p, np.zeros((90, 1))])
+    found = score(labels, padded, list("abcd"), groups, n_boot=100)
+    assert found["ci95"]["balanced_accuracy"] is not None and found["ci95"]["auroc_macro"] is not None
+    assert found["auroc_macro"] == pytest.approx(score(labels, p, list("abc"), groups, n_boot=0)["auroc_macro"])
