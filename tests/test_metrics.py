@@ -478,3 +478,32 @@ def test_what_bears_on_a_number_is_counted_by_group():
     one_sided = score([0, 0, 0, 1], one_hot([0, 0, 0, 0], 2), ["a", "b"], ["p", "q", "r", "r"])["ci95"]["per_class"]
     assert one_sided["a"]["specificity"] is None and one_sided["a"]["sensitivity"] is not None
     assert one_sided["b"]["specificity"] is not None and one_sided["b"]["ppv"] is None
+
+
+def test_every_bin_counts_and_every_resample_has_a_calibration_error_of_its_own():
+    from braincam.evaluation.metrics import _Sample, _Statistics
+
+    sure = np.linspace(0.55, 0.97, 15)  # one slice to a bin, all right
+    p = np.stack([sure, 1 - sure], axis=1)
+    assert score([0] * 15, p, ["a", "b"], n_boot=0)["ece"] == pytest.approx(np.mean(1 - sure))
+    statistics = _Statistics(_Sample.of([0] * 15, p, None, 2), None)
+    weights = np.random.default_rng(0).integers(0, 3, (4, 15)).astype(float)
+    together = statistics.values(weights)["ece"]
+    assert together == pytest.approx([statistics.values(row[None])["ece"][0] for row in weights])
+    assert len(set(together.round(9))) == 4
+
+
+def test_counts_are_whole_numbers_and_the_note_stands_only_beside_its_number():
+    labels, p, _ = simulated(n=40)
+    with_none, without = (score(labels, p, names, n_boot=0) for names in (CLASSES, list("abcd")))
+    assert {type(count) for row in with_none["confusion_matrix"] for count in row} == {int}
+    assert (with_none["tumour_auroc"] is None, with_none["tumour_auroc_note"] is None) == (False, False)
+    assert (without["tumour_auroc"], without["tumour_auroc_note"]) == (None, None)
+
+
+def test_a_class_without_slices_takes_no_interval_from_the_others():
+    labels, p, groups = simulated(n=90, k=3, n_groups=12)
+    padded = np.hstack([p, np.zeros((90, 1))])
+    found = score(labels, padded, list("abcd"), groups, n_boot=100)
+    assert found["ci95"]["balanced_accuracy"] is not None and found["ci95"]["auroc_macro"] is not None
+    assert found["auroc_macro"] == pytest.approx(score(labels, p, list("abc"), groups, n_boot=0)["auroc_macro"])
