@@ -104,12 +104,14 @@ def skipped(block: Block) -> str:
     return block.reason
 
 
+@pytest.mark.timeout(900)  # a page of trainings, on a busy machine
 @pytest.mark.parametrize("page", pages_with("run"), ids=name)
 def test_a_page_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
     read(page, ("run",), belongings, demo, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", pages_with("slow"), ids=name)
 def test_a_page_of_long_work_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
     read(page, ("run", "slow"), belongings, demo, tmp_path)
