@@ -313,10 +313,8 @@ def test_sigterm_ends_a_verb_with_what_it_has(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert ends(monkeypatch, "doctor", lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 143
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert ends(monkeypatch, "doctor", lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 143
+    assert signal.getsignal(signal.SIGTERM) == before  # the caller's process is the caller's
     assert "ended by SIGTERM" in capsys.readouterr().err
 
 

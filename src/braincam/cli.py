@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     options = parser().parse_args(arguments)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     if options.verb is not train and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return _fail("only train can be run by several processes; start this verb without torchrun")
     try:
-        code: int = options.verb(options)
+        with _terminable():
+            code: int = options.verb(options)
         return code
     except Terminated:
         return _fail("ended by SIGTERM; what was finished is kept", code=143)
@@ -58,6 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 class Terminated(KeyboardInterrupt):
     """A polite request to end: a batch system's time limit, a container's stop."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what runs inside like Ctrl-C does; afterwards it means again what it did before."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
