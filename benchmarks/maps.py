@@ -33,6 +33,7 @@ from braincam.dataset.split import read_split
 from braincam.dataset.twins import read_one_slice
 from braincam.explain.cam import torchcam_map
 from braincam.explain.faithfulness import rank_correlation
+from braincam.explain.head import head_mask
 from braincam.explain.localisation import Overlap, centre_map, compare, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade
@@ -252,12 +253,19 @@ def agreement(
         say(f"maps of the network with {how}")
         ranks[how] = {
             name: [
-                rank_correlation(before, make(broken, case.pixels, case.label))
+                over_the_head(before, make(broken, case.pixels, case.label), case.pixels)
                 for before, case in zip(found[name].maps, chosen, strict=False)
             ]
             for name, make in makers.items()
         }
     return ranks
+
+
+def over_the_head(first: Map, second: Map, pixels: Pixels) -> float:
+    """Rank correlation where the head is: the empty rim of every map would make strangers agree."""
+    head = head_mask(pixels)
+    shape = (head.shape[0], head.shape[1])
+    return rank_correlation(resize_map(first, shape), resize_map(second, shape), head)
 
 
 def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict[str, list[float]]]) -> str:

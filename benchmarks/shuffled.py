@@ -27,15 +27,13 @@ from braincam import Predictor
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
 from braincam.dataset.twins import read_one_slice
-from braincam.explain.faithfulness import rank_correlation
-from braincam.explain.head import head_mask
-from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade
 from braincam.files import read_json
 from braincam.model_file.export import load_model
 from braincam.pipeline.train import train
 from braincam.progress import say, track
 from braincam.resampling import means, measured
+from maps import over_the_head
 from sanity import shuffle
 
 SMALL = ("network=tiny", "image_size=64", "epochs=12", "patience=0", "threads=1")
@@ -126,11 +124,7 @@ def destroyed(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -
 
 def agreement(first: Maps, second: Maps, slices: Sequence[Pixels], groups: Sequence[str]) -> str:
     """Mean rank correlation over the head, with its interval over patients or groups."""
-    ranks = []
-    for one, other, pixels in zip(first, second, slices, strict=True):
-        head = head_mask(pixels)
-        shape = (head.shape[0], head.shape[1])
-        ranks.append([rank_correlation(resize_map(one, shape), resize_map(other, shape), head)])
+    ranks = [[over_the_head(*three)] for three in zip(first, second, slices, strict=True)]
     return measured(means(ranks, groups)[0])
 
 
