@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from braincam.errors import DataError
 
@@ -106,7 +107,11 @@ def nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbna
 def gradient_boosting(
     train: npt.NDArray[Any], labels: npt.NDArray[Any], test: npt.NDArray[Any], k: int, seed: int
 ) -> Floats:
-    """Gradient-boosted trees on feature rows (N, F) -> probabilities (N_test, K)."""
+    """Gradient-boosted trees on feature rows (N, F) -> probabilities (N_test, K).
+
+    On one thread: the threads of so small trees wait for each other after every split, and on a busy machine they wait
+    for long. Several calls may run side by side.
+    """
     found = np.zeros((len(test), k))
     known = np.unique(labels)
     if len(known) == 1 or len(test) == 0:
@@ -115,7 +120,8 @@ def gradient_boosting(
     trees = HistGradientBoostingClassifier(
         max_iter=100, learning_rate=0.1, max_leaf_nodes=15, early_stopping=False, random_state=seed
     )
-    found[:, known] = trees.fit(train, labels).predict_proba(test)
+    with threadpool_limits(1, "openmp"):
+        found[:, known] = trees.fit(train, labels).predict_proba(test)
     return found
 
 

@@ -7,6 +7,7 @@ different groups, so copies do not help it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ PROBES = {
 LOOK_UP = "nearest neighbour"  # sees everything, learns nothing: a floor, not a shortcut
 
 Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 def probe(
@@ -54,9 +56,17 @@ def probe(
     tables = {"file facts": file_facts, "global intensity": histograms, "border only": small[:, border_mask()]}
     answers = {name: np.zeros((len(truth), len(classes))) for name in (*tables, LOOK_UP)}
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    for train, test in splitter.split(truth, truth, names):
-        for name, table in tables.items():
-            answers[name][test] = gradient_boosting(table[train], truth[train], table[test], len(classes), seed)
+
+    def answer(part: tuple[Ints, Ints], name: str) -> None:
+        train, test = part
+        table = tables[name]
+        answers[name][test] = gradient_boosting(table[train], truth[train], table[test], len(classes), seed)
+
+    parts = list(splitter.split(truth, truth, names))
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(answer, part, name) for name in tables for part in parts]:
+            done.result()
+    for train, test in parts:
         answers[LOOK_UP][test] = nearest_neighbour(small[train], truth[train], small[test], len(classes))
     return {name: score(truth, found, classes, names) for name, found in answers.items()}
 
