@@ -64,7 +64,10 @@ def pixels_by_gdcm(dataset: Dataset) -> npt.NDArray[Any]:
 def _running() -> subprocess.Popen[bytes]:
     """The process, started where there is none."""
     global _process
-    if _process is None or _process.poll() is not None:
+    if _process is not None and _process.poll() is not None:  # it died between two files
+        _end(_process)
+        _process = None
+    if _process is None:
         _process = subprocess.Popen(
             [sys.executable, "-m", "braincam.images.apart"],
             stdin=subprocess.PIPE,
