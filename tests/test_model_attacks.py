@@ -191,7 +191,9 @@ def test_a_card_with_anything_in_it_is_refused_in_one_line(change: dict[str, obj
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["NaN", "[" * 100_000, '{"format": 1' + "0" * 5000 + "}", '{"temperature": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["NaN", "[" * 100_000, '{"format": 1' + "0" * 5000 + "}", '{"temperature": NaN}', '{"scores": 1e999}']
+)
 def test_a_card_that_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ModelFileError):
         Card.from_metadata({METADATA_KEY: text}, "file")

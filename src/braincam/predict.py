@@ -277,8 +277,11 @@ class Predictor:
 
 def _check_signature(session: Any, path: Path) -> None:
     """Refuse a graph whose ends are not those of the documentation, before every slice fails on it."""
-    given = [(item.name, item.type, len(item.shape)) for item in session.get_inputs()]
-    made = {(item.name, item.type) for item in session.get_outputs()}
+    try:
+        given = [(item.name, item.type, len(item.shape)) for item in session.get_inputs()]
+        made = {(item.name, item.type) for item in session.get_outputs()}
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: a name in its graph is damaged ({error}); get the file anew") from error
     lacking = sorted(
         {"probabilities", "cam", "outlier_score"} - {name for name, kind in made if kind == "tensor(float)"}
     )

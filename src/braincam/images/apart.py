@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -50,8 +51,7 @@ def pixels_by_gdcm(dataset: Dataset) -> npt.NDArray[Any]:
             _send(process.stdin, asked)
             answer = _received(process.stdout)
         except (OSError, EOFError) as error:
-            process.kill()
-            process.wait()
+            _end(process)
             raise ValueError("the decoder GDCM failed on it") from error
         finally:
             watch.cancel()
@@ -64,7 +64,10 @@ def pixels_by_gdcm(dataset: Dataset) -> npt.NDArray[Any]:
 def _running() -> subprocess.Popen[bytes]:
     """The process, started where there is none."""
     global _process
-    if _process is None or _process.poll() is not None:
+    if _process is not None and _process.poll() is not None:  # it died between two files
+        _end(_process)
+        _process = None
+    if _process is None:
         _process = subprocess.Popen(
             [sys.executable, "-m", "braincam.images.apart"],
             stdin=subprocess.PIPE,
@@ -72,8 +75,19 @@ def _running() -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,  # GDCM's complaints may quote a patient's data
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        atexit.register(_process.kill)
+        atexit.register(_end, _process)
     return _process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it and close its pipes; again does nothing."""
+    atexit.unregister(_end)
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what it did not take
+                pipe.close()
 
 
 def _send(pipe: BinaryIO | Any, content: bytes) -> None:

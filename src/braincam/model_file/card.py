@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -67,7 +68,7 @@ class Card:
         if METADATA_KEY not in metadata:
             raise ModelFileError(f"{where}: expected a braincam model, got a file without a braincam card")
         try:
-            raw = json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant)
+            raw = json.loads(metadata[METADATA_KEY], parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise ModelFileError(f"{where}: its card is damaged ({error}); get the file anew") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
@@ -118,8 +119,12 @@ def usable_name(word: object) -> bool:
     return isinstance(word, str) and word.isprintable() and 0 < len(word) <= LONGEST
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def _finite(text: str) -> float:
+    """A number of a card; JSON has neither NaN nor infinity, but Python reads both, and 1e999 as infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def patient_hash(name: str, data_sha256: str) -> str:
