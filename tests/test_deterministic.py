@@ -68,12 +68,7 @@ def test_what_cannot_be_repeated_is_refused_in_words_and_other_errors_pass() -> 
 
 
 def test_several_processes_are_refused(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from contextlib import nullcontext
-
-    from braincam.pipeline import train as training
-    from braincam.training.distributed import Crew
-
-    monkeypatch.setattr(training, "crew", lambda _: nullcontext(Crew(size=2)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="expected one process"):
         train(scans / "data", tmp_path / "run", overrides=QUICK, deterministic=True)
     assert not (tmp_path / "run").exists()

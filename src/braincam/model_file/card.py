@@ -90,7 +90,8 @@ def _check(card: Card) -> None:
     """Check what prediction and printing rely on; a foreign file may hold anything, also what a terminal obeys."""
     if not isinstance(card.classes, tuple) or len(card.classes) < 2 or len(set(card.classes)) < len(card.classes):
         raise ValueError("classes must be two or more different names")
-    if not all(map(usable_name, (card.name, card.created, card.license, card.notice, *card.classes))):
+    said = (card.name, card.license, card.notice, *card.classes)
+    if not all(map(usable_name, said)) or not (card.created == "" or usable_name(card.created)):  # "": deterministic
         raise ValueError(f"names must be printable, and of 1 to {LONGEST} characters")
     if len(card.conformal_thresholds) != len(card.classes):
         raise ValueError("one conformal threshold per class")

@@ -34,7 +34,7 @@ from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.deterministic import same_bits
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, restarted
+from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, processes, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
 
@@ -115,6 +115,8 @@ def train(
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
     started = time.perf_counter()
+    if deterministic and processes() > 1:
+        raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")
     with claimed(out) if first_rank() else nullcontext():
         resume = may_begin(out, resume)
         if recipe.threads:
@@ -122,10 +124,6 @@ def train(
         device = own_device(pick_device(recipe.device))
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
-            if deterministic and together.size > 1:
-                raise ConfigError(
-                    "--deterministic: expected one process; gradients are added up in the order they arrive"
-                )
             with together.in_turn():  # the others find in the cache what the first one read
                 found = grouped(data, patients, split)
                 kind = "file" if split is not None else recipe.split

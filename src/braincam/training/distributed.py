@@ -107,7 +107,7 @@ def crew(device: torch.device) -> Iterator[Crew]:
         ConfigError: the device cannot be shared by several processes.
         TrainingError: some of the processes did not come.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = processes()
     if size == 1:
         yield ALONE
         return
@@ -159,7 +159,7 @@ def own_device(device: torch.device) -> torch.device:
     Raises:
         ConfigError: there are more processes than devices, or one device was named for all.
     """
-    if device.type != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if device.type != "cuda" or processes() == 1:
         return device
     if str(device) != "cuda" or local_rank() >= torch.cuda.device_count():
         raise ConfigError(
@@ -169,6 +169,11 @@ def own_device(device: torch.device) -> torch.device:
     own = torch.device("cuda", local_rank())
     torch.cuda.set_device(own)
     return own
+
+
+def processes() -> int:
+    """How many processes the launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_rank() -> bool:
