@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +21,7 @@ from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.training.batches import Pool
 from braincam.training.config import TrainConfig
 from braincam.training.distributed import ALONE, Crew, crew
-from braincam.training.loop import fit, train_epoch, validate
+from braincam.training.loop import train_epoch, validate
 
 CONFIG = TrainConfig(
     epochs=3, batch_size=8, image_size=32, network="tiny", learning_rate=0.01, augment="none", patience=0,
@@ -150,57 +148,6 @@ def test_torchrun_goes_on_from_the_checkpoint_when_a_rank_is_killed(scans: Path,
     assert said.count("epoch   1/20") == 1  # not begun anew
     assert said.count("report: ") == 1  # one process judged
     assert (out / "model.onnx").exists()
-
-
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_distributed import long_run
-long_run(Path(sys.argv[1]))
-"""
-
-
-def long_run(folder: Path) -> list[Tensor]:
-    """Some dozen epochs, gone on with where a checkpoint is; returns the final weights."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = replace(CONFIG, epochs=30, augment="standard", ema_decay=0.9)
-    found = fit(
-        AttentionCNN(NetworkConfig(classes=2, size="tiny")), Preprocess(PREPROCESS), pool(), pool(), config,
-        device=torch.device("cpu"), precision=torch.float32, folder=folder, resume=(folder / "last.ckpt").exists(),
-    )  # fmt: skip
-    result = list(found.model.state_dict().values())
-    torch.save(result, folder / "final.pt")
-    return result
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_ends_in_the_same_weights(kills: int, tmp_path: Path) -> None:
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    chance = random.Random(kills)
-    command = [sys.executable, "-c", KILLED.format(tests=str(Path(__file__).parent)), str(killed)]
-    done = 0
-    while not (killed / "final.pt").exists():
-        epochs = len(pd.read_csv(killed / "history.csv")) if (killed / "history.csv").exists() else 0
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
-            if done < kills:  # let it come a little further each time, then a random moment
-                goal = min(epochs + 1, 29)
-                while running.poll() is None and (
-                    not (killed / "history.csv").exists() or len(pd.read_csv(killed / "history.csv")) < goal
-                ):
-                    time.sleep(0.01)
-                time.sleep(chance.random() * 0.2)
-                if running.poll() is None:
-                    running.kill()
-                    done += 1
-        assert running.returncode in (0, -signal.SIGKILL)
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    for one, other in zip(torch.load(killed / "final.pt"), long_run(whole), strict=True):
-        assert torch.equal(one, other)
-    assert done == kills
 
 
 def test_sigterm_is_answered_with_what_is_kept_and_how_to_go_on(scans: Path, tmp_path: Path) -> None:

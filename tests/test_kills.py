@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_for_bit_the_same(tmp_p
             time.sleep(random.uniform(0, seconds))
             process.kill()
             process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
             if process.exitcode == 0:  # it was faster
                 break
             done += 1
