@@ -25,7 +25,7 @@ from braincam.resampling import with_interval
 
 WEAK_CLASS = "meningioma"
 HEADER = (
-    "network", "folds", "seeds", "slices", "patients or groups", "accuracy", "each patient one weight",
+    "network", "folds", "seeds", "slices", "patients or groups", "accuracy", "mean over patients",
     f"{WEAK_CLASS} recall", "over folds and seeds", "pooled, by seed", "against the first, points",
 )  # fmt: skip
 

@@ -272,7 +272,8 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
     """One row per kind, then the floors; in brackets 95 % intervals over patients or groups."""
     groups = [case.group for case in chosen]
     own = found[OWN]
-    head = ["map", "cells", "slices", "hottest pixel in", "built in minus it", "energy in", "IoU (Otsu)"]
+    head = ["map", "cells", "slices", "hottest pixel in the lesion", "built in minus it"]
+    head += ["energy in the lesion", "IoU (Otsu)"]
     head += [f"rank correlation, {how}" for how in ranks] + ["ms of a core per slice", "times the built-in answer"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, kind in {**found, **floors(chosen)}.items():

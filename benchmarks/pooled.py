@@ -35,7 +35,7 @@ def main() -> None:
         }
     print(
         "| learner | slices | patients or groups | accuracy | balanced accuracy | three tumour classes | "
-        "each patient one weight | ECE |"
+        "mean over patients | ECE |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for learner, rows in kept.items():

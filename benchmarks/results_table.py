@@ -1,4 +1,4 @@
-"""The Markdown tables of docs/results.md, from the folders of finished runs; nothing is trained or predicted.
+"""The Markdown tables of docs/results-runs.md, from the folders of finished runs; nothing is trained or predicted.
 
     python benchmarks/results_table.py RUN...
 
@@ -32,7 +32,7 @@ def main(folders: list[Path]) -> None:
     print(*spread_over_seeds(runs), sep="\n")
     table("run | class | sensitivity | specificity | ppv | f1 | n", by_class(runs))
     table("run | learner | accuracy | balanced accuracy", baselines(runs))
-    table("run | answered | referred | rejected | right when answered | points at the lesion", decisions(runs))
+    table("run | answered | referred | rejected | right when answered | hottest pixel in the lesion", decisions(runs))
     table("run | device | precision | epochs (best) | training minutes | minutes in all | leak", costs(runs))
     print("\n".join(f"- {name}: `{run['command']}`" for name, _, run in runs))
 

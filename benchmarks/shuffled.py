@@ -93,7 +93,10 @@ def table(runs: dict[str, Path], slices: Sequence[Pixels], groups: Sequence[str]
     answers = Predictor(runs[TRUE]).answer_all(slices)
     answered = answers.probabilities.argmax(1)
     first = maps_of(runs[TRUE], slices, answered)
-    lines = ["| network | accuracy on its own labels | points at the lesion | rank correlation |", "|---|---|---|---|"]
+    lines = [
+        "| network | accuracy on its own labels | hottest pixel in the lesion | rank correlation |",
+        "|---|---|---|---|",
+    ]
     for name, folder in runs.items():
         metrics = read_json(folder / "metrics.json")
         scores = measured({"value": metrics["accuracy"], "ci95": metrics["ci95"]["accuracy"]})

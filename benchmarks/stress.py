@@ -69,10 +69,10 @@ def shares(answers: Sequence[Prediction], tumours: Sequence[str]) -> dict[str, f
     leading = [max(answer.probabilities or {"": 1.0}, key=lambda name: (answer.probabilities or {}).get(name, 0))
                for answer in answers]  # fmt: skip
     said = {
-        "leading: any tumour": [name in tumours for name in leading],
-        "leading: glioma": [name == "glioma" for name in leading],
-        "ok: a tumour": [answer.status == "ok" and answer.label in tumours for answer in answers],
-        "ok: no tumour": [answer.status == "ok" and answer.label not in tumours for answer in answers],
+        "most probable: any tumour": [name in tumours for name in leading],
+        "most probable: glioma": [name == "glioma" for name in leading],
+        "answered: a tumour": [answer.status == "ok" and answer.label in tumours for answer in answers],
+        "answered: no tumour": [answer.status == "ok" and answer.label not in tumours for answer in answers],
         "refer": [answer.status == "refer" for answer in answers],
         "rejected": [answer.status == "rejected" for answer in answers],
     }
@@ -93,7 +93,7 @@ def table(name: str, groups: Sequence[tuple[Voxels, NDArray[np.bool_]]], predict
     lines = [f"| {name} ({count} slices) | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {window} | {' | '.join(f'{row[c]:.2f}' for c in columns)} |" for window, row in rows.items()]
     spreads = [max(row[c] for row in rows.values()) - min(row[c] for row in rows.values()) for c in columns]
-    return "\n".join([*lines, f"| largest less smallest | {' | '.join(f'{value:.2f}' for value in spreads)} |", ""])
+    return "\n".join([*lines, f"| range over the windows | {' | '.join(f'{value:.2f}' for value in spreads)} |", ""])
 
 
 def main() -> None:

@@ -264,6 +264,6 @@ def test_shares_tell_the_leading_class_from_the_answer() -> None:
         ["glioma"],
     )
     assert found == {
-        "leading: any tumour": 0.75, "leading: glioma": 0.75, "ok: a tumour": 0.25, "ok: no tumour": 0.25,
-        "refer": 0.25, "rejected": 0.25,
+        "most probable: any tumour": 0.75, "most probable: glioma": 0.75,
+        "answered: a tumour": 0.25, "answered: no tumour": 0.25, "refer": 0.25, "rejected": 0.25,
     }  # fmt: skip
