@@ -193,6 +193,17 @@ def fit(text: str, font: Font, room: float) -> str:
     return line.rstrip() + "…"
 
 
+def wrap(text: str, font: Font, room: float) -> list[str]:
+    """Lines no wider than `room` pixels, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [fit(line, font, room) for line in lines]
+
+
 @lru_cache(maxsize=8)
 def font(size: int) -> Font:
     """Pillow's own typeface at a size in pixels."""
