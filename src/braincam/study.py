@@ -196,7 +196,8 @@ def _statement(
     if finding == REFUSED:
         return f"Not answered: {slices - judged} of {slices} slices were not judged."
     if finding == NO_EVIDENCE:
-        counted = f"No evidence above the threshold in {without} of {slices} slices{_others(slices, judged, uncertain)}."
+        others = _others(slices, judged, uncertain)
+        counted = f"No evidence above the threshold in {without} of {slices} slices{others}."
         return f"{counted} {NOT_NO_TUMOUR.format(', '.join(tumour_classes(card)))}"
     if finding == EVIDENCE and (span := held[0].probability):
         others = f"; also {', '.join(f'{item.label} in {len(item.slices)}' for item in held[1:])}" if held[1:] else ""

@@ -111,9 +111,7 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
     )
 
 
-def _write_map(
-    base: Path, study: Study, slices: list[Prediction], row: int | None
-) -> tuple[Path | None, str | None]:
+def _write_map(base: Path, study: Study, slices: list[Prediction], row: int | None) -> tuple[Path | None, str | None]:
     volume, shown = slices[0].volume, study.shown
     if shown is None or row is None:
         return None, "no slice carries evidence" if study.finding == NO_EVIDENCE else "the study was not answered"
