@@ -37,7 +37,7 @@ MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "patient_averaged_accuracy": "accuracy, each patient or group one weight",
     "auroc_macro": "area under the ROC curve, mean of the classes",
-    "tumour_auroc": "any tumour against none (confounded with source and sequence)",
+    "tumour_auroc": "any tumour against none (may be confounded with source and sequence)",
 }
 RECIPE = (
     "epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "label_smoothing", "augment", "class_weights",
