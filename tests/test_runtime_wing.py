@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -226,6 +228,14 @@ def test_answers_as_csv_and_table_hold_one_head_and_one_line_each(capsys: pytest
     assert lines[-1] == printing.NOTICE
 
 
+def test_the_table_gives_no_probability_where_it_gives_no_label(capsys: pytest.CaptureFixture[str]) -> None:
+    rejected = answer(status="rejected", label=None, confidence=0.93, reason="unlike the training scans")
+    printing.print_predictions([rejected, answer(confidence=1.0)], "table", None)
+    head, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "probability" in head and "%" not in first
+    assert "> 99%" in second, "no model can know that it is 100 %"
+
+
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +326,24 @@ def test_sigterm_ends_a_verb_with_what_it_has(
     assert ends(monkeypatch, "doctor", lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 143
     assert signal.getsignal(signal.SIGTERM) == before  # the caller's process is the caller's
     assert "ended by SIGTERM" in capsys.readouterr().err
+
+
+def test_sigterm_within_an_import_ends_at_once(tmp_path: Path) -> None:
+    """A compiled module would make an ImportError of the exception, and a traceback of that."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException as error:\n    raise ImportError('import numpy failed') from error\n"
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from braincam import cli\n"
+        "def doctor(_): import slow\n"
+        "cli.doctor = doctor\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, f"braincam: {cli.ENDED}\n")
 
 
 def test_only_training_is_shared_by_several_processes(

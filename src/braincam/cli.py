@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from braincam.predict import Prediction
     from braincam.study import Study
 
-OK, SOME_FAILED, WRONG_CALL, LEAKS = 0, 1, 2, 3
+OK, SOME_FAILED, WRONG_CALL, LEAKS, ENDED_BY_SIGTERM = 0, 1, 2, 3, 143
+ENDED = "ended by SIGTERM; what was finished is kept"
+STARTING = "braincam: starting: loading libraries and the model"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = options.verb(options)
         return code
     except Terminated:
-        return _fail("ended by SIGTERM; what was finished is kept", code=143)
+        return _fail(ENDED, code=ENDED_BY_SIGTERM)
     except BraincamError as error:
         return _fail(str(error))
     except ModuleNotFoundError as missing:
@@ -73,8 +75,20 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(_number: int, frame: FrameType | None) -> None:
+    if _importing(frame):  # compiled modules turn what is raised there into an ImportError, with a traceback
+        sys.stdout.flush()
+        os._exit(_fail(ENDED, code=ENDED_BY_SIGTERM))
     raise Terminated
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a verb is in the middle of an import, where nothing of it is half done."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _fail(message: str, code: int = WRONG_CALL) -> int:
@@ -239,6 +253,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Answer over HTTP until stopped."""
+    print(STARTING, file=sys.stderr, flush=True)
     from braincam.model_file.zoo import usable_cores
     from braincam.predict import Predictor
     from braincam.serve.auth import check_exposure, find_token
