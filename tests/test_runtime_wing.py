@@ -346,6 +346,13 @@ def test_sigterm_within_an_import_ends_at_once(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (143, f"braincam: {cli.ENDED}\n")
 
 
+def test_without_a_verb_the_whole_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2, "nothing was done"
+    said = capsys.readouterr()
+    assert not said.out, "stdout is for answers"
+    assert "classify pictures" in said.err and "demo" in said.err
+
+
 def test_only_training_is_shared_by_several_processes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
