@@ -71,9 +71,9 @@ def test_every_page_stands_on_the_front_page_once() -> None:
 
 
 def test_every_argument_of_every_verb_is_explained() -> None:
-    for name, verb in command_line.verbs().items():
+    for verb in command_line.verbs().values():
         for action in verb._actions:
-            assert action.help, f"{name} {action.option_strings or action.dest}"
+            assert action.help, f"{verb.prog} {action.option_strings or action.dest}"
 
 
 def test_the_command_line_is_documented_as_it_is() -> None:

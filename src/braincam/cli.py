@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ModelFileError
+from braincam.errors import BraincamError, ModelFileError, install
 from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (missing.name or "").startswith("braincam"):
             raise
         extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
-        return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
+        return _fail(f"this needs {missing.name}, which is not installed; {install(extra)}")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
