@@ -395,8 +395,10 @@ def test_a_phantom_with_volumes_says_what_comes_next(
     monkeypatch.setattr(phantom_volume, "write_volumes", lambda out, seed: asked.append((out, seed)) or [out] * 4)
     out = tmp_path / "p"
     assert cli.main(["phantom", "--out", str(out), "--patients", "4", "--seed", "7"]) == 0
-    assert asked == [] and "16 slices of 4 synthetic patients" in capsys.readouterr().out
-    assert cli.main(["phantom", "--out", str(tmp_path / "q"), "--patients", "4", "--seed", "7", "--volumes"]) == 0
+    text = capsys.readouterr().out
+    assert asked == [] and "16 slices of 4 synthetic patients" in text
+    assert "next:" not in text, "so few patients cannot be trained on"
+    assert cli.main(["phantom", "--out", str(tmp_path / "q"), "--patients", "20", "--seed", "7", "--volumes"]) == 0
     assert asked == [(tmp_path / "q", 7)]
     text = capsys.readouterr().out
     assert "4 volumes in" in text and f"next: braincam train {tmp_path / 'q' / 'data'}" in text
@@ -422,7 +424,8 @@ def test_models_are_shown_to_people_with_their_scores(capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     cli.main(["models", "--format", "json"])
     (model,) = json.loads(capsys.readouterr().out)
-    assert text.startswith("default (default): glioma, meningioma, notumor, pituitary; ")
+    assert text.startswith(f"default: {model['card']['name']} (used without --model)\n")
+    assert "  glioma, meningioma, notumor, pituitary; " in text
     assert f"{model['card']['parameters']:,} parameters" in text and model["sha256"][:16] in text
     assert f"on {model['card']['scores']['n']} held-out slices" in text
     assert ("its recipe, by patient" in text) == ("recipe_pooled" in model["card"]["extra"])
@@ -433,6 +436,6 @@ def test_a_public_name_whose_libraries_are_missing_says_which_and_how(monkeypatc
         raise ModuleNotFoundError("no", name="torch")
 
     monkeypatch.setattr(braincam, "import_module", gone)
-    with pytest.raises(MissingDependencyError, match=r"braincam\.train needs torch.*braincam\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"braincam\.train needs torch.*\.\[train\]"):
         _ = braincam.train
     assert dir(braincam) == sorted(braincam.__all__)

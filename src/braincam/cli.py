@@ -112,7 +112,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def phantom(options: argparse.Namespace) -> int:
     """Labelled synthetic scans."""
-    from braincam.dataset.phantom import write_phantom
+    from braincam.dataset.phantom import CLASSES, write_phantom
 
     count = write_phantom(options.out, patients=options.patients, seed=options.seed)
     print(f"{count} slices of {options.patients} synthetic patients in {options.out}")
@@ -120,7 +120,9 @@ def phantom(options: argparse.Namespace) -> int:
         from braincam.dataset.phantom_volume import write_volumes
 
         print(f"{len(write_volumes(options.out, options.seed))} volumes in {options.out / 'volumes'}")
-    print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
+    if options.patients >= 5 * len(CLASSES):  # training holds out one of five folds, each with every class
+        data, table = options.out / "data", options.out / "patients.csv"
+        print(f"next: braincam train {data} --patients {table} --out runs/phantom")
     return OK
 
 
@@ -332,8 +334,9 @@ def models(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return code
     for model, card in found:
-        mark = " (default)" if is_default(model) else ""
-        print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
+        mark = " (used without --model)" if is_default(model) else ""
+        print(f"{model.path.stem}: {card.name}{mark}")
+        print(f"  {', '.join(card.classes)}; {card.parameters:,} parameters")
         try:
             print_model_scores(card)
         except (KeyError, TypeError, ValueError) as error:  # a stranger's file may hold anything there
