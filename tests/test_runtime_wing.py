@@ -176,6 +176,7 @@ def test_an_audit_is_printed_worst_first_or_as_being_in_order(
     printing.print_audit(SimpleNamespace(facts={**facts, "probes": {}}, findings=[], complaints=[]), None)  # type: ignore[arg-type]
     text = capsys.readouterr().out
     assert "nothing to complain about" in text and "audit.html" not in text
+    assert "too few patients for the shortcut probes (n = 3)" in text
 
 
 def test_what_a_table_of_folds_tears_apart_is_named_and_long_lists_are_cut(

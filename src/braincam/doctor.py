@@ -1,4 +1,4 @@
-"""What is installed, which device and threads would be used, and what is missing for each verb."""
+"""What is installed, what would be used, and what each verb lacks."""
 
 from __future__ import annotations
 

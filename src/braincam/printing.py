@@ -218,10 +218,10 @@ def print_localisation(found: dict[str, Any]) -> None:
 
 def print_audit(result: Audit, out: Path | None) -> None:
     """The findings, worst first, then where the rest stands."""
-    facts = result.facts
+    facts, pairs = result.facts, result.facts["twin_pairs"]["all"]
     print(
         f"{facts['slices']} slices in {len(facts['classes'])} classes, {facts['groups']} groups that belong together; "
-        f"{facts['twin_pairs']['all']} pairs of copies"
+        f"{pairs} {'pair' if pairs == 1 else 'pairs'} of copies"
     )
     for finding in result.findings:
         print(
@@ -229,6 +229,8 @@ def print_audit(result: Audit, out: Path | None) -> None:
         )
     if not result.complaints:
         print("nothing to complain about")
+    if not facts["probes"]:
+        print(f"too few patients for the shortcut probes (n = {facts['groups']})")
     for name, metrics in facts["probes"].items():
         low, high = metrics["ci95"]["balanced_accuracy"] or (float("nan"), float("nan"))
         print(f"probe    {name}: balanced accuracy {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
