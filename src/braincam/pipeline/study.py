@@ -173,7 +173,7 @@ def _caption(answer: Prediction, shown: str | None) -> str:
     label = shown or answer.label
     if label is None or answer.probabilities is None:
         return f"slice {answer.slice}, {answer.status}"
-    sure = ", too uncertain" if answer.status == "refer" else "" if carries(answer, label) else ", no evidence"
+    sure = ", uncertain" if answer.status == "refer" else "" if carries(answer, label) else ", no evidence"
     return f"slice {answer.slice}: {label} {answer.probabilities[label]:.2f}{sure}"
 
 
