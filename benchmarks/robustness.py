@@ -154,21 +154,25 @@ def curves(found: dict[str, list[dict[str, Any]]], peer: bool) -> Figure:
 
 
 def contact_sheet(out: Path) -> None:
-    """Every corruption at strengths 1, 3 and 5 on a synthetic slice."""
+    """A synthetic slice as it is, and every corruption of it at strengths 1, 3 and 5, which stand in the corners."""
     with tempfile.TemporaryDirectory() as folder:
         write_phantom(Path(folder), patients=4, slices_per_patient=1, seed=0)
         pixels = read_slices(min(Path(folder, "data").glob("meningioma/*.png")))[0].pixels
-    side, gap, shown = 150, 6, (1, 3, 5)
-    across = 5
-    blocks = -(-len(CORRUPTIONS) // across)
-    sheet = Image.new("RGB", (across * (side + gap) + gap, blocks * (len(shown) * (side + gap) + 26)), "#101418")
+    columns = {"as it is": {"": pixels}} | {
+        name: {str(strength): corrupt(pixels, name, strength, np.random.default_rng(1)) for strength in (1, 3, 5)}
+        for name in CORRUPTIONS
+    }
+    side, gap, head, across = 150, 6, 26, 8
+    tall = head + 3 * (side + gap)
+    sheet = Image.new("RGB", (across * (side + gap) + gap, -(-len(columns) // across) * tall), "#101418")
     draw = ImageDraw.Draw(sheet)
-    for k, name in enumerate(CORRUPTIONS):
-        left, top = gap + (k % across) * (side + gap), (k // across) * (len(shown) * (side + gap) + 26)
+    for k, (name, pictures) in enumerate(columns.items()):
+        left, top = gap + k % across * (side + gap), k // across * tall
         draw.text((left + 2, top + 7), name, fill="#e6eaf0")
-        for n, strength in enumerate(shown):
-            picture = Image.fromarray(corrupt(pixels, name, strength, np.random.default_rng(1))).resize((side, side))
-            sheet.paste(picture.convert("RGB"), (left, top + 24 + n * (side + gap)))
+        for n, (strength, picture) in enumerate(pictures.items()):
+            place = (left, top + head + n * (side + gap))
+            sheet.paste(Image.fromarray(picture).resize((side, side)).convert("RGB"), place)
+            draw.text((left + 6, place[1] + 4), strength, fill="#e6eaf0")
     sheet.quantize(64).save(out, optimize=True)
 
 

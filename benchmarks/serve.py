@@ -170,6 +170,7 @@ def started(model: str | None, folder: str) -> tuple[subprocess.Popen[str], int]
     command = [sys.executable, "-m", "braincam", "serve", "--port", "0", *(["--model", model] if model else [])]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": folder})
     assert server.stderr
+    server.stderr.readline()  # that it is starting
     line = server.stderr.readline()
     found = re.search(r"127\.0\.0\.1:(\d+)", line)
     if not found:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageChops
 
 model, scan, heat_map = sys.argv[1:]
 session = onnxruntime.InferenceSession(model)
@@ -32,7 +32,8 @@ possible = [
 print(f"cannot be ruled out at {card['conformal_coverage']:.0%} coverage: {', '.join(possible) or 'none'}")
 print(card["notice"])
 
-# evidence for the leading class, from none (black) to most (red), over the slice
+# evidence for the leading class over the slice: grey where there is none, red where it is most
 evidence = cam[0, probabilities[0].argmax()].clip(min=0)
 heat = Image.fromarray((evidence / max(evidence.max(), 1e-9) * 255).astype(np.uint8)).resize(picture.size)
-Image.merge("RGB", (heat, picture, picture)).save(heat_map)
+dim = ImageChops.subtract(picture, heat)
+Image.merge("RGB", (ImageChops.lighter(picture, heat), dim, dim)).save(heat_map)

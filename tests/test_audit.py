@@ -77,6 +77,21 @@ def test_synthetic_scans_are_in_order(scans: Path) -> None:
     assert main(["audit", str(scans / "data"), "--strict"]) == 0
 
 
+def test_one_is_not_many_and_few_patients_are_not_probed(tmp_path: Path) -> None:
+    """With so few, a probe guesses: 0.250 [0.250, 0.250] would look like a clean result."""
+    write_phantom(tmp_path, patients=12, slices_per_patient=1, seed=3, size=96)
+    source = next((tmp_path / "data" / "glioma").glob("*.png"))
+    with Image.open(source) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(source.with_name("m.png"))
+    found = audit(tmp_path / "data", out=tmp_path / "out")
+    assert found.facts["probes"] == {}
+    assert "1 pair of copies within one part" in [f"{item.count} {item.title}" for item in found.findings]
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert "Nothing to complain about; too few patients for the shortcut probes (n = 12)" in page
+    sheet = (tmp_path / "out" / "data.md").read_text(encoding="utf-8")
+    assert "1 pair of copies among 2 slices" in sheet and "0 files repeat another" in sheet
+
+
 def test_every_planted_fault_is_found_and_no_other(
     planted: tuple[Path, dict[str, set[tuple[str, str]]]], tmp_path: Path
 ) -> None:

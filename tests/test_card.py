@@ -57,8 +57,24 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     assert "| accuracy | 0.900 [0.800, 0.950] |" in text
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
     assert "hold the true class for 0.951" in text
+    assert "this file" not in text[text.index("## Calibration") : text.index("## Refusals")]
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
+
+
+def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(card: Card) -> None:
+    """A file may be calibrated worse than its recipe is on average, and its sets may hold less than was asked."""
+    pooled = {"folds": 5, "seeds": 2, "n": 100, "n_groups": 20, "accuracy": 0.9, "ece": 0.011, "nll": 0.2, "brier": 0.1,
+              "ci95": {}}  # fmt: skip
+    sets = {"prediction_sets": {"asked": 0.95, "coverage": value(0.907), "mean_size": value(1.3)}}
+    status = {"ok": 68, "refer": 30, "rejected": 2, "accuracy_when_ok": 0.97}
+    scores = {**card.scores, "ece": 0.039, "ci95": {}, "status": status, "confidence": sets}
+    text = model_card(replace(card, scores=scores, extra={"recipe_pooled": pooled}), "0" * 64)
+    assert "| calibration error (ECE), equal-mass bins | 0.011 | 0.039 |" in text
+    assert "hold the true class for 0.907 [0.807, 1.007], asked 0.95" in text
+    assert "68 (68 %) answered, 97.0 % of these rightly;\n  30 (30 %) referred, 2 (2 %) rejected" in text
+    unnoted = model_card(replace(card, scores={**scores, "confidence": None}, extra={}), "0" * 64)
+    assert "the sets of this file hold the true class is not noted" in unnoted and "Not measured." not in unnoted
 
 
 def test_what_was_not_measured_is_not_claimed(card: Card) -> None:

@@ -122,6 +122,7 @@ def test_its_steps_work_in_an_empty_environment(tmp_path: Path) -> None:
     )
     assert server.stderr
     with server:
+        assert server.stderr.readline().startswith("braincam: starting")
         assert f"http://0.0.0.0:{port}" in server.stderr.readline()
         command = json.loads(the("HEALTHCHECK")[0].partition("CMD ")[2])
         check = [str(folder / "bin/python"), *command[1:-1], command[-1].replace("8000", port)]

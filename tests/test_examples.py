@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -63,6 +64,13 @@ def test_the_model_file_answers_without_braincam(run: Path, scans: Path, tmp_pat
     with Image.open(picture) as heat, Image.open(scan) as original:
         assert heat.mode == "RGB"
         assert heat.size == original.size
+        red, green, blue = np.moveaxis(np.asarray(heat).astype(int), -1, 0)
+        assert answer.cam is not None
+        hottest = np.unravel_index(answer.cam.argmax(), answer.cam.shape)
+        place = tuple(int((k + 0.5) * n / m) for k, n, m in zip(hottest, red.shape, answer.cam.shape, strict=True))
+        assert (green == blue).all() and (red >= green).all(), "grey, or red over it"
+        assert red[place] - green[place] > 200
+        assert (red == green).any()
 
 
 def test_the_notebook_runs(tmp_path: Path):

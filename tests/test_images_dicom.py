@@ -212,7 +212,7 @@ def test_compressed_without_a_decoder_names_the_syntax_and_the_missing_plugin(
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(96)])
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = syntax
-    refused(dataset, name, plugin, "pip install 'braincam[dicom]'", "uncompressed")
+    refused(dataset, name, plugin, 'pip install ".[dicom]"', "uncompressed")
 
 
 def test_deflated_is_refused_unopened() -> None:

@@ -166,6 +166,7 @@ def test_models_beside_the_package_are_found_by_name(
     monkeypatch.setenv("BRAINCAM_MODELS", str(tmp_path))
     assert "mine" in [model.path.stem for model in models()]
     assert find_model("mine").card().name == "quick"
+    assert find_model("quick").path == tmp_path / "mine.onnx", "answers call a model by the name in its card"
     assert find_model(run).path == run / "model.onnx"
 
 

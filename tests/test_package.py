@@ -65,7 +65,6 @@ def test_every_example_in_the_help_is_a_call_that_parses() -> None:
 
 def test_wrong_calls_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls = [
-        [],
         ["nonsense"],
         ["predict"],
         ["predict", "x.png", "--model", "absent"],

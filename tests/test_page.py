@@ -77,6 +77,9 @@ def test_an_answer_shows_label_bars_set_and_map(visit: Visit, run: Path, scans: 
     assert shares == pytest.approx([100 * value for value in mine.probabilities.values()], abs=0.01)
     members = visit.tab.locator("#bars li.member").count()
     assert members == len(mine.prediction_set or [])
+    said = visit.text("#reason")
+    assert said == mine.reason if mine.reason else "95 % prediction set holds this class alone" in said
+    assert "logit per pixel" in visit.text("#top") or "no evidence" in visit.text("#top")
     with_map = visit.picture()
     visit.tab.fill("#opacity", "0")
     without = visit.picture()

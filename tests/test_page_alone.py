@@ -8,10 +8,12 @@ import http.server
 import io
 import json
 import struct
+import subprocess
 import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 
 from braincam import cli
 from braincam.errors import BraincamError, ConfigError, MissingDependencyError
+from braincam.model_file.decision import why_referred
 from braincam.page import runtime
 from braincam.page.runtime import FILES, PACKAGE, runtime_files
 from braincam.predict import Prediction, Predictor
@@ -53,6 +56,34 @@ def test_a_folder_with_other_things_in_it_is_left_alone(run: Path, tmp_path: Pat
     (tmp_path / "thesis.txt").write_text("months of work")
     assert cli.main(["page", "--out", str(tmp_path), "--model", str(run)]) == 2
     assert [item.name for item in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+DECIDE = """
+const { decide } = await import(process.argv[1]);
+const [cards, rows] = JSON.parse(process.argv[2]);
+const answers = rows.map((row, k) => decide("x", false, row, 1, { name: "m", sha256: "0", card: cards[k] }));
+console.log(JSON.stringify(answers));
+"""
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs Node.js")
+def test_the_browser_decides_and_says_the_same_as_python() -> None:
+    script = (Path(runtime.__file__).parent / "local" / "decide.js").read_bytes()
+    module = "data:text/javascript;base64," + base64.b64encode(script).decode()
+    classes, row = ["glioma", "notumor", "pituitary"], [0.2, 0.7, 0.1]
+    thresholds = ([0.1, 0.5, 0.5], [0.1, 0.8, 0.05], [0.9, 0.9, 0.9], [0.5, 0.5, 0.5])
+    cards = [
+        {"classes": classes, "conformal_thresholds": limits, "conformal_coverage": 0.95, "outlier_threshold": 2.0}
+        for limits in thresholds
+    ]
+    given = json.dumps([cards, [row] * len(cards)])
+    call = ["node", "--input-type=module", "-e", DECIDE, module, given]
+    answers = json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+    for limits, found in zip(thresholds, answers, strict=True):
+        members = [name for name, inside in zip(classes, np.array(row) >= limits, strict=True) if inside]
+        expected = None if members == ["notumor"] else why_referred("notumor", members, 0.95)
+        assert found["prediction_set"] == members
+        assert (found["status"], found["reason"]) == ("refer" if expected else "ok", expected)
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------

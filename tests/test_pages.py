@@ -70,6 +70,12 @@ def test_every_page_stands_on_the_front_page_once() -> None:
     assert len(listed) == len(set(listed)) >= 15
 
 
+def test_every_argument_of_every_verb_is_explained() -> None:
+    for verb in command_line.verbs().values():
+        for action in verb._actions:
+            assert action.help, f"{verb.prog} {action.option_strings or action.dest}"
+
+
 def test_the_command_line_is_documented_as_it_is() -> None:
     assert command_line.PAGE.read_text(encoding="utf-8") == command_line.page(), "run: python tools/command_line.py"
 

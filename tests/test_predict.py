@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from braincam.errors import ImageError
+from braincam.model_file.decision import why_referred
 from braincam.predict import Prediction, Predictor
 
 FIELDS = {
@@ -159,13 +160,23 @@ def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> Non
     only = tuple(0.0 if name == lone else 2.0 for name in predictor.card.classes)
     elsewhere = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=only).predict(path)[0]
     assert (elsewhere.status, elsewhere.prediction_set) == ("refer", [lone])  # one class, but not the leading one
-    assert f"only {lone} cannot be ruled out" in (elsewhere.reason or "")
+    assert elsewhere.reason == why_referred(elsewhere.label or "", [lone], predictor.card.conformal_coverage)
     sure = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(best,) * classes).predict(path)[0]
     assert (sure.status, sure.reason) == ("ok", None)
     assert sure.prediction_set == [sure.label]
     none = accepting(predictor, outlier_threshold=1e9, conformal_thresholds=(1.1,) * classes).predict(path)[0]
     assert none.status == "refer"
     assert none.prediction_set == []
+
+
+def test_a_referral_says_what_the_prediction_set_holds() -> None:
+    assert why_referred("notumor", ["meningioma"], 0.95) == (
+        "too uncertain: the most probable class, notumor, is not in the 95% prediction set (meningioma)"
+    )
+    assert why_referred("notumor", ["glioma", "notumor"], 0.9) == (
+        "too uncertain: the 90% prediction set is glioma and notumor"
+    )
+    assert why_referred("notumor", [], 0.95) == "too uncertain: the 95% prediction set is empty"
 
 
 def test_a_colour_picture_is_no_scan(predictor: Predictor) -> None:

@@ -163,7 +163,13 @@ def test_a_leak_stands_beside_the_score(tmp_path):
     box = text[text.index('class="box warn"') :]
     assert "788 of 788" in box and "884 of 1,311" in box and "flattered by leakage" in box
     assert text.index('data-metric="accuracy"') < text.index('class="box warn"') < text.index("Class by class")
-    assert "confounded with source and sequence" in text
+    assert "may be confounded with source and sequence" in text, "of a stranger's data nobody knows it"
+
+
+def test_the_date_of_the_model_is_not_taken_for_that_of_the_evaluation(tmp_path):
+    text = written(tmp_path, full_facts(created="", model_created="2026-11-23T05:00:00+00:00"))
+    assert "model made <time" in text and ">2026-11-23</time>" in text
+    assert "model made" not in written(tmp_path, full_facts())
 
 
 def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,16 +40,16 @@ def test_the_doctor_knows_every_verb_and_names_no_user(capsys: pytest.CaptureFix
     assert f"{doctor.usable_cores()} threads" in text and "braincam-small" in text
     assert str(Path.home()) not in text
     for verb in doctor.NEEDS:
-        assert f"  {verb:<32}ready" in text, verb  # the tests' own environment holds every extra
+        assert f"  {verb:<32}installed" in text, verb  # the tests' own environment holds every extra
 
 
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        ("torch", "train, crossval, evaluate .*missing torch: pip install 'braincam\\[train\\]'"),
-        ("torchcam", "predict --cam NAME .*missing torchcam: pip install 'braincam\\[cam\\]'"),
-        ("gdcm", "predict, compressed DICOM .*missing gdcm: pip install 'braincam\\[dicom\\]'"),
-        ("fastapi", "serve .*missing fastapi: pip install 'braincam\\[serve\\]'"),
+        ("torch", 'train, crossval, evaluate .*missing torch; .*pip install ".\\[train\\]"'),
+        ("torchcam", 'predict --cam NAME .*missing torchcam; .*pip install ".\\[cam\\]"'),
+        ("gdcm", 'predict, compressed DICOM .*missing gdcm; .*pip install ".\\[dicom\\]"'),
+        ("fastapi", 'serve .*missing fastapi; .*pip install ".\\[serve\\]"'),
     ],
 )
 def test_the_doctor_names_what_is_missing_and_the_extra_that_brings_it(
@@ -59,7 +61,7 @@ def test_the_doctor_names_what_is_missing_and_the_extra_that_brings_it(
     text = doctor.report()
     assert re.search(said, text)
     assert ("torch is not installed" in text) == (gone == "torch")
-    assert "models, page, phantom, doctor   ready" in text
+    assert "models, page, phantom, doctor   installed" in text
 
 
 def test_the_doctor_says_where_the_cache_is_and_that_there_is_no_model(
@@ -174,6 +176,7 @@ def test_an_audit_is_printed_worst_first_or_as_being_in_order(
     printing.print_audit(SimpleNamespace(facts={**facts, "probes": {}}, findings=[], complaints=[]), None)  # type: ignore[arg-type]
     text = capsys.readouterr().out
     assert "nothing to complain about" in text and "audit.html" not in text
+    assert "too few patients for the shortcut probes (n = 3)" in text
 
 
 def test_what_a_table_of_folds_tears_apart_is_named_and_long_lists_are_cut(
@@ -224,6 +227,14 @@ def test_answers_as_csv_and_table_hold_one_head_and_one_line_each(capsys: pytest
     assert [line.split()[0] for line in lines[:4]] == ["status", "ok", "refer", "error"]
     assert "90%" in lines[1] and "slice 3  (too uncertain)" in lines[2] and "torn" not in lines[3]
     assert lines[-1] == printing.NOTICE
+
+
+def test_the_table_gives_no_probability_where_it_gives_no_label(capsys: pytest.CaptureFixture[str]) -> None:
+    rejected = answer(status="rejected", label=None, confidence=0.93, reason="unlike the training scans")
+    printing.print_predictions([rejected, answer(confidence=1.0)], "table", None)
+    head, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "probability" in head and "%" not in first
+    assert "> 99%" in second, "no model can know that it is 100 %"
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
@@ -277,8 +288,8 @@ def raising(error: BaseException) -> Callable[[], int]:
             "/full: No space left on device; check the path",
         ),
         ("doctor", OSError("strange"), 2, "strange; check the path"),
-        ("doctor", ModuleNotFoundError("no", name="pandas"), 2, "needs pandas.*pip install 'braincam\\[train\\]'"),
-        ("predict", ModuleNotFoundError("no", name="torchcam"), 2, "braincam\\[train\\]"),
+        ("doctor", ModuleNotFoundError("no", name="pandas"), 2, r'needs pandas.*pip install "\.\[train\]"'),
+        ("predict", ModuleNotFoundError("no", name="torchcam"), 2, r'"\.\[train\]"'),
     ],
 )
 def test_a_call_that_cannot_end_well_ends_in_one_line(
@@ -304,7 +315,7 @@ def test_a_missing_library_names_the_extra_of_its_verb(
     monkeypatch.setattr(cli, "predict", lambda _: predict())
     assert cli.main(["predict", "x.png", "--cam", "gradcam"]) == 2
     err = capsys.readouterr().err
-    assert "'braincam[serve]'" in err and "'braincam[cam]'" in err
+    assert '".[serve]"' in err and '".[cam]"' in err
     with pytest.raises(ModuleNotFoundError):  # a defect of ours is not the user's mistake
         ends(monkeypatch, "doctor", raising(ModuleNotFoundError("no", name="braincam.gone")))
 
@@ -316,6 +327,31 @@ def test_sigterm_ends_a_verb_with_what_it_has(
     assert ends(monkeypatch, "doctor", lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 143
     assert signal.getsignal(signal.SIGTERM) == before  # the caller's process is the caller's
     assert "ended by SIGTERM" in capsys.readouterr().err
+
+
+def test_sigterm_within_an_import_ends_at_once(tmp_path: Path) -> None:
+    """A compiled module would make an ImportError of the exception, and a traceback of that."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException as error:\n    raise ImportError('import numpy failed') from error\n"
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from braincam import cli\n"
+        "def doctor(_): import slow\n"
+        "cli.doctor = doctor\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, f"braincam: {cli.ENDED}\n")
+
+
+def test_without_a_verb_the_whole_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2, "nothing was done"
+    said = capsys.readouterr()
+    assert not said.out, "stdout is for answers"
+    assert "classify pictures" in said.err and "demo" in said.err
 
 
 def test_only_training_is_shared_by_several_processes(
@@ -360,8 +396,10 @@ def test_a_phantom_with_volumes_says_what_comes_next(
     monkeypatch.setattr(phantom_volume, "write_volumes", lambda out, seed: asked.append((out, seed)) or [out] * 4)
     out = tmp_path / "p"
     assert cli.main(["phantom", "--out", str(out), "--patients", "4", "--seed", "7"]) == 0
-    assert asked == [] and "16 slices of 4 synthetic patients" in capsys.readouterr().out
-    assert cli.main(["phantom", "--out", str(tmp_path / "q"), "--patients", "4", "--seed", "7", "--volumes"]) == 0
+    text = capsys.readouterr().out
+    assert asked == [] and "16 slices of 4 synthetic patients" in text
+    assert "next:" not in text, "so few patients cannot be trained on"
+    assert cli.main(["phantom", "--out", str(tmp_path / "q"), "--patients", "20", "--seed", "7", "--volumes"]) == 0
     assert asked == [(tmp_path / "q", 7)]
     text = capsys.readouterr().out
     assert "4 volumes in" in text and f"next: braincam train {tmp_path / 'q' / 'data'}" in text
@@ -387,7 +425,8 @@ def test_models_are_shown_to_people_with_their_scores(capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     cli.main(["models", "--format", "json"])
     (model,) = json.loads(capsys.readouterr().out)
-    assert text.startswith("default (default): glioma, meningioma, notumor, pituitary; ")
+    assert text.startswith(f"default: {model['card']['name']} (used without --model)\n")
+    assert "  glioma, meningioma, notumor, pituitary; " in text
     assert f"{model['card']['parameters']:,} parameters" in text and model["sha256"][:16] in text
     assert f"on {model['card']['scores']['n']} held-out slices" in text
     assert ("its recipe, by patient" in text) == ("recipe_pooled" in model["card"]["extra"])
@@ -398,6 +437,6 @@ def test_a_public_name_whose_libraries_are_missing_says_which_and_how(monkeypatc
         raise ModuleNotFoundError("no", name="torch")
 
     monkeypatch.setattr(braincam, "import_module", gone)
-    with pytest.raises(MissingDependencyError, match=r"braincam\.train needs torch.*braincam\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"braincam\.train needs torch.*\.\[train\]"):
         _ = braincam.train
     assert dir(braincam) == sorted(braincam.__all__)

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from braincam import cli
+from braincam.cli import ENDED, STARTING
 from braincam.dataset.phantom import write_phantom
 from braincam.errors import ConfigError
 from braincam.model_file.card import NOTICE
@@ -248,6 +250,7 @@ def command(*options: str) -> subprocess.Popen[str]:
 def address(process: subprocess.Popen[str]) -> str:
     """The address that it says it serves at."""
     assert process.stderr
+    assert process.stderr.readline() == f"{STARTING}\n", "the wait for the libraries is not silent"
     line = process.stderr.readline()
     found = re.search(r"http://\S+", line)
     assert found, line
@@ -271,8 +274,6 @@ def address(process: subprocess.Popen[str]) -> str:
 def test_wrong_calls_are_one_line_and_exit_code_2(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from braincam import cli
-
     monkeypatch.delenv("BRAINCAM_TOKEN", raising=False)
     (tmp_path / "TOKEN").write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
@@ -282,9 +283,21 @@ def test_wrong_calls_are_one_line_and_exit_code_2(
         code = int(done.code or 0)
     said = capsys.readouterr()
     assert code == 2
-    assert said.err.startswith("braincam: ")
-    assert said.err.count("\n") == 1
+    said_wrong = said.err.removeprefix(f"{STARTING}\n")
+    assert said_wrong.startswith("braincam: ")
+    assert said_wrong.count("\n") == 1
     assert not said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_sigterm_while_it_starts_is_one_line_and_no_traceback() -> None:
+    process = command()
+    assert process.stderr
+    assert process.stderr.readline() == f"{STARTING}\n"
+    process.send_signal(signal.SIGTERM)  # most of the start is spent on imports
+    _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert (process.returncode, said) == (143, f"braincam: {ENDED}\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")

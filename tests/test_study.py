@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +25,7 @@ from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import SIDE, montage, tile
 from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
+from braincam.pipeline.study import with_studies
 from braincam.predict import Prediction, Predictor
 from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
 from dicom_files import write_series
@@ -91,7 +93,10 @@ def test_evidence_for_two_classes_alike_is_unclear(card: Card) -> None:
 def test_no_evidence_is_counted_and_never_called_no_tumour(card: Card) -> None:
     found = study(card, (90, "ok", "notumor"), (6, "refer", "glioma"), (4, "rejected", None))
     assert (found.finding, found.label) == (NO_EVIDENCE, None)
-    assert found.statement == ("No evidence above the threshold in 90 of 100 slices; 6 too uncertain, 4 not judged.")
+    assert found.statement == (
+        "No evidence above the threshold in 90 of 100 slices; 6 too uncertain, 4 not judged. No evidence is not "
+        '"no tumour": the model knows only glioma, meningioma, pituitary, and misses some.'
+    )
     assert found.not_judged == {"unlike the training scans": 4}
 
 
@@ -111,7 +116,7 @@ def test_counts_add_up_and_nothing_is_ever_ruled_out(card: Card, slices: list[tu
     found = summarise("x", made, card)
     assert found.slices == len(made) == found.judged + sum(found.not_judged.values())
     assert found.judged == found.without + found.uncertain + sum(len(item.slices) for item in found.evidence)
-    assert "no tumour" not in found.statement.lower()
+    assert "no tumour" not in found.statement.replace('No evidence is not "no tumour"', "").lower()
     assert "healthy" not in found.statement.lower()
     assert (found.label is not None) == (found.finding == EVIDENCE)
     assert summarise("x", made[::-1], card).to_json() == found.to_json(), "the order they come in does not matter"
@@ -121,6 +126,12 @@ def test_counts_add_up_and_nothing_is_ever_ruled_out(card: Card, slices: list[tu
 def test_top_slices_are_the_likeliest_in_their_order(card: Card) -> None:
     made = [answer(k, "ok", "glioma", 0.5 + k % 5 / 10) for k in range(10)]
     assert [item.slice for item in top_slices([*made, answer(10, "rejected")], "glioma", 4)] == [3, 4, 8, 9]
+
+
+def test_top_slices_are_those_with_evidence_where_there_are_any(card: Card) -> None:
+    made = [answer(0, "refer", "glioma", 0.99), answer(1, "ok", "glioma", 0.8), answer(2, "ok", "notumor")]
+    assert [item.slice for item in top_slices(made, "glioma", 12)] == [1]
+    assert [item.slice for item in top_slices([made[0], made[2]], "glioma", 12)] == [0, 2]
 
 
 # --- the map ---------------------------------------------------------------------------------------------
@@ -164,6 +175,45 @@ def test_tiles_keep_the_shape_of_the_slice_and_share_one_scale() -> None:
     assert np.abs(hot - plain).sum() > 2 * np.abs(mild - plain).sum() > 0
     page = montage("evidence: glioma", "note", [(tile(pixels, heat, 5.0), "slice 1")] * 5, 5.0)
     assert page.width > 4 * SIDE
+
+
+def written(card: Card, out: Path, label: str) -> tuple[dict[str, Any], str, np.ndarray]:
+    """study.json, study.html and the montage of a volume whose slices all carry that label and weak evidence."""
+    volume = Volume(name="head", grid=GRID)
+    cams = np.full((4, 8, 8), 0.01, np.float32)
+    pixels = np.full(GRID.pictures[1:], 120, np.uint8)
+    made = [replace(answer(k, "ok", label), volume=volume, cams=cams, pixels=pixels) for k in range(6)]
+    list(with_studies(made, card, out, [], maps=True))
+    (one,) = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    with Image.open(one["montage"]) as picture:
+        return one, (out / "study.html").read_text(encoding="utf-8"), np.asarray(picture.convert("RGB")).astype(int)
+
+
+def spread_of_colour(picture: np.ndarray) -> int:
+    """0 where every pixel is grey; a heat map reaches far more than the bluish ink of the page."""
+    return int((picture.max(-1) - picture.min(-1)).max())
+
+
+def test_without_evidence_nothing_glows_and_the_page_warns(card: Card, tmp_path: Path) -> None:
+    found, page, picture = written(card, tmp_path / "none", "notumor")
+    assert (found["finding"], found["map"], found["map_class"]) == (NO_EVIDENCE, None, None)
+    assert found["no_map"] == "no slice carries evidence"
+    assert not list((tmp_path / "none").glob("*.nii.gz"))
+    assert spread_of_colour(picture) < 40
+    assert "Slices of the volume, without a map" in page
+    assert '<div class="box warn">' in page
+    assert "slice 0: notumor 0.90" in page
+
+    found, page, picture = written(card, tmp_path / "some", "glioma")
+    assert (found["finding"], found["map_class"]) == (EVIDENCE, "glioma")
+    assert spread_of_colour(picture) > 100
+    assert "The likeliest slices for glioma" in page
+    assert '<div class="box plain">' in page
+
+
+def test_a_long_note_is_written_whole_above_the_tiles() -> None:
+    tiles = [(tile(np.zeros((4, 4), np.uint8), None, 0), "slice 0")]
+    assert montage("t", "word " * 80, tiles, None).height > montage("t", "word", tiles, None).height
 
 
 # --- the command -----------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""Draw docs/images/house.svg, the floors of the code, from the import-linter contracts in pyproject.toml.
+"""Draw docs/images/house.svg, the layers of the code, from the import-linter contracts in pyproject.toml.
 
     python tools/house.py
 
-The floors are the layers of the first contract. A module is of the runtime wing where the contract against torch names
-it, or where it imports nothing that only `braincam[train]` brings. Its words are the first line of its docstring.
+The layers are those of the first contract. A module is for prediction only where the contract against torch names it,
+or where it imports nothing that only `braincam[train]` brings. Its words are the first line of its docstring.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WIDTH, MARGIN, GAP = 960, 28, 10  # pixels
 FLOOR, TALL = 58, 72  # the height of a floor, and of one with many rooms
 ROOF, FOOT = 84, 70
 LABEL, TEXT = 15, 11.5  # font sizes
-RULE = "Each floor uses the floors below it, never one above. Rooms of one floor do not know each other."
+RULE = "Each layer uses the layers below it, never one above. Modules of one layer do not use each other."
 STYLE = """
     svg { --paper: #ffffff; --ink: #1c2128; --soft: #57606a; --runtime: #dbeafe; --runtime-edge: #3b82f6;
           --training: #fef0d5; --training-edge: #d97706; --both: #ececf1; --both-edge: #8b8fa3 }
@@ -46,9 +46,9 @@ STYLE = """
     .arrow { stroke: var(--soft); fill: none; stroke-width: 1.5 }
 """
 WINGS = {
-    "runtime": "the runtime wing: answers, never imports torch",
-    "training": "the training wing: needs braincam[train]",
-    "both": "rooms in both wings",
+    "runtime": "prediction only: never imports torch",
+    "training": "training: needs braincam[train]",
+    "both": "modules of both kinds",
 }
 TRAINING_ONLY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "onnx", "safetensors")
 
@@ -65,10 +65,10 @@ def picture() -> str:
     height = tops[-1] + FOOT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
-        "<title>The floors of braincam: each uses those below it, never those above</title>",
+        "<title>The layers of braincam: each uses those below it, never those above</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{height}" rx="12"/>',
-        text(MARGIN, 38, "The house", size=21, kind="name"),
+        text(MARGIN, 38, "Layers", size=21, kind="name"),
         text(MARGIN, 62, RULE),
     ]
     for floor, top in zip(floors, tops, strict=False):

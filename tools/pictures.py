@@ -125,7 +125,7 @@ def save(image: Image.Image, out: Path, *, palette: bool = True) -> None:
 
 
 def house(_: Studio, out: Path) -> None:
-    """The floors of the code."""
+    """The layers of the code."""
     write_text(out, picture())
 
 
@@ -183,8 +183,13 @@ def words(answer: Prediction) -> str:
 # -- taken of pages ----------------------------------------------------------------------------------------------------
 
 
-def screenshot(address: str, out: Path, height: int, *, scheme: str = "light", prepare: Any = None) -> None:
-    """The top of a page, as a browser shows it; `prepare` is called with the tab before."""
+def screenshot(
+    address: str, out: Path, height: int, *, scheme: str = "light", prepare: Any = None, until: str | None = None
+) -> None:
+    """The top of a page, as a browser shows it; `prepare` is called with the tab before.
+
+    `until` selects what it ends after, in place of a height that would cut through something.
+    """
     with launched() as browser:
         context = browser.new_context(
             viewport={"width": WIDTH, "height": height}, color_scheme=scheme, reduced_motion="reduce"
@@ -195,6 +200,9 @@ def screenshot(address: str, out: Path, height: int, *, scheme: str = "light", p
             prepare(tab)
         tab.wait_for_timeout(300)
         tab.evaluate("scrollTo(0, 0)")
+        if until:
+            box = tab.locator(until).first.bounding_box()
+            tab.set_viewport_size({"width": WIDTH, "height": round(box["y"] + box["height"]) + 24})
         save(Image.open(io.BytesIO(tab.screenshot())), out, palette=scheme == "light")
 
 
@@ -211,7 +219,7 @@ def audit(studio: Studio, out: Path) -> None:
         strange = next((data / "Training" / "glioma").iterdir())
         put(Image.open(strange), data / "Testing" / "pituitary" / strange.name)
         run_audit(data, out=Path(work) / "audit")
-        screenshot((Path(work) / "audit" / "audit.html").as_uri(), out, 1100)
+        screenshot((Path(work) / "audit" / "audit.html").as_uri(), out, 1100, until="article:nth-of-type(2)")
 
 
 def put(image: Image.Image, path: Path) -> None:
@@ -242,7 +250,7 @@ def page(studio: Studio, out: Path) -> None:
 def study(studio: Studio, out: Path) -> None:
     """The page of a volume."""
     with tempfile.TemporaryDirectory() as folder:
-        screenshot((answered_volume(studio, Path(folder)) / "study.html").as_uri(), out, 1290)
+        screenshot((answered_volume(studio, Path(folder)) / "study.html").as_uri(), out, 1290, until=".tiles")
 
 
 def montage(studio: Studio, out: Path) -> None:

@@ -89,11 +89,9 @@ def __getattr__(name: str) -> Any:
 
 def _needs(name: str, missing: ModuleNotFoundError) -> Exception:
     """The error for a name whose libraries are not installed."""
-    from braincam.errors import MissingDependencyError
+    from braincam.errors import MissingDependencyError, install
 
-    return MissingDependencyError(
-        f"braincam.{name} needs {missing.name}, which is not installed; run: pip install 'braincam[train]'"
-    )
+    return MissingDependencyError(f"braincam.{name} needs {missing.name}, which is not installed; {install('train')}")
 
 
 def __dir__() -> list[str]:

@@ -15,14 +15,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ModelFileError
+from braincam.errors import BraincamError, ModelFileError, install
 from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
     from braincam.study import Study
 
-OK, SOME_FAILED, WRONG_CALL, LEAKS = 0, 1, 2, 3
+OK, SOME_FAILED, WRONG_CALL, LEAKS, ENDED_BY_SIGTERM = 0, 1, 2, 3, 143
+ENDED = "ended by SIGTERM; what was finished is kept"
+STARTING = "braincam: starting: loading libraries and the model"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        parser().print_help(sys.stderr)
+        return WRONG_CALL
+    options = parser().parse_args(given)
     if options.verb is not train and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return _fail("only train can be run by several processes; start this verb without torchrun")
     try:
@@ -38,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = options.verb(options)
         return code
     except Terminated:
-        return _fail("ended by SIGTERM; what was finished is kept", code=143)
+        return _fail(ENDED, code=ENDED_BY_SIGTERM)
     except BraincamError as error:
         return _fail(str(error))
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
         extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
-        return _fail(f"this needs {missing.name}, which is not installed; run: pip install 'braincam[{extra}]'")
+        return _fail(f"this needs {missing.name}, which is not installed; {install(extra)}")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
@@ -73,8 +79,20 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(_number: int, frame: FrameType | None) -> None:
+    if _importing(frame):  # compiled modules turn what is raised there into an ImportError, with a traceback
+        sys.stdout.flush()
+        os._exit(_fail(ENDED, code=ENDED_BY_SIGTERM))
     raise Terminated
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a verb is in the middle of an import, where nothing of it is half done."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _fail(message: str, code: int = WRONG_CALL) -> int:
@@ -94,7 +112,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def phantom(options: argparse.Namespace) -> int:
     """Labelled synthetic scans."""
-    from braincam.dataset.phantom import write_phantom
+    from braincam.dataset.phantom import CLASSES, write_phantom
 
     count = write_phantom(options.out, patients=options.patients, seed=options.seed)
     print(f"{count} slices of {options.patients} synthetic patients in {options.out}")
@@ -102,7 +120,9 @@ def phantom(options: argparse.Namespace) -> int:
         from braincam.dataset.phantom_volume import write_volumes
 
         print(f"{len(write_volumes(options.out, options.seed))} volumes in {options.out / 'volumes'}")
-    print(f"next: braincam train {options.out / 'data'} --patients {options.out / 'patients.csv'} --out runs/phantom")
+    if options.patients >= 5 * len(CLASSES):  # training holds out one of five folds, each with every class
+        data, table = options.out / "data", options.out / "patients.csv"
+        print(f"next: braincam train {data} --patients {table} --out runs/phantom")
     return OK
 
 
@@ -239,6 +259,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Answer over HTTP until stopped."""
+    print(STARTING, file=sys.stderr, flush=True)
     from braincam.model_file.zoo import usable_cores
     from braincam.predict import Predictor
     from braincam.serve.auth import check_exposure, find_token
@@ -313,8 +334,9 @@ def models(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return code
     for model, card in found:
-        mark = " (default)" if is_default(model) else ""
-        print(f"{model.path.stem}{mark}: {', '.join(card.classes)}; {card.parameters:,} parameters")
+        mark = " (used without --model)" if is_default(model) else ""
+        print(f"{model.path.stem}: {card.name}{mark}")
+        print(f"  {', '.join(card.classes)}; {card.parameters:,} parameters")
         try:
             print_model_scores(card)
         except (KeyError, TypeError, ValueError) as error:  # a stranger's file may hold anything there
@@ -410,9 +432,9 @@ def _add_phantom(verbs: Any) -> None:
         verbs, "phantom", phantom, "make labelled synthetic scans",
         "braincam phantom --out phantom --patients 160 --seed 0",
     )  # fmt: skip
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _out(verb, "DIR")
     verb.add_argument("--patients", type=int, default=160, metavar="N", help="over all classes (default: 160)")
-    verb.add_argument("--seed", type=int, default=0, metavar="S")
+    _seed(verb)
     verb.add_argument(
         "--volumes", action="store_true", help="also a NIfTI head per class: DIR/volumes, DIR/volume-masks"
     )
@@ -420,7 +442,7 @@ def _add_phantom(verbs: Any) -> None:
 
 def _add_audit(verbs: Any) -> None:
     verb = _verb(
-        verbs, "audit", audit, "what is wrong with a labelled folder: copies, leaks, conflicts, shortcuts",
+        verbs, "audit", audit, "find what is wrong with a labelled folder: copies, leaks, label conflicts, shortcuts",
         "braincam audit DATA --patients patients.csv --out out/audit", "braincam audit DATA --strict",
     )  # fmt: skip
     _data(verb)
@@ -433,14 +455,14 @@ def _add_audit(verbs: Any) -> None:
 
 def _add_split(verbs: Any) -> None:
     verb = _verb(
-        verbs, "split", split, "folds that no patient and no twin straddles",
+        verbs, "split", split, "make cross-validation folds; slices of one patient, and copies, stay in one fold",
         "braincam split DATA --out folds.csv", "braincam split DATA --patients patients.csv --folds 5 --out folds.csv",
         "braincam split DATA --check folds.csv",
     )  # fmt: skip
     _data(verb)
-    verb.add_argument("--folds", type=int, default=5, metavar="K")
-    verb.add_argument("--seed", type=int, default=0, metavar="S")
-    verb.add_argument("--out", type=Path, metavar="FILE.csv", help="where the folds go")
+    verb.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
+    _seed(verb)
+    verb.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write the folds to")
     verb.add_argument(
         "--check", type=Path, metavar="FILE.csv", help="check any table of columns path,fold; exits with 3 if it leaks"
     )
@@ -448,7 +470,7 @@ def _add_split(verbs: Any) -> None:
 
 def _add_train(verbs: Any) -> None:
     verb = _verb(
-        verbs, "train", train, "train on a labelled folder, judge and export",
+        verbs, "train", train, "train a model on a labelled folder, test it, and write model.onnx",
         "braincam train DATA --out runs/first",
         "braincam train DATA --set epochs=10 --set attention=none --out runs/quick",
         "braincam train DATA --split folds.csv --fold 0 --out runs/fold0",
@@ -466,12 +488,12 @@ def _add_train(verbs: Any) -> None:
     verb.add_argument(
         "--deterministic", action="store_true", help="the same bytes of the model files each time (docs/numerics.md)"
     )
-    verb.add_argument("--out", type=Path, required=True, metavar="RUN")
+    _out(verb, "RUN")
 
 
 def _add_crossval(verbs: Any) -> None:
     verb = _verb(
-        verbs, "crossval", crossval, "train and score every fold in turn; goes on where it stopped",
+        verbs, "crossval", crossval, "train and test on every fold; run it again to continue",
         "braincam crossval DATA --patients patients.csv --out runs/folds",
         "braincam crossval DATA --split folds.csv --seeds 3 --out runs/folds",
     )  # fmt: skip
@@ -481,7 +503,7 @@ def _add_crossval(verbs: Any) -> None:
     _recipe(verb)
     verb.add_argument("--masks", type=Path, metavar="DIR", help="lesion masks, for scoring the maps only")
     verb.add_argument("--allow-leak", action="store_true", help="go on with a --split that leaks")
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _out(verb, "DIR")
 
 
 def _add_evaluate(verbs: Any) -> None:
@@ -505,12 +527,17 @@ def _add_evaluate(verbs: Any) -> None:
 
 def _add_predict(verbs: Any) -> None:
     verb = _verb(
-        verbs, "predict", predict, "answer for pictures, DICOM, NIfTI, folders, patterns",
+        verbs, "predict", predict, "classify pictures, DICOM, NIfTI or folders",
         "braincam predict scan.png", "braincam predict study/ --format json --out answers",
         "braincam predict brain.nii.gz --plane coronal --out answers",
         "braincam predict study/ --cam layercam --out answers",
     )  # fmt: skip
-    verb.add_argument("paths", nargs="+", metavar="PATH")
+    verb.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help='pictures, DICOM or NIfTI files, folders, or patterns such as "scans/*.png"',
+    )
     _model(verb)
     verb.add_argument("--format", choices=("table", "csv", "json"), default="table", help="json: one line per slice")
     verb.add_argument(
@@ -532,7 +559,7 @@ def _add_predict(verbs: Any) -> None:
 
 def _add_serve(verbs: Any) -> None:
     verb = _verb(
-        verbs, "serve", serve, "answers over HTTP, and a page to look at them",
+        verbs, "serve", serve, "start a web server: HTTP interface and page",
         "braincam serve", "braincam serve --port 8080 --model runs/first",
         "braincam serve --host 0.0.0.0 --token-file token.txt",
     )  # fmt: skip
@@ -541,11 +568,11 @@ def _add_serve(verbs: Any) -> None:
 
 def _add_page(verbs: Any) -> None:
     verb = _verb(
-        verbs, "page", page, "the page as static files that answer in the browser itself",
+        verbs, "page", page, "write the web page as static files; the model runs in the browser",
         "braincam page --out site", "braincam page --model runs/first --out site",
     )  # fmt: skip
     _model(verb)
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _out(verb, "DIR")
     verb.add_argument(
         "--runtime",
         type=Path,
@@ -559,12 +586,14 @@ def _add_models(verbs: Any) -> None:
         verbs,
         "models",
         models,
-        "the models at hand and what their cards say",
+        "list the models and their scores",
         "braincam models --format json",
         "braincam models --card",
         "braincam models --card runs/first",
     )
-    verb.add_argument("--format", choices=("table", "json"), default="table")
+    verb.add_argument(
+        "--format", choices=("table", "json"), default="table", help="json: a list with every card (default: table)"
+    )
     verb.add_argument(
         "--card",
         nargs="?",
@@ -595,7 +624,7 @@ def _add_export(verbs: Any) -> None:
         metavar="DIR",
         help="take temperature, thresholds and pooled scores from its recipe's crossval",
     )
-    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 
 
 def _add_doctor(verbs: Any) -> None:
@@ -630,13 +659,26 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _out(verb: Any, metavar: str) -> None:
+    verb.add_argument("--out", type=Path, required=True, metavar=metavar, help="folder to write to; made if missing")
+
+
+def _seed(verb: Any) -> None:
+    verb.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
+
+
 def _data(verb: Any) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
 
 
 def _recipe(verb: Any) -> None:
-    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="a recipe; `specification` and `default` ship")
+    verb.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="a recipe, or one that ships: `default`, `specification`, `demo`",
+    )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
 
 

@@ -1,4 +1,4 @@
-"""What is installed, which device and threads would be used, and what is missing for each verb."""
+"""What is installed, what would be used, and what each verb lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from braincam import __version__
 from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
-from braincam.errors import BraincamError
+from braincam.errors import BraincamError, install
 from braincam.model_file.zoo import find_model, usable_cores
 
 RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "platformdirs", "tqdm")
@@ -65,7 +65,7 @@ def report() -> str:
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
         extra = "cam" if "torchcam" in needed else "train"
         extra = "dicom" if needed == DICOM else "serve" if needed == SERVE else extra
-        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'braincam[{extra}]'"
+        state = "installed" if not missing else f"missing {', '.join(missing)}; {install(extra)}"
         lines.append(f"  {verb:<32}{state}")
     return "\n".join(lines)
 
@@ -98,7 +98,7 @@ def _cache() -> str:
 
 def _training_device() -> str:
     if find_spec("torch") is None:
-        return "torch is not installed: pip install 'braincam[train]'"
+        return f"torch is not installed; {install('train')}"
     from braincam.training.device import describe_device, pick_device, pick_precision
 
     device = pick_device("auto")

@@ -51,3 +51,8 @@ class ModelFileError(BraincamError, ValueError):
 
 class MissingDependencyError(BraincamError, ImportError):
     """An optional library that is not installed; the message names the extra that brings it."""
+
+
+def install(extra: str) -> str:
+    """How an optional part is installed; in double quotes, which every shell takes."""
+    return f'in the copy of the repository: pip install ".[{extra}]"'

@@ -27,7 +27,7 @@ from braincam.images.series import (
 )
 from braincam.images.volume import Volume
 from braincam.model_file.card import NOTICE
-from braincam.model_file.decision import prediction_sets, settled
+from braincam.model_file.decision import prediction_sets, settled, why_referred
 from braincam.model_file.zoo import find_model, usable_cores
 from braincam.progress import track
 
@@ -229,13 +229,7 @@ class Predictor:
                 f"{card.outlier_threshold:.2f}"
             )
         elif not settled(probabilities[None], sets)[0]:
-            status = "refer"
-            share = f"{card.conformal_coverage:.0%}"
-            if len(members) == 1:  # thresholds differ by class: a rare one may be kept at less than the leader has
-                said = f"{card.classes[best]} leads, but only {members[0]} cannot be ruled out"
-            else:
-                said = f"{' and '.join(members)} cannot be ruled out" if members else "no class is likely enough"
-            reason = f"too uncertain: {said} at {share} coverage"
+            status, reason = "refer", why_referred(card.classes[best], members, card.conformal_coverage)
         else:
             status, reason = "ok", None
         return Prediction(

@@ -72,15 +72,21 @@ def _table_writer() -> Callable[[Prediction], str]:
     started: list[bool] = []
 
     def line(answer: Prediction) -> str:
-        head = "" if started else f"{'status':<9} {'label':<11} {'sure':>5}  {'outlier':>7}  picture\n"
+        head = "" if started else f"{'status':<9} {'label':<11} {'probability':>11}  {'outlier':>7}  picture\n"
         started.append(True)
-        sure = "" if answer.confidence is None else f"{answer.confidence:.0%}"
+        # a rejected slice has no label that a probability could belong to
+        share = "" if answer.label is None or answer.confidence is None else _percent(answer.confidence)
         outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
         where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
         reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
-        return f"{head}{answer.status:<9} {answer.label or '-':<11} {sure:>5}  {outlier:>7}  {where}{reason}"
+        return f"{head}{answer.status:<9} {answer.label or '-':<11} {share:>11}  {outlier:>7}  {where}{reason}"
 
     return line
+
+
+def _percent(share: float) -> str:
+    """A probability in whole per cent; never 100 %, which no model can know."""
+    return "> 99%" if share >= 0.995 else f"{share:.0%}"
 
 
 def print_studies(studies: Sequence[Study], out: Path | None) -> None:
@@ -157,7 +163,7 @@ def print_int8(facts: dict[str, Any]) -> None:
 def print_confidence(found: dict[str, Any]) -> None:
     """Whether the stated confidence can be relied on."""
     now, sets = found["calibration"], found["prediction_sets"]
-    print("  can the confidence be relied on?")
+    print("  can the probabilities be relied on?")
     slope = "" if now["slope"] is None else f"; slope {now['slope']:.2f} (1 is perfect, less is too sure)"
     print(f"  {'- calibration error':<24}{now['ece']:.3f} (chance alone: up to {now['chance']['high']:.3f}){slope}")
     if before := found.get("before_temperature"):
@@ -212,10 +218,10 @@ def print_localisation(found: dict[str, Any]) -> None:
 
 def print_audit(result: Audit, out: Path | None) -> None:
     """The findings, worst first, then where the rest stands."""
-    facts = result.facts
+    facts, pairs = result.facts, result.facts["twin_pairs"]["all"]
     print(
         f"{facts['slices']} slices in {len(facts['classes'])} classes, {facts['groups']} groups that belong together; "
-        f"{facts['twin_pairs']['all']} pairs of copies"
+        f"{pairs} {'pair' if pairs == 1 else 'pairs'} of copies"
     )
     for finding in result.findings:
         print(
@@ -223,6 +229,8 @@ def print_audit(result: Audit, out: Path | None) -> None:
         )
     if not result.complaints:
         print("nothing to complain about")
+    if not facts["probes"]:
+        print(f"too few patients for the shortcut probes (n = {facts['groups']})")
     for name, metrics in facts["probes"].items():
         low, high = metrics["ci95"]["balanced_accuracy"] or (float("nan"), float("nan"))
         print(f"probe    {name}: balanced accuracy {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]")

@@ -27,6 +27,7 @@ from braincam.predict import Prediction
 
 EVIDENCE, NO_EVIDENCE, UNCLEAR, REFUSED = "evidence", "no evidence", "unclear", "refused"
 NOT_A_TUMOUR = "notumor"
+NOT_NO_TUMOUR = 'No evidence is not "no tumour": the model knows only {}, and misses some.'
 CAUTION = (
     "Counted over single slices, whose neighbours are alike: the range describes these slices and is no confidence "
     "interval. How often such an answer is right for a whole study has not been measured."
@@ -70,7 +71,15 @@ class Study:
     coverage: float  # of a prediction set
     allowed: int  # slices that may be wrong at this coverage
     evidence: tuple[ClassEvidence, ...]  # per tumour class, the leading one first
-    closest: str | None  # the tumour class that a map is shown for: the leading one, or else the likeliest
+    closest: str | None  # the leading tumour class, or else the likeliest
+
+    @property
+    def shown(self) -> str | None:
+        """The tumour class that maps are shown for.
+
+        None where no slice carries evidence: on a scale stretched to it, almost nothing would glow like a tumour.
+        """
+        return self.closest if self.finding in {EVIDENCE, UNCLEAR} else None
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields, ready for `json.dumps`."""
@@ -135,8 +144,12 @@ def summarise(name: str, answers: Sequence[Prediction], card: Card) -> Study:
 
 
 def top_slices(answers: Sequence[Prediction], label: str, count: int) -> list[Prediction]:
-    """The judged slices with the highest probability of a class, at most `count`, in their order in the volume."""
+    """The slices with the highest probability of a class, at most `count`, in their order in the volume.
+
+    Only those that carry evidence for it, where any does.
+    """
     judged = [answer for answer in answers if answer.status in {"ok", "refer"} and answer.probabilities]
+    judged = [answer for answer in judged if carries(answer, label)] or judged
     ranked = sorted(judged, key=lambda answer: -(answer.probabilities or {})[label])[:count]
     return sorted(ranked, key=lambda answer: answer.slice or 0)
 
@@ -183,7 +196,9 @@ def _statement(
     if finding == REFUSED:
         return f"Not answered: {slices - judged} of {slices} slices were not judged."
     if finding == NO_EVIDENCE:
-        return f"No evidence above the threshold in {without} of {slices} slices{_others(slices, judged, uncertain)}."
+        others = _others(slices, judged, uncertain)
+        counted = f"No evidence above the threshold in {without} of {slices} slices{others}."
+        return f"{counted} {NOT_NO_TUMOUR.format(', '.join(tumour_classes(card)))}"
     if finding == EVIDENCE and (span := held[0].probability):
         others = f"; also {', '.join(f'{item.label} in {len(item.slices)}' for item in held[1:])}" if held[1:] else ""
         return (

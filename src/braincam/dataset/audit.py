@@ -7,7 +7,7 @@ labels), `warning` (look at it), `note` (good to know; no complaint).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,7 +139,7 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     if unreadable:
         found.append(
             Finding(
-                "unreadable", "warning", len(unreadable), "files that cannot be read",
+                "unreadable", "warning", len(unreadable), f"{_many(unreadable, 'file')} that cannot be read",
                 "They are left out of every split, training and score.",
                 "Restore them from the source or delete them. The first: " + unreadable[0].reason,
                 tuple(item.path for item in unreadable[:EXAMPLES]),
@@ -148,8 +148,8 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
     stray = [name for name in manifest.ignored if name not in hidden]
     for key, names, title in (
-        ("hidden", hidden, "hidden files or folders"),
-        ("stray", stray, "stray files and folders"),
+        ("hidden", hidden, f"hidden {_many(hidden, 'file')} or {_many(hidden, 'folder')}"),
+        ("stray", stray, f"stray {_many(stray, 'file')} or {_many(stray, 'folder')}"),
     ):
         if names:
             found.append(
@@ -173,9 +173,11 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     if across:
         tested = {row for pair in across for row in pair if slices[row].part == "Testing"}
         total = sum(item.part == "Testing" for item in slices)
+        are = "is a copy" if len(tested) == 1 else "are copies"
         found.append(
             Finding(
-                "twins_across_parts", "leak", len(tested), f"of {total} test slices are copies of training slices",
+                "twins_across_parts", "leak", len(tested),
+                f"of {total} test slices {are} of training slices",
                 "A score on this test part measures memory: looking up the nearest training slice does well there.",
                 "Do not report this split alone. Make another: braincam split DATA --out folds.csv",
                 pairs=_named(manifest, across),
@@ -184,7 +186,7 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     if within:
         found.append(
             Finding(
-                "twins", "note", len(within), "pairs of copies within one part",
+                "twins", "note", len(within), f"{_many(within, 'pair')} of copies within one part",
                 "Copies weigh double, and a random split would put them on both sides.",
                 "Split with braincam split, which keeps them together; they stand in twins.csv.",
                 pairs=_named(manifest, within),
@@ -201,11 +203,12 @@ def _patients(manifest: Manifest) -> list[Finding]:
         straddling = verify(in_test, [item.patient for item in slices], np.empty((0, 2), np.int64)).patients
         tested = [item for item in slices if item.part == "Testing" and item.patient is not None]
         seen = [item for item in tested if item.patient in straddling]
+        have = "has" if len(seen) == 1 else "have"
         if seen:
             found.append(
                 Finding(
                     "patients_across_parts", "leak", len(seen),
-                    f"of {len(tested)} test slices with a known patient have that patient in training",
+                    f"of {len(tested)} test slices with a known patient {have} that patient in training",
                     "Slices of one patient are alike; a score on them says nothing about new patients.",
                     "Split by patient: braincam split DATA --patients CSV --out folds.csv",
                     tuple(item.path for item in seen[:EXAMPLES]),
@@ -218,7 +221,8 @@ def _patients(manifest: Manifest) -> list[Finding]:
     if several := sorted(name for name, labels in labels_of.items() if len(labels) > 1):
         found.append(
             Finding(
-                "patients_with_several_labels", "note", len(several), "patients with slices of several classes",
+                "patients_with_several_labels", "note", len(several),
+                f"{_many(several, 'patient')} with slices of several classes",
                 "Either these patients have both, or a label or an identifier is wrong.",
                 "Look at their slices.", tuple(several[:EXAMPLES]),
             )
@@ -233,7 +237,7 @@ def _conflicts(manifest: Manifest, twins: Twins) -> list[Finding]:
         return []
     return [
         Finding(
-            "label_conflicts", "conflict", len(torn), "pairs of copies with different labels",
+            "label_conflicts", "conflict", len(torn), f"{_many(torn, 'pair')} of copies with different labels",
             "One of the two labels is wrong; nothing was relabelled.",
             "Look at each pair in twins.csv (same_label = 0), and correct or remove one.",
             pairs=_named(manifest, torn),
@@ -250,7 +254,8 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
             listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
             return [
                 Finding(
-                    "colour_mode", "warning", int((modes == mode).sum()), f"files of mode {mode}, unevenly spread",
+                    "colour_mode", "warning", int((modes == mode).sum()),
+                    f"{_many(np.flatnonzero(modes == mode), 'file')} of mode {mode}, unevenly spread",
                     f"The format tells the class: {listed}. A model that reads three channels may use it.",
                     "Read every file as grey, as braincam does.",
                 )
@@ -264,9 +269,11 @@ def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
     rows = [row for row in np.argsort(-distance, kind="stable").tolist() if distance[row] > UNLIKE]
     if not rows:
         return []
+    its = "its" if len(rows) == 1 else "their"
     return [
         Finding(
-            "unlike_their_class", "note", len(rows), "slices with a far brighter skull than the rest of their class",
+            "unlike_their_class", "note", len(rows),
+            f"{_many(rows, 'slice')} with a far brighter skull than the rest of {its} class",
             "Most such slices are CT, where bone is white; some show lesions or another sequence.",
             "Look at them and at their groups; they stand in flags.csv. Nothing was removed or relabelled.",
             tuple(manifest.slices[row].path for row in rows[:: max(1, len(rows) // EXAMPLES)][:EXAMPLES]),
@@ -297,6 +304,11 @@ def ring_brightness(heads: NDArray[np.uint8]) -> NDArray[np.float64]:
     brightest = np.stack([values[:, ring & (direction == k)].max(1) for k in range(16)], 1)
     low, middle, high = np.percentile(values[:, radius < 0.55], (10, 50, 90), axis=1)
     return np.asarray(np.sort(brightest, 1)[:, 2] / (middle + high - low + 10))
+
+
+def _many(things: Sized, word: str) -> str:
+    """The word as it stands after the number of things."""
+    return word if len(things) == 1 else f"{word}s"
 
 
 def _named(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> tuple[tuple[str, str], ...]:

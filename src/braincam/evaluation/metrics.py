@@ -26,7 +26,7 @@ from braincam.errors import DataError
 from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows, losses
 from braincam.resampling import divide, group_numbers, interval, resamples
 
-TUMOUR_AUROC_NOTE = "confounded with source and sequence"
+TUMOUR_AUROC_NOTE = "may be confounded with source and sequence"
 SCALARS = (
     "accuracy",
     "balanced_accuracy",

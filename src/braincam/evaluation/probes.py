@@ -18,6 +18,8 @@ from braincam.evaluation.baselines import border_mask, gradient_boosting, neares
 from braincam.evaluation.metrics import score
 
 FOLDS = 3
+FEWEST = 2 * FOLDS  # patients or groups of each class, below which a probe has nothing to learn from
+LEAF = 20  # slices in a leaf of the boosted trees, at least: fewer than twice as many cannot be told apart at all
 # Balanced accuracy above chance, lower end of the interval, from which a probe is a finding. A bright lesion moves a
 # histogram, so that probe may do better before it says anything of scanners and windows.
 WARNS = {"file facts": 0.15, "global intensity": 0.4, "border only": 0.15}
@@ -46,11 +48,12 @@ def probe(
 ) -> dict[str, dict[str, Any]]:
     """Metrics of each probe, out of fold, over slices (N,); `thumbnails` are (N, 32, 32) grey.
 
-    Empty where a class has fewer groups than there are folds.
+    Empty where there are too few groups or slices: a probe would guess, and its interval would look like a result.
     """
     truth = np.asarray(labels)
     names = np.asarray(groups)
-    if any(len(set(names[truth == k])) < FOLDS for k in range(len(classes))):
+    few = min(len(set(names[truth == k])) for k in range(len(classes))) < FEWEST
+    if few or len(truth) * (FOLDS - 1) // FOLDS < 2 * LEAF:
         return {}
     small = standardised(thumbnails)
     tables = {"file facts": file_facts, "global intensity": histograms, "border only": small[:, border_mask()]}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from braincam.errors import ConfigError, MissingDependencyError, ModelFileError
+from braincam.errors import ConfigError, MissingDependencyError, ModelFileError, install
 from braincam.model_file.export import load_model
 from braincam.network.exportable import Deployed
 from braincam.network.framing import lay_back
@@ -57,9 +57,7 @@ def torchcam_map(
     try:
         from torchcam import methods
     except ModuleNotFoundError as missing:
-        raise MissingDependencyError(
-            f"--cam {method} needs {missing.name}; run: pip install 'braincam[cam]'"
-        ) from missing
+        raise MissingDependencyError(f"--cam {method} needs {missing.name}; {install('cam')}") from missing
     network = _Logits(model).eval()
     scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
     inputs = model.preprocess.standardise(scaled).detach().requires_grad_()

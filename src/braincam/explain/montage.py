@@ -45,13 +45,15 @@ def montage(
     columns = max(min(COLUMNS, len(tiles)), 2)  # room for the words
     rows = -(-len(tiles) // columns)
     width = 2 * margin + columns * SIDE + (columns - 1) * gap + (80 if scale else 0)
-    above = margin + 78
+    large, small = look.font(26), look.font(14)
+    room = width - 2 * margin
+    lines = look.wrap(note, small, room)
+    above = margin + 60 + 18 * len(lines)
     below = above + rows * (SIDE + CAPTION + gap)
     page = Image.new("RGB", (width, below + 56), look.BACK)
-    draw, large, small = ImageDraw.Draw(page), look.font(26), look.font(14)
-    room = width - 2 * margin
+    draw = ImageDraw.Draw(page)
     draw.text((margin, margin - 6), look.fit(title, large, room), look.INK, large)
-    draw.text((margin, margin + 32), look.fit(note, small, room), look.SOFT, small)
+    draw.text((margin, margin + 32), "\n".join(lines), look.SOFT, small)
     for number, (picture, caption) in enumerate(tiles):
         x = margin + number % columns * (SIDE + gap)
         y = above + number // columns * (SIDE + CAPTION + gap)
@@ -59,6 +61,6 @@ def montage(
         draw.text((x, y + SIDE + 5), look.fit(caption, small, SIDE), look.SOFT, small)
     if scale:
         look.colour_bar(page, (margin + columns * (SIDE + gap) + 4, above), SIDE, scale, unit)
-    draw.text((margin, below + 2), look.fit(look.CAUTION, small, room), look.INK, small)
+        draw.text((margin, below + 2), look.fit(look.CAUTION, small, room), look.INK, small)
     draw.text((margin, below + 22), look.fit(NOTICE, small, room), look.SOFT, small)
     return page

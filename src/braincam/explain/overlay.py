@@ -94,17 +94,17 @@ def overlay(
 
 
 def _write_answer(page: Image.Image, label: str, probability: float, heading: str | None, note: str | None) -> None:
-    """What the model says, across the top of the page: heading, label with its score, note."""
+    """What the model says, across the top of the page: heading, label with its probability, note."""
     draw, title, caption = ImageDraw.Draw(page), font(30), font(14)
     left, right, y = MARGIN, page.width - MARGIN, MARGIN - 6
     if heading:
         draw.text((left, y), fit(heading, caption, right - left), SOFT, caption)
         y += 24
-    value = f"{probability:.3f}"
+    value = f"{probability:.3f}" if probability < 0.9995 else "> 0.999"  # no model can know that it is 1
     taken = title.getlength(value)
     draw.text((left, y), fit(label, title, right - left - taken - 130), INK, title)
     draw.text((right, y), value, INK, title, anchor="ra")
-    draw.text((right - taken - 12, y + 15), "model score", SOFT, caption, anchor="ra")
+    draw.text((right - taken - 12, y + 15), "probability", SOFT, caption, anchor="ra")
     if note:
         draw.text((left, y + 42), fit(note, caption, right - left), _AMBER, caption)
 
@@ -191,6 +191,17 @@ def fit(text: str, font: Font, room: float) -> str:
     while line and font.getlength(line + "…") > room:
         line = line[:-1]
     return line.rstrip() + "…"
+
+
+def wrap(text: str, font: Font, room: float) -> list[str]:
+    """Lines no wider than `room` pixels, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [fit(line, font, room) for line in lines]
 
 
 @lru_cache(maxsize=8)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from braincam.errors import ImageError
+from braincam.errors import ImageError, install
 from braincam.images.apart import pixels_by_gdcm
 from braincam.images.grey import (
     SAMPLE,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 MAGIC_AT, MAGIC = 128, b"DICM"
-INSTALL = "pip install 'braincam[dicom]'"
+INSTALL = install("dicom")
 MR_CLASSES = frozenset(  # MR, Enhanced MR, Enhanced MR Color, Legacy Converted Enhanced MR Image Storage
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".3", ".4")
 )

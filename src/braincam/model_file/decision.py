@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,3 +26,16 @@ def settled(probabilities: npt.ArrayLike, sets: npt.NDArray[np.bool_]) -> npt.ND
     leading = np.asarray(probabilities).argmax(axis=1)
     alone: npt.NDArray[np.bool_] = (sets.sum(axis=1) == 1) & sets[np.arange(len(sets)), leading]
     return alone
+
+
+def why_referred(leading: str, members: Sequence[str], coverage: float) -> str:
+    """Why a prediction set that is not exactly the leading class cannot be answered; `local/decide.js` says the same.
+
+    Thresholds differ by class, so a class of small probability may be in the set while the leading one is not.
+    """
+    named = f"{coverage:.0%} prediction set"
+    if not members:
+        return f"too uncertain: the {named} is empty"
+    if leading in members:
+        return f"too uncertain: the {named} is {' and '.join(members)}"
+    return f"too uncertain: the most probable class, {leading}, is not in the {named} ({' and '.join(members)})"

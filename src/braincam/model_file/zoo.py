@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -129,6 +130,8 @@ def is_default(model: ModelFile) -> bool:
 def find_model(name: str | os.PathLike[str] | None = None) -> ModelFile:
     """The model file for a path, a run folder, or the name of a model at hand; None is the default.
 
+    A model at hand has two names: its file's, without the ending, and the one in its card, which answers carry.
+
     Raises:
         ModelFileError: there is none.
     """
@@ -142,7 +145,13 @@ def find_model(name: str | os.PathLike[str] | None = None) -> ModelFile:
     for model in at_hand:
         if model.path.stem == wanted:
             return model
-    names = ", ".join(model.path.stem for model in at_hand) or "none"
+    cards: dict[str, ModelFile] = {}
+    for model in at_hand:
+        with suppress(ModelFileError):  # a damaged one is nobody's
+            cards.setdefault(model.card().name, model)
+    if wanted in cards:
+        return cards[wanted]
+    names = ", ".join([*(model.path.stem for model in at_hand), *cards]) or "none"
     raise ModelFileError(
         f"{wanted}: no such model; expected an .onnx file, a run folder, or one of the models at hand ({names})"
     )

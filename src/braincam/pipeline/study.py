@@ -17,7 +17,7 @@ from braincam.explain.save import stem_of
 from braincam.files import replacing, write_json
 from braincam.model_file.card import NOTICE, Card
 from braincam.predict import Prediction
-from braincam.study import REFUSED, Study, carries, summarise, top_slices
+from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices
 
 TOP = 12  # slices in the montage
 
@@ -84,7 +84,7 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
     """The files of one volume, named after `base`."""
     from braincam.report.study import jpeg
 
-    shown = study.closest if study.finding != REFUSED else None
+    shown = study.shown
     row = card.classes.index(shown) if shown else None
     chosen = top_slices(slices, shown, TOP) if shown else _spread(slices)
     chosen = [answer for answer in chosen if answer.pixels is not None]
@@ -99,7 +99,7 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
         title = f"{study.finding}: {study.label}" if study.label else study.finding
         with replacing(picture) as temporary:
             montage(title, study.statement, tiles, scale).save(temporary, format="PNG", compress_level=1)
-    path, no_map = _write_map(base, slices, shown, row) if maps else (None, "none was asked for")
+    path, no_map = _write_map(base, study, slices, row) if maps else (None, "none was asked for")
     return Written(
         study=study,
         answers=[replace(answer, cam=None, cams=None, pixels=None) for answer in slices],
@@ -111,12 +111,10 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
     )
 
 
-def _write_map(
-    base: Path, slices: list[Prediction], shown: str | None, row: int | None
-) -> tuple[Path | None, str | None]:
-    volume = slices[0].volume
+def _write_map(base: Path, study: Study, slices: list[Prediction], row: int | None) -> tuple[Path | None, str | None]:
+    volume, shown = slices[0].volume, study.shown
     if shown is None or row is None:
-        return None, "the study was not answered"
+        return None, "no slice carries evidence" if study.finding == NO_EVIDENCE else "the study was not answered"
     if volume is None or volume.grid is None:
         return None, (volume.problem if volume else None) or "the format does not say where its slices lie"
     path = base.with_name(f"{base.name}-evidence-{_plain(shown)}.nii.gz")
@@ -170,10 +168,12 @@ def _scale(chosen: list[Prediction], row: int) -> float | None:
     return largest if largest > 0 else None
 
 
-def _caption(answer: Prediction, label: str | None) -> str:
+def _caption(answer: Prediction, shown: str | None) -> str:
+    """The probability of the class that is shown, or else of the slice's own label."""
+    label = shown or answer.label
     if label is None or answer.probabilities is None:
         return f"slice {answer.slice}, {answer.status}"
-    sure = "" if carries(answer, label) else ", no evidence" if answer.status == "ok" else ", too uncertain"
+    sure = ", uncertain" if answer.status == "refer" else "" if carries(answer, label) else ", no evidence"
     return f"slice {answer.slice}: {label} {answer.probabilities[label]:.2f}{sure}"
 
 

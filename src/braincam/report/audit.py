@@ -49,12 +49,14 @@ def data_sheet(name: str, about: str, result: Audit) -> str:
 
 
 def _counted(facts: dict[str, Any]) -> list[str]:
+    unreadable, ignored = _number(facts["unreadable"], "file"), len(facts["ignored"])
+    passed = "1 file or folder was" if ignored == 1 else f"{ignored} files or folders were"
     return [
         "## What the audit counted",
         "",
         f"{facts['slices']:,} slices in {len(facts['classes'])} classes and {facts['groups']:,} groups that belong",
         f"together by patient, bytes or likeness; the largest has {facts['largest_group']} slices.",
-        f"{facts['unreadable']} files cannot be read, {len(facts['ignored'])} files or folders were passed over.",
+        f"{unreadable} cannot be read, {passed} passed over.",
         "",
         "| class | slices | parts | patients known | slices without | groups | colour modes | mean grey, quartiles |",
         "|---|---|---|---|---|---|---|---|",
@@ -68,13 +70,17 @@ def _counted(facts: dict[str, Any]) -> list[str]:
 
 
 def _copies(facts: dict[str, Any]) -> list[str]:
+    copies = _number(facts["twin_pairs"]["all"], "pair")
     pairs = {kind: count for kind, count in facts["twin_pairs"].items() if kind != "all"}
+    kinds = f": {_counts(pairs)}" if pairs else ""
+    surplus = facts["surplus_identical"]
+    repeats = "1 file repeats" if surplus == 1 else f"{surplus} files repeat"
     return [
         "",
         "## Copies",
         "",
-        f"{facts['twin_pairs']['all']:,} pairs of copies among {facts['slices_with_twin']:,} slices: {_counts(pairs)}.",
-        f"{facts['surplus_identical']} files repeat another byte by byte.",
+        f"{copies} of copies among {facts['slices_with_twin']:,} slices{kinds}.",
+        f"{repeats} another byte by byte.",
     ]
 
 
@@ -91,12 +97,11 @@ def _found(result: Audit) -> list[str]:
 
 
 def _probed(facts: dict[str, Any]) -> list[str]:
+    head = ["", "## Shortcut probes", ""]
     if not facts["probes"]:
-        return []
+        return [*head, f"Not run: too few patients or groups for them (n = {facts['groups']})."]
     lines = [
-        "",
-        "## Shortcut probes",
-        "",
+        *head,
         "Classifiers that cannot see a lesion, trained and tested on different groups.",
         "The nearest neighbour sees the whole picture, small.",
         "",
@@ -109,6 +114,10 @@ def _probed(facts: dict[str, Any]) -> list[str]:
             f"| {probe} | {metrics['accuracy']:.3f} | {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
         )
     return lines
+
+
+def _number(count: int, one: str) -> str:
+    return f"{count:,} {one if count == 1 else one + 's'}"
 
 
 def _counts(numbers: dict[str, int]) -> str:

@@ -37,7 +37,7 @@ MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "patient_averaged_accuracy": "accuracy, each patient or group one weight",
     "auroc_macro": "area under the ROC curve, mean of the classes",
-    "tumour_auroc": "any tumour against none (confounded with source and sequence)",
+    "tumour_auroc": "any tumour against none (may be confounded with source and sequence)",
 }
 RECIPE = (
     "epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "label_smoothing", "augment", "class_weights",
@@ -79,7 +79,8 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         measures=MEASURES,
         per_class=by_class(scores),
         missed=pooled.get("missed_tumours") or (scores.get("confidence") or {}).get("missed_tumours"),
-        **calibration_facts(scores, pooled, part.get("part", "the test part of its training")),
+        recalibrated="confidence" in pooled,
+        **calibration_facts(columns(scores, pooled)),
         **map_facts(scores, pooled),
         answered=ITEMS,
         open_claim=unanswered(CLAIM, {number for claim, _ in ITEMS.values() for number in claim.split(", ")}),
@@ -97,7 +98,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=plain,
     )
-    made.filters |= {"score": score, "measured": told, "known": known}
+    made.filters |= {"score": score, "measured": told, "known": known, "share": share}
     return made
 
 
@@ -121,6 +122,11 @@ def told(found: Mapping[str, Any]) -> str:
     return "–" if found["value"] is None else measured(dict(found))
 
 
+def share(count: int, of: int) -> str:
+    """A count and the share that it is."""
+    return f"{count} ({100 * count / of:.0f} %)" if of else str(count)
+
+
 def columns(scores: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """What was measured: of the recipe over all folds, and of this file."""
     made: list[tuple[str, Mapping[str, Any]]] = []
@@ -138,21 +144,15 @@ def by_class(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return dict(sorted(parts.items(), key=lambda item: item[1].get("sensitivity") or 0.0))
 
 
-def calibration_facts(scores: Mapping[str, Any], pooled: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Calibration and prediction sets: of the recipe over all folds where that is known, else of this file."""
-    sure = pooled.get("confidence") or {}
-    if sure:
-        place = "over all folds of its recipe, each calibrated by the others"
-    elif pooled:
-        place = "over all folds of its recipe, each run calibrated on its own validation part"
-    else:
-        sure, place = scores.get("confidence") or {}, f"on {where}"
+def calibration_facts(measured_of: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Calibration and prediction sets in the columns of the scores: of the recipe over all folds, and of this file."""
+    details = {name: found.get("confidence") or {} for name, found in measured_of}
+    calibration = {name: part.get("calibration") or {} for name, part in details.items()}
     return {
-        "recalibrated": "confidence" in pooled,
-        "calibrated": pooled or scores,
-        "calibrated_where": place,
-        "calibration": sure.get("calibration") or {},
-        "sets": sure.get("prediction_sets"),
+        "calibrated": [(name, found) for name, found in measured_of if found.get("ece") is not None],
+        "chance": {name: part.get("chance") for name, part in calibration.items()},
+        "slope": {name: part for name, part in calibration.items() if part.get("slope") is not None},
+        "sets": {name: part.get("prediction_sets") for name, part in details.items()},
     }
 
 

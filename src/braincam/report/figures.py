@@ -196,7 +196,7 @@ def reliability(
         top.set(ylabel="share right", title=f"Reliability, ECE {ece}")
         top.set_ylim(low - 0.02, 1.02)
         bottom.hist(confidence, bins=np.linspace(low, 1, 31).tolist(), color=PALETTE[0], alpha=0.75)
-        bottom.set(xlabel="model score of the answer", ylabel="slices", xlim=(low - 0.01, 1.01))
+        bottom.set(xlabel="probability of the answer", ylabel="slices", xlim=(low - 0.01, 1.01))
         return figure
 
 

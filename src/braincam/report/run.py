@@ -54,7 +54,8 @@ class RunFacts:
     """What a report is made from; only `title` and `metrics` must be there, the rest is left out where it is
     not.
 
-    title: one line. command: the command line that made the run. created: ISO date and time.
+    title: one line. command: the command line that made the run. created: ISO date and time of the run;
+    model_created: of the model, where another run made it.
     metrics: what `metrics.score` returns, as in metrics.json. labels (N,), probabilities (N, K): for the ROC
     and reliability drawings; uncalibrated (N, K): the same before the temperature.
     shown_apart: name -> metrics of slices kept out of the headline (say, seen in
@@ -71,6 +72,7 @@ class RunFacts:
     metrics: Mapping[str, Any]
     command: str = ""
     created: str = ""
+    model_created: str = ""
     split: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

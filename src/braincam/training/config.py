@@ -148,7 +148,7 @@ class TrainConfig:
 
 
 def shipped(name: str) -> Path:
-    """Path of a recipe inside the package: "default" or "specification"."""
+    """Path of a recipe inside the package: "default", "specification" or "demo"."""
     return Path(str(files("braincam.training") / "configs" / f"{name}.toml"))
 
 

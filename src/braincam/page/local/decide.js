@@ -2,6 +2,14 @@
 
 const rounded = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
+/** Why a prediction set that is not exactly the leading class cannot be answered. */
+function whyReferred(leading, members, coverage) {
+  const named = `${Math.round(100 * coverage)}% prediction set`;
+  if (!members.length) return `too uncertain: the ${named} is empty`;
+  if (members.includes(leading)) return `too uncertain: the ${named} is ${members.join(" and ")}`;
+  return `too uncertain: the most probable class, ${leading}, is not in the ${named} (${members.join(" and ")})`;
+}
+
 /** A prediction as the API documents it. */
 export function decide(path, colourful, probabilities, outlierScore, { name, sha256, card }) {
   const { classes } = card;
@@ -14,14 +22,7 @@ export function decide(path, colourful, probabilities, outlierScore, { name, sha
     const score = `outlier score ${outlierScore.toFixed(2)}, accepted up to ${card.outlier_threshold.toFixed(2)}`;
     [status, reason] = ["rejected", `unlike the training scans: ${score}`];
   } else if (members.length !== 1 || members[0] !== classes[best]) {
-    const share = `${Math.round(100 * card.conformal_coverage)}%`;
-    const said =
-      members.length === 1
-        ? `${classes[best]} leads, but only ${members[0]} cannot be ruled out`
-        : members.length
-          ? `${members.join(" and ")} cannot be ruled out`
-          : "no class is likely enough";
-    [status, reason] = ["refer", `too uncertain: ${said} at ${share} coverage`];
+    [status, reason] = ["refer", whyReferred(classes[best], members, card.conformal_coverage)];
   }
   return {
     path,

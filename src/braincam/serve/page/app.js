@@ -5,18 +5,16 @@ import { draw, drawScale, thumbnail } from "./picture.js";
 import { Trouble } from "./trouble.js";
 
 const at = (id) => document.getElementById(id);
-const NAMES = { notumor: "no tumour", notumour: "no tumour" };
 const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
 const THUMBNAILS = 400; // more slices than these get none
 
 const engine = new Engine(askForToken);
 let rows = []; // {answer, slice, maps}
 let current = 0;
+let coverage = 0; // of a prediction set, as the model's card says
 let chosen = ""; // the class whose map is shown; empty: the leading one
 
-const nameOf = (label) => NAMES[label] ?? label;
-const inWords = (reason) => reason.replaceAll(/\bnotumou?r\b/g, "no tumour");
-const percent = (share) => (share > 0.995 && share < 1 ? "> 99 %" : `${Math.round(100 * share)} %`);
+const percent = (share) => (share >= 0.995 ? "> 99 %" : `${Math.round(100 * share)} %`);
 const leading = (answer) =>
   answer.probabilities && Object.entries(answer.probabilities).reduce((a, b) => (b[1] > a[1] ? b : a))[0];
 
@@ -27,6 +25,7 @@ async function ask(files) {
   at("trouble").hidden = true;
   try {
     rows = await engine.answer(files, busy);
+    coverage ||= (await engine.model()).card.conformal_coverage;
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
@@ -81,22 +80,23 @@ function render() {
 
   at("status").textContent = STATUS[answer.status];
   at("status").className = answer.status;
-  at("label").textContent = answer.label ? nameOf(answer.label) : answer.status === "error" ? "No answer" : "Not answered";
+  at("label").textContent = answer.label ?? (answer.status === "error" ? "No answer" : "Not answered");
   at("reason").textContent =
-    answer.reason ? inWords(answer.reason) : `No other class is likely at the coverage of the model; ${percent(answer.confidence)} sure.`;
+    answer.reason ??
+    `The ${percent(coverage)} prediction set holds this class alone. Probability ${percent(answer.confidence)}.`;
 
   at("bars").replaceChildren(...bars(answer));
   const members = answer.prediction_set;
   at("set").textContent = members
     ? members.length
-      ? `Cannot be ruled out (●): ${members.map(nameOf).join(", ")}`
-      : "No class is likely enough."
+      ? `Prediction set (●): ${members.join(", ")}`
+      : "The prediction set is empty."
     : "";
   at("map").hidden = !maps;
   if (maps) {
-    const options = Object.keys(maps.of).map((key) => new Option(nameOf(key), key, false, key === name));
+    const options = Object.keys(maps.of).map((key) => new Option(key, key, false, key === name));
     at("class").replaceChildren(...options);
-    at("top").textContent = top > 0 ? `most: ${top.toFixed(1)}` : "no evidence for it";
+    at("top").textContent = top > 0 ? `highest: ${Number(top.toPrecision(3))} logit per pixel` : "no evidence for it";
   }
   for (const button of at("strip").querySelectorAll("button")) {
     const here = Number(button.dataset.row) === current;
@@ -109,7 +109,7 @@ function bars(answer) {
   return Object.entries(answer.probabilities ?? {}).map(([label, share]) => {
     const item = document.createElement("li");
     if (answer.prediction_set?.includes(label)) item.className = "member";
-    item.append(element("span", "name", nameOf(label)), element("span", "share", percent(share)));
+    item.append(element("span", "name", label), element("span", "share", percent(share)));
     const track = element("span", "track");
     const fill = element("span", "fill");
     fill.style.width = `${100 * share}%`; // set by script, which the policy allows; not an attribute, which it forbids
@@ -127,7 +127,7 @@ function list() {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.row = row;
-      const said = answer.label ? nameOf(answer.label) : STATUS[answer.status];
+      const said = answer.label ?? STATUS[answer.status];
       button.setAttribute("aria-label", `Slice ${row + 1}: ${said}`);
       button.append(thumbnail(slice), element("i", answer.status));
       button.addEventListener("click", () => go(row));
@@ -163,11 +163,11 @@ function saveReport() {
     const picture = slice ? `<img src="${canvas.toDataURL("image/png")}" width="240" height="240" alt="">` : "";
     canvas.remove();
     const shares = Object.entries(answer.probabilities ?? {})
-      .map(([label, share]) => `${safe(nameOf(label))} ${percent(share)}`)
+      .map(([label, share]) => `${safe(label)} ${percent(share)}`)
       .join("<br>");
-    const what = `${safe(STATUS[answer.status])}<br><b>${safe(answer.label ? nameOf(answer.label) : "")}</b>`;
+    const what = `${safe(STATUS[answer.status])}<br><b>${safe(answer.label)}</b>`;
     const where = safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
-    return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(inWords(answer.reason ?? ""))}</tr>`;
+    return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(answer.reason)}</tr>`;
   });
   const { model, notice } = rows[0].answer;
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>braincam report</title>
@@ -201,7 +201,7 @@ async function showCard() {
   const facts = {
     Name: name,
     "What it is for": card.notice,
-    Classes: card.classes.map(nameOf).join(", "),
+    Classes: card.classes.join(", "),
     Parameters: card.parameters.toLocaleString("en"),
     "Accuracy on patients it has not met":
       scores.accuracy === undefined
