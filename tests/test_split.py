@@ -14,6 +14,7 @@ from braincam.dataset.split import (
     Leak,
     class_shares,
     cut_validation,
+    fill_in_patients,
     find_leak,
     make_folds,
     read_split,
@@ -230,13 +231,16 @@ def table(folder: Path, *rows: str) -> Path:
     return file
 
 
-def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
+def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_not_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     slices = tuple(Slice(f"a/{n}.png", "a", "Training", patient) for n, patient in enumerate(["p", "p", None, None]))
     manifest = Manifest(tmp_path, ("a", "b"), slices, ("junk",))
-    file = table(tmp_path, "a/3.png,a,r,g,12", "a/0.png,a,q,,0", "a/1.png,a,,h,0")
+    file = table(tmp_path, "a/3.png,a, r ,g,12", "a/0.png,a,q,,0", "a/1.png,a,,h,0")
     again, groups, folds = read_split(file, manifest)
     assert [item.path for item in again.slices] == ["a/0.png", "a/1.png", "a/3.png"]  # in the folder's order
-    assert [item.patient for item in again.slices] == ["q", "p", "r"]  # the split's word, then the folder's
+    assert [item.patient for item in again.slices] == ["p", "p", "r"]  # the table of patients first: it may be newer
+    assert "another patient than the table of patients for 1 slices" in capsys.readouterr().err
     assert {(item.label, item.part) for item in again.slices} == {("a", "Training")}
     assert (groups, folds) == (["a/0.png", "h", "g"], [0, 0, 12])
     assert (again.root, again.classes, again.ignored) == (tmp_path, ("a", "b"), ("junk",))
@@ -283,3 +287,10 @@ def test_the_refusal_to_cut_validation_says_what_to_do() -> None:
         "class b is too small to cut validation from training: expected at least 2 patients or groups of twins outside "
         "the test part, got 1; add patients of that class"
     )
+
+
+def test_a_corrected_table_of_patients_shows_the_leak_of_an_older_split() -> None:
+    slices = tuple(Slice(f"a/{n}.png", "a", None, "p") for n in range(2))
+    rows = {item.path: {"patient": f"q{n}", "fold": str(n)} for n, item in enumerate(slices)}
+    manifest = fill_in_patients(Manifest(Path("data"), ("a",), slices), rows, Path("folds.csv"))
+    assert verify([0, 1], [item.patient for item in manifest.slices], NONE).patients == ("p",)

@@ -7,8 +7,8 @@ tables written here have the columns ``path,label,patient,group,fold``.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from braincam.dataset.manifest import Manifest, class_name, read_table
 from braincam.errors import SplitError
 from braincam.files import write_csv
+from braincam.progress import say
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
 MOST_DIGITS = 9  # of a fold's number
@@ -191,7 +192,6 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
             "expected a split made for this folder"
         )
     kept, groups, folds = [], [], []
-    patients: list[str | None] = []
     for item in manifest.slices:
         row = rows.get(item.path)
         if row is None:
@@ -203,13 +203,25 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
         kept.append(position[item.path])
         groups.append(row["group"] or item.path)
         folds.append(int(row["fold"]))
-        patients.append(row["patient"] or item.patient)
-    chosen = manifest.keep(kept)
-    slices = tuple(
-        type(item)(item.path, item.label, item.part, patient)
-        for item, patient in zip(chosen.slices, patients, strict=True)
+    return fill_in_patients(manifest.keep(kept), rows, path), groups, folds
+
+
+def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], table: Path) -> Manifest:
+    """Patients that a table of folds names, where they are not known otherwise; `rows` by path, one for each slice.
+
+    A table of patients goes first: it may have been corrected since the folds were made.
+    """
+    named = [(rows[item.path].get("patient") or "").strip() or None for item in manifest.slices]
+    both = zip(manifest.slices, named, strict=True)
+    differ = sum(item.patient is not None and name not in (None, item.patient) for item, name in both)
+    if differ:
+        say(f"{table}: names another patient than the table of patients for {differ} slices; the latter counts")
+    return replace(
+        manifest,
+        slices=tuple(
+            replace(item, patient=item.patient or name) for item, name in zip(manifest.slices, named, strict=True)
+        ),
     )
-    return Manifest(chosen.root, chosen.classes, slices, chosen.ignored), groups, folds
 
 
 def class_shares(labels: Sequence[str], folds: Sequence[int]) -> dict[int, dict[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from braincam.dataset.split import (
     Leak,
     Straddling,
     cut_validation,
+    fill_in_patients,
     find_leak,
     make_folds,
     read_split,
@@ -153,15 +154,14 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
         raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
     if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
         raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
-    copies = find_copies(manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows))
+    named = manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
+    copies = find_copies(fill_in_patients(named, rows, table))
     for item in copies.unreadable:
         say(f"left out: {item.reason}")
-    slices = tuple(
-        replace(item, patient=item.patient or rows[item.path].get("patient") or None) for item in copies.manifest.slices
-    )
+    slices = copies.manifest.slices
     names = sorted({row["fold"] for row in rows.values()})
     folds = [names.index(rows[item.path]["fold"]) for item in slices]
-    return replace(copies.manifest, slices=slices), verify(folds, [item.patient for item in slices], copies.twins.pairs)
+    return copies.manifest, verify(folds, [item.patient for item in slices], copies.twins.pairs)
 
 
 def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
