@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from braincam.dataset.manifest import class_name, read_folder, read_table
+from braincam.dataset.manifest import Manifest, Slice, class_name, read_folder, read_table, with_patients
 from braincam.errors import DataError
 
 
@@ -95,3 +95,27 @@ def test_tables_are_checked(tmp_path: Path) -> None:
         read_table(tmp_path / "absent.csv", ("path",))
     table.write_text("path,patient\r\n.\\Training\\a.png,1\r\n")
     assert read_table(table, ("path", "patient"))[0]["path"] == "Training/a.png"
+
+
+def test_a_table_that_mostly_misses_the_files_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        for number in (1, 2):
+            picture(tmp_path / name / f"{number}.png")
+    table = tmp_path / "patients.csv"
+    table.write_text("path,patient\na/1.png,p\nA/2.png,q\nB/1.png,q\n", encoding="utf-8")
+    read_folder(tmp_path, table)
+    said = capsys.readouterr().err
+    assert "2 of its 3 rows match no file, such as A/2.png; 3 of 4 slices have no patient" in said
+    table.write_text("path,patient\na/1.png,p\na/2.png,p\nb/1.png,q\nb/2.png,q\n", encoding="utf-8")
+    read_folder(tmp_path, table)
+    assert not capsys.readouterr().err
+
+
+def test_accents_match_composed_or_not(tmp_path: Path) -> None:
+    composed, apart = "a/\u00e9.png", "a/e\u0301.png"
+    for on_disk, in_table in ((composed, apart), (apart, composed)):
+        slices = (Slice(on_disk, "a", None, None), Slice("b/1.png", "b", None, None))
+        table = tmp_path / "patients.csv"
+        table.write_text(f"path,patient\n{in_table},p\n", encoding="utf-8")
+        manifest = with_patients(Manifest(tmp_path, ("a", "b"), slices), table)
+        assert [item.patient for item in manifest.slices] == ["p", None]

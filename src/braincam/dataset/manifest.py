@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from braincam.errors import DataError
 from braincam.images.reader import looks_readable
+from braincam.progress import say
 
 PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
 
@@ -125,16 +127,41 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
 
 
 def with_patients(manifest: Manifest, table: Path) -> Manifest:
-    """The manifest with patients filled in from a CSV; an empty cell or a missing row is an unknown patient."""
-    known = {row["path"]: row["patient"].strip() or None for row in read_table(table, ("path", "patient"))}
+    """The manifest with patients filled in from a CSV; an empty cell or a missing row is an unknown patient.
+
+    What does not match is said: a table that mostly misses the files would else pass for one that names the patients.
+    """
+    known = {
+        path: row["patient"].strip() or None for path, row in read_rows(table, ("path", "patient"), manifest).items()
+    }
     slices = tuple(replace(item, patient=known.get(item.path)) for item in manifest.slices)
-    if not any(item.path in known for item in slices):
+    strange = sorted(known.keys() - {item.path for item in slices})
+    if len(strange) == len(known):
         example = next(iter(known), "(no rows)")
         raise DataError(
             f"{table}: none of its {len(known)} paths is in {manifest.root}; expected paths such as "
             f"{manifest.slices[0].path}, got {example}"
         )
+    lacking = sum(item.patient is None for item in slices)
+    missed = [f"{len(strange)} of its {len(known)} rows match no file, such as {strange[0]}"] if strange else []
+    without = [f"{lacking} of {len(slices)} slices have no patient"] if lacking else []
+    if missed or without:
+        say(f"{table}: {'; '.join(missed + without)}")
     return replace(manifest, slices=slices)
+
+
+def read_rows(table: Path, columns: tuple[str, ...], manifest: Manifest) -> dict[str, dict[str, str]]:
+    """Rows of a table (see `read_table`) by path, spelled as the folder spells it.
+
+    Names with accents are decomposed on macOS and composed nearly everywhere else, and the same to whoever reads them.
+    """
+    exact = {item.path for item in manifest.slices}
+    spelled = {unicodedata.normalize("NFC", path): path for path in exact}
+    rows = {row["path"]: row for row in read_table(table, columns)}
+    return {
+        path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path): row
+        for path, row in rows.items()
+    }
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

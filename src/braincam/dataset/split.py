@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from braincam.dataset.manifest import Manifest, class_name, read_table
+from braincam.dataset.manifest import Manifest, class_name, read_rows
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.progress import say
@@ -184,7 +184,7 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
     Raises:
         SplitError: a path of the split is not in the folder, a label differs, or a fold is no whole number.
     """
-    rows = {row["path"]: row for row in read_table(path, COLUMNS)}
+    rows = read_rows(path, COLUMNS, manifest)
     position = {item.path: number for number, item in enumerate(manifest.slices)}
     if absent := [name for name in rows if name not in position]:
         raise SplitError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from braincam.dataset import split as splitting
-from braincam.dataset.manifest import Manifest, read_folder, read_table
+from braincam.dataset.manifest import Manifest, read_folder, read_rows
 from braincam.dataset.split import (
     Leak,
     Straddling,
@@ -148,7 +148,7 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
         SplitError: a path of the table is not in the folder, or a slice has no fold.
     """
     manifest = read_folder(data, patients)
-    rows = {row["path"]: row for row in read_table(table, ("path", "fold"))}
+    rows = read_rows(table, ("path", "fold"), manifest)
     known = {item.path for item in manifest.slices}
     if absent := [name for name in rows if name not in known]:
         raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
