@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
 from braincam.dataset.phantom import write_phantom
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import check_split, split
+from dicom_files import dataset_of, written
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,25 @@ def test_a_shortcut_is_called_one(scans: Path, tmp_path: Path) -> None:
         Image.fromarray(pixels).convert("RGB").save(path)
     found = {finding.key for finding in audit(tmp_path / "data", scans / "patients.csv").findings}
     assert {"colour_mode", "shortcut_border_only"} <= found
+
+
+def test_what_predict_rejects_at_sight_is_a_finding(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            grey = random.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(grey).convert("RGB").save(
+                tmp_path / "data" / name / f"{number}.png"
+            )  # three equal channels
+    colour = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "data" / "a" / "photo.png")
+    ct = dataset_of(grey, SOPClassUID=CTImageStorage, Modality="CT")
+    (tmp_path / "data" / "b" / "ct.dcm").write_bytes(written(ct))
+    found = {finding.key: finding for finding in audit(tmp_path / "data").findings}
+    assert (found["colourful"].count, found["colourful"].examples) == (1, ("a/photo.png",))
+    assert (found["foreign"].count, found["foreign"].examples) == (1, ("b/ct.dcm",))
+    assert "CT Image is not an MR image" in found["foreign"].meaning
 
 
 def test_any_table_of_folds_can_be_checked(

@@ -86,6 +86,7 @@ def find_faults(
         *_patients(manifest),
         *_conflicts(manifest, twins),
         *_formats(manifest, files),
+        *_no_mr_slices(manifest, prints),
         *_unlike(manifest, prints),
     ]
     return Audit(sort(findings), facts(manifest, prints, twins, groups, unreadable, files))
@@ -256,6 +257,35 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
                 )
             ]  # fmt: skip
     return []
+
+
+def _no_mr_slices(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
+    """What `predict` would reject at sight, and training takes."""
+    reasons = [origin.foreign for origin in prints.origins]
+    colourful = [origin.colourful for origin in prints.origins]
+    rejects = "braincam predict rejects such pictures; here a network would be trained on them."
+    found = []
+    if first := next(filter(None, reasons), None):
+        found.append(
+            Finding(
+                "foreign", "warning", sum(map(bool, reasons)), "slices that are no MR slices by what their files say",
+                f"{rejects} The first: {first}.", "Remove them, or correct what their files say.",
+                _some(manifest, reasons),
+            )
+        )  # fmt: skip
+    if any(colourful):
+        found.append(
+            Finding(
+                "colourful", "warning", sum(colourful), "pictures in visible colour, as no MR slice is",
+                rejects, "Remove them, or export them in grey.", _some(manifest, colourful),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _some(manifest: Manifest, marks: Sequence[object]) -> tuple[str, ...]:
+    """Paths of the first marked slices."""
+    return tuple(item.path for item, mark in zip(manifest.slices, marks, strict=True) if mark)[:EXAMPLES]
 
 
 def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
