@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.dataset.manifest import Manifest, Slice
+from braincam.dataset.origin import Origin, owners
 from braincam.dataset.split import (
     Leak,
     class_shares,
@@ -202,8 +203,10 @@ def test_one_patient_or_group_is_a_leak_and_a_fiftieth_of_twins_is_not(facts: tu
 
 
 def test_a_leak_says_what_was_counted() -> None:
-    assert str(Leak(50, 40, 0, 0, 0)) == "no patient and no group of the 50 test slices is in training"
-    assert str(Leak(50, 40, 0, 0, 1)).endswith("is in training; 1 have a near copy there all the same")
+    assert str(Leak(50, 50, 0, 0, 0)) == "no known patient and no group of the 50 test slices is in training"
+    assert str(Leak(50, 40, 0, 0, 1)).endswith(
+        "is in training; 1 have a near copy there all the same; patients are unknown for 10 of them"
+    )
     assert str(Leak(50, 40, 3, 5, 7)) == (
         "3 of the 40 test slices with a known patient have that patient in training; "
         "5 of 50 test slices share a patient or a twin group with training; 7 have a near copy there"
@@ -294,3 +297,17 @@ def test_a_corrected_table_of_patients_shows_the_leak_of_an_older_split() -> Non
     rows = {item.path: {"patient": f"q{n}", "fold": str(n)} for n, item in enumerate(slices)}
     manifest = fill_in_patients(Manifest(Path("data"), ("a",), slices), rows, Path("folds.csv"))
     assert verify([0, 1], [item.patient for item in manifest.slices], NONE).patients == ("p",)
+
+
+def test_dicom_files_of_one_patient_stay_together_unless_a_table_names_each() -> None:
+    said = [("p", "s1"), ("p", "s2"), ("q", "s3"), (None, "s4"), (None, "s4"), (None, None), (None, None)]
+    found = owners([Origin(patient=patient, series=series) for patient, series in said])
+    assert found == [0, 0, 2, 3, 3, 5, 6]
+    nobody: list[str | None] = [None] * 7
+    groups = group(nobody, list("abcdefg"), twins_of([], []), found)
+    assert [groups.index(name) for name in groups] == found
+    assert len(set(group(["x", "y", *"12345"], list("abcdefg"), twins_of([], []), found))) == 7
+    partly = group(["x", None, *"12345"], list("abcdefg"), twins_of([], []), found)
+    assert partly[0] == partly[1]  # half a table leaves the question open
+    stand_in = [Origin(patient="anonymous", series=series) for series in ("s1", "s1", "s2")]
+    assert owners(stand_in) == [0, 0, 2]

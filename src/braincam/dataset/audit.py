@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
+from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
 from braincam.dataset.twins import Fingerprints, Twins, Unreadable
 
@@ -83,7 +84,7 @@ def find_faults(
     findings = [
         *_passed_over(manifest, unreadable),
         *_twins(manifest, twins),
-        *_patients(manifest),
+        *_patients(manifest, unsettled([item.patient for item in manifest.slices], owners(prints.origins))),
         *_conflicts(manifest, twins),
         *_formats(manifest, files),
         *_no_mr_slices(manifest, prints),
@@ -194,14 +195,15 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     return found
 
 
-def _patients(manifest: Manifest) -> list[Finding]:
+def _patients(manifest: Manifest, owned: Sequence[str | None]) -> list[Finding]:
     slices = manifest.slices
+    whose = [item.patient or (owner and f"row {owner}") for item, owner in zip(slices, owned, strict=True)]
     found = []
     if manifest.has_official_split:
         in_test = [int(item.part == "Testing") for item in slices]
-        straddling = verify(in_test, [item.patient for item in slices], np.empty((0, 2), np.int64)).patients
-        tested = [item for item in slices if item.part == "Testing" and item.patient is not None]
-        seen = [item for item in tested if item.patient in straddling]
+        straddling = verify(in_test, whose, np.empty((0, 2), np.int64)).patients
+        tested = [(item, name) for item, name in zip(slices, whose, strict=True) if item.part == "Testing" and name]
+        seen = [item for item, name in tested if name in straddling]
         if seen:
             found.append(
                 Finding(

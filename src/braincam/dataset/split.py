@@ -52,7 +52,9 @@ class Leak:
             few = f"; {self.with_twin_in_training} have a near copy there all the same" * bool(
                 self.with_twin_in_training
             )
-            return f"no patient and no group of the {self.test_slices} test slices is in training{few}"
+            unknown = self.test_slices - self.with_known_patient
+            unsure = f"; patients are unknown for {unknown} of them" * bool(unknown)
+            return f"no known patient and no group of the {self.test_slices} test slices is in training{few}{unsure}"
         patients = (
             f"{self.with_patient_in_training} of the {self.with_known_patient} test slices with a known "
             "patient have that patient in training; "

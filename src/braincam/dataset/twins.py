@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.neighbours import nearest
-from braincam.dataset.origin import Origin, origin_of
+from braincam.dataset.origin import Origin, origin_of, unsettled
 from braincam.errors import DataError, ImageError
 from braincam.images.grey import MAX_BYTES, GreySlice
 from braincam.images.reader import read_slices
@@ -88,7 +88,7 @@ def read_one_slice(path: Path, digest: str | None = None) -> NDArray[np.uint8]:
     """
     if digest is None:
         return _one(path, read_slices(path)).pixels
-    found, item = _hashed(path)
+    found, _, item = _hashed(path)
     if found != digest:
         raise DataError(changed(path))
     return item.pixels
@@ -99,13 +99,13 @@ def changed(path: Path) -> str:
     return f"{path}: was changed while it was being read; run the command again when nothing writes to it any more"
 
 
-def _hashed(path: Path) -> tuple[str, GreySlice]:
-    """The hash of a file's bytes and the slice in the very same bytes, whatever becomes of the file meanwhile."""
+def _hashed(path: Path) -> tuple[str, bytes, GreySlice]:
+    """The hash of a file's bytes, the bytes, and the slice in the very same, whatever becomes of the file meanwhile."""
     if path.stat().st_size > MAX_BYTES:
         read_slices(path)  # says so, unless it is a large volume
         raise ImageError(f"{path}: expected a picture of at most {MAX_BYTES:,} bytes; export the slice on its own")
     content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), _one(path, read_slices(content, name=str(path)))
+    return hashlib.sha256(content).hexdigest(), content, _one(path, read_slices(content, name=str(path)))
 
 
 def _one(path: Path, slices: list[GreySlice]) -> GreySlice:
@@ -145,8 +145,8 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
 def _read(path: Path) -> tuple[str, NDArray[np.uint8], Origin] | ImageError:
     """The hash of a file's bytes, its one slice and what it says of it, or why not."""
     try:
-        digest, item = _hashed(path)
-        return digest, item.pixels, origin_of(item)
+        digest, content, item = _hashed(path)
+        return digest, item.pixels, origin_of(content, item)
     except ImageError as error:
         return error
     except OSError as error:
@@ -349,15 +349,18 @@ def _kind(mirrored: bool, cropped: bool) -> str:
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 
-def group(patients: Sequence[str | None], digests: Sequence[str], twins: Twins) -> list[str]:
+def group(
+    patients: Sequence[str | None], digests: Sequence[str], twins: Twins, owners: Sequence[int] = ()
+) -> list[str]:
     """A group name for each slice; slices of one group must stay together in every split.
 
-    Slices are linked by patient, by identical bytes, as twins, and, where a patient is unknown, as look-alikes: heads
-    are alike, and two known patients are two however alike they look.
+    Slices are linked by patient, by identical bytes, as twins, and, where a patient is unknown, as look-alikes and by
+    the owners that DICOM files name: heads are alike, and two known patients are two however alike they look.
     """
     names = np.array([name or "" for name in patients], dtype=object)
     unknown = (names[twins.alike] == "").any(1)
-    links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown]))
+    owned = _chain(unsettled(patients, owners or range(len(patients))))
+    links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown], owned))
     n = len(patients)
     graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(n, n))
     _, component = connected_components(graph, directed=False)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from braincam.dataset import split as splitting
 from braincam.dataset.manifest import Manifest, read_folder, read_rows
+from braincam.dataset.origin import unsettled
 from braincam.dataset.split import (
     Leak,
     Straddling,
@@ -69,8 +72,9 @@ class Parts:
 def grouped(data: Path, patients: Path | None = None, split_file: Path | None = None) -> Grouped:
     """Read a folder once and find its groups; a split file brings its own groups and leaves out what it does not name.
 
-    Byte-identical files, and all slices of a patient, are always in one group, also where a split file says otherwise:
-    that is how a leak shows, and it keeps patients whole when validation is cut from training.
+    Byte-identical files, and all slices of a patient (known, or by what DICOM files say), are always in one group, also
+    where a split file says otherwise: that is how a leak shows, and it keeps patients whole when validation is cut from
+    training.
     """
     manifest = read_folder(data, patients)
     folds = None
@@ -79,6 +83,7 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         manifest, groups, folds = read_split(split_file, manifest)
     copies = find_copies(manifest)
     readable, digests, twins, unreadable = copies.manifest, copies.digests, copies.twins, copies.unreadable
+    known = [item.patient for item in readable.slices]
     for item in unreadable:
         say(f"left out: {item.reason}")
     if groups is not None and folds is not None:
@@ -86,9 +91,10 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         keep = [row for row, item in enumerate(manifest.slices) if item.path not in lost]
         groups, folds = [groups[row] for row in keep], [folds[row] for row in keep]
         groups = merge_sharing(groups, digests)
-        groups = merge_sharing(groups, [item.patient for item in readable.slices])
+        groups = merge_sharing(groups, known)
+        groups = merge_sharing(groups, unsettled(known, copies.owners))
     else:
-        groups = group([item.patient for item in readable.slices], digests, twins)
+        groups = group(known, digests, twins, copies.owners)
     return Grouped(readable, digests, groups, folds, unreadable, twins.pairs)
 
 
@@ -131,6 +137,7 @@ def split(
         "slices": len(labels),
         "groups": len(set(found.groups)),
         "patients": len({item.patient for item in found.manifest.slices} - {None}),
+        "slices_without_patient": sum(item.patient is None for item in found.manifest.slices),
         "largest_group": max(Counter(found.groups).values()),
         "folds": {str(fold): numbers.count(fold) for fold in range(folds)},
         "class_shares": {str(fold): shares for fold, shares in splitting.class_shares(labels, numbers).items()},
@@ -161,7 +168,11 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
     slices = copies.manifest.slices
     names = sorted({row["fold"] for row in rows.values()})
     folds = [names.index(rows[item.path]["fold"]) for item in slices]
-    return copies.manifest, verify(folds, [item.patient for item in slices], copies.twins.pairs)
+    patients_known = [item.patient for item in slices]
+    found = verify(folds, patients_known, copies.twins.pairs)
+    by_files = verify(folds, unsettled(patients_known, copies.owners), np.empty((0, 2), np.int64)).patients
+    torn = (f"that of {slices[row].path}" for row in sorted(map(int, by_files)))  # never by an identifier
+    return copies.manifest, replace(found, patients=(*found.patients, *torn))
 
 
 def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
