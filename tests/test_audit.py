@@ -13,7 +13,10 @@ from PIL import Image
 from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
+from braincam.dataset.audit import _twins as twins_found
+from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.phantom import write_phantom
+from braincam.dataset.twins import Twins
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import check_split, split
 from dicom_files import dataset_of, written
@@ -178,3 +181,13 @@ def test_any_table_of_folds_can_be_checked(
     assert a in capsys.readouterr().out
     assert main(["split", str(data), "--check", str(safe)]) == 0
     assert main(["split", str(data)]) == 2
+
+
+def test_a_test_slice_whose_copy_has_a_copy_in_training_is_counted() -> None:
+    parts = ["Training", "Testing", "Testing", "Testing"]
+    slices = tuple(Slice(f"{part}/a/{row}.png", "a", part) for row, part in enumerate(parts))
+    pairs = np.array([[0, 1], [1, 2]])
+    twins = Twins(pairs, ("copy", "copy"), np.ones(2, np.float32), pairs[:0])
+    found = {finding.key: finding for finding in twins_found(Manifest(Path("data"), ("a",), slices), twins)}
+    assert found["twins_across_parts"].count == 2
+    assert found["twins_across_parts"].title == "of 3 test slices are copies of training slices"

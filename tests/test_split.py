@@ -260,6 +260,15 @@ def test_a_split_file_with_a_strange_fold_or_path_says_which(tmp_path: Path) -> 
         read_split(table(tmp_path, "a/0.png,a,,g,0", "a/8.png,a,,g,0", "a/9.png,a,,g,0"), manifest)
 
 
+def test_copies_of_copies_count_where_the_search_lists_only_the_nearest() -> None:
+    chain = np.array([[0, 1], [1, 2], [3, 4]])
+    leak = find_leak([2, 5], [0, 1, 3, 4], [None] * 6, list("abcdef"), chain)
+    assert (leak.with_twin_in_training, leak.chained_to_training) == (1, 2)
+    assert str(leak).endswith("1 have a near copy there, 2 with copies of copies")
+    found = verify([0, 0, 1, 2, 2, 1], [None] * 6, chain)
+    assert (found.twins, found.copies) == (((1, 2),), 3)
+
+
 def test_known_patients_are_those_that_are_known() -> None:
     assert find_leak([0], [1, 2, 3], ["p", "q", "r", None], list("abcd"), NONE).with_known_patient == 2
 

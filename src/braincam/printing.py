@@ -244,7 +244,10 @@ def print_straddling(manifest: Manifest, found: Straddling, table: Path) -> None
         return
     print(f"{len(found.patients)} patients lie in more than one fold{': ' if found.patients else ''}", end="")
     print(", ".join(found.patients[:5]) + (", ..." if len(found.patients) > 5 else ""))
-    print(f"{len(found.twins)} pairs of copies lie in two folds")
+    print(
+        f"{len(found.twins)} pairs of copies lie in two folds; {found.copies} slices have a copy, or a copy's copy, in "
+        "another fold"
+    )
     for a, b in found.twins[:10]:
         print(f"  {manifest.slices[a].path}  {manifest.slices[b].path}")
     if len(found.twins) > 10:

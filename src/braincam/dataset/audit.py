@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
-from braincam.dataset.twins import Fingerprints, Twins, Unreadable
+from braincam.dataset.twins import Fingerprints, Twins, Unreadable, connected
 
 LEVELS = ("leak", "conflict", "warning", "note")
 UNLIKE = 3.5  # robust spreads above its class's median (Iglewicz and Hoaglin 1993) that make a slice unlike the rest
@@ -173,11 +173,13 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
         (across if straddles else within).append((a, b))
     found = []
     if across:
-        tested = {row for pair in across for row in pair if slices[row].part == "Testing"}
-        total = sum(item.part == "Testing" for item in slices)
+        cluster = connected(len(slices), twins.pairs)  # of many copies the search lists the nearest alone
+        in_test = np.array([item.part == "Testing" for item in slices])
+        tested = in_test & np.isin(cluster, cluster[~in_test])
         found.append(
             Finding(
-                "twins_across_parts", "leak", len(tested), f"of {total} test slices are copies of training slices",
+                "twins_across_parts", "leak", int(tested.sum()),
+                f"of {in_test.sum()} test slices are copies of training slices",
                 "A score on this test part measures memory: looking up the nearest training slice does well there.",
                 "Do not report this split alone. Make another: braincam split DATA --out folds.csv",
                 pairs=_named(manifest, across),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.dataset.manifest import Manifest, class_name, read_rows
+from braincam.dataset.twins import connected
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.progress import say
@@ -34,6 +35,7 @@ class Leak:
     with_patient_in_training: int
     with_group_in_training: int  # same patient or a twin, the wider net
     with_twin_in_training: int  # a copy found by its pixels, whatever the groups say
+    chained_to_training: int = 0  # by a twin, or a twin's twin: of many copies the search lists the nearest alone
 
     @property
     def leaks(self) -> bool:
@@ -48,10 +50,11 @@ class Leak:
         )
 
     def __str__(self) -> str:
+        chained = f", {self.chained_to_training} with copies of copies"
+        copies = f"{self.with_twin_in_training} have a near copy there"
+        more = chained * (self.chained_to_training > self.with_twin_in_training)
         if not self.leaks:
-            few = f"; {self.with_twin_in_training} have a near copy there all the same" * bool(
-                self.with_twin_in_training
-            )
+            few = f"; {copies} all the same{more}" * bool(self.with_twin_in_training)
             unknown = self.test_slices - self.with_known_patient
             unsure = f"; patients are unknown for {unknown} of them" * bool(unknown)
             return f"no known patient and no group of the {self.test_slices} test slices is in training{few}{unsure}"
@@ -63,7 +66,7 @@ class Leak:
         )
         return (
             f"{patients}{self.with_group_in_training} of {self.test_slices} test slices share a patient or a "
-            f"twin group with training; {self.with_twin_in_training} have a near copy there"
+            f"twin group with training; {copies}{more}"
         )
 
 
@@ -127,12 +130,14 @@ def find_leak(
     """
     patients_in = {patients[row] for row in train} - {None}
     groups_in = {groups[row] for row in train}
+    cluster = connected(len(groups), twins)
     return Leak(
         test_slices=len(test),
         with_known_patient=sum(patients[row] is not None for row in test),
         with_patient_in_training=sum(patients[row] in patients_in for row in test),
         with_group_in_training=sum(groups[row] in groups_in for row in test),
         with_twin_in_training=len(_twins_across(train, test, twins)),
+        chained_to_training=int(np.isin(cluster[list(test)], cluster[list(train)]).sum()),
     )
 
 
@@ -150,7 +155,8 @@ class Straddling:
     slices: int
     folds: int
     patients: tuple[str, ...]  # known patients with slices in more than one fold
-    twins: tuple[tuple[int, int], ...]  # rows of copies in different folds
+    twins: tuple[tuple[int, int], ...]  # rows of copies in different folds, as far as the search lists them
+    copies: int = 0  # slices with a copy, or a copy's copy, in another fold
 
     @property
     def leaks(self) -> bool:
@@ -164,11 +170,16 @@ def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDAr
     for patient, fold in zip(patients, folds, strict=True):
         if patient is not None:
             folds_of[patient].add(fold)
+    folds_with: dict[int, set[int]] = defaultdict(set)
+    clusters = connected(len(folds), twins).tolist()
+    for cluster, fold in zip(clusters, folds, strict=True):
+        folds_with[cluster].add(fold)
     return Straddling(
         slices=len(folds),
         folds=len(set(folds)),
         patients=tuple(sorted(patient for patient, where in folds_of.items() if len(where) > 1)),
         twins=tuple((a, b) for a, b in twins.tolist() if folds[a] != folds[b]),
+        copies=sum(len(folds_with[cluster]) > 1 for cluster in clusters),
     )
 
 

@@ -361,10 +361,13 @@ def group(
     unknown = (names[twins.alike] == "").any(1)
     owned = _chain(unsettled(patients, owners or range(len(patients))))
     links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown], owned))
-    n = len(patients)
+    return [f"g{number:05d}" for number in connected(len(patients), links)]
+
+
+def connected(n: int, links: Pairs) -> NDArray[np.int32]:
+    """A number for each of n rows, the same for all that links connect. (M, 2) → (n,)"""
     graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(n, n))
-    _, component = connected_components(graph, directed=False)
-    return [f"g{number:05d}" for number in component]
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
 
 
 def _chain(keys: Sequence[str | None]) -> Pairs:
