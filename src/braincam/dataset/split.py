@@ -41,7 +41,8 @@ class Leak:
     def leaks(self) -> bool:
         """Whether any patient or group straddles the border, or more than a fiftieth of the slices have twins there.
 
-        A few copies that a hand-made or older grouping missed are said, and do not void it.
+        A few copies that a hand-made or older grouping missed are said, and do not void it. They are judged by the
+        pairs that the search lists; chains of copies, which may drift apart, are said beside them.
         """
         return bool(
             self.with_patient_in_training
