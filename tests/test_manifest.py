@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +122,26 @@ def test_accents_match_composed_or_not(tmp_path: Path) -> None:
         table.write_text(f"path,patient\n{in_table},p\n", encoding="utf-8")
         manifest = with_patients(Manifest(tmp_path, ("a", "b"), slices), table)
         assert [item.patient for item in manifest.slices] == ["p", None]
+
+
+def test_a_folder_that_cannot_be_entered_is_refused_and_a_link_to_one_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "data" / name / "1.png")
+    picture(tmp_path / "data" / "a" / "deep" / "2.png")
+    picture(tmp_path / "elsewhere" / "3.png")
+    (tmp_path / "data" / "a" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    manifest = read_folder(tmp_path / "data")
+    assert [item.path for item in manifest.slices] == ["a/1.png", "a/deep/2.png", "b/1.png"]
+    assert manifest.ignored == ("a/link/",)
+    listed = os.scandir
+
+    def locked(where: str | Path) -> Iterator[os.DirEntry[str]]:  # a real lock does not hold for root
+        if Path(where).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", str(where))
+        return listed(where)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(DataError, match="deep: expected a folder that can be listed, got: Permission denied"):
+        read_folder(tmp_path / "data")

@@ -48,7 +48,7 @@ class Manifest:
     root: Path
     classes: tuple[str, ...]  # sorted
     slices: tuple[Slice, ...]
-    ignored: tuple[str, ...] = ()  # hidden files and folders, and files that are no pictures
+    ignored: tuple[str, ...] = ()  # hidden files and folders, links to folders, and files that are no pictures
 
     @property
     def labels(self) -> list[int]:
@@ -193,12 +193,14 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str]) -> None:
-    """Add every picture below one class folder; hidden files and folders are only counted."""
+    """Add every picture below one class folder; hidden files and folders, and links to folders, are only counted."""
     label = class_name(folder.name)
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refuse):
         below = Path(where).relative_to(root)
-        ignored += [f"{(below / name).as_posix()}/" for name in folders if name.startswith(".")]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # a link to a folder is not followed: it may lead round in a circle, or to slices that are here already
+        entered = [name for name in folders if not name.startswith(".") and not (Path(where) / name).is_symlink()]
+        ignored += [f"{(below / name).as_posix()}/" for name in folders if name not in entered]
+        folders[:] = sorted(entered)
         for name in names:
             path = Path(where) / name
             relative = path.relative_to(root).as_posix()
@@ -207,6 +209,14 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
                 ignored.append(relative)
             else:
                 found.append(Slice(relative, label, part))
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed may hold any number of slices: going on without them would change every score."""
+    raise DataError(
+        f"{error.filename}: expected a folder that can be listed, got: {error.strerror}; change its permissions, or "
+        "move it out of the data set"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:
