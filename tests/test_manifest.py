@@ -145,3 +145,17 @@ def test_a_folder_that_cannot_be_entered_is_refused_and_a_link_to_one_is_counted
     monkeypatch.setattr(os, "scandir", locked)
     with pytest.raises(DataError, match="deep: expected a folder that can be listed, got: Permission denied"):
         read_folder(tmp_path / "data")
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_tables_would_name_it(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / "1.png")
+    odd = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / "a" / f"{odd}.txt").write_text("no picture")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert read_folder(tmp_path).ignored == ("a/caf\\udce9.txt",)
+    picture(tmp_path / "a" / f"{odd}.png")
+    with pytest.raises(DataError, match=r"the name of a/caf\\udce9\.png is not UTF-8"):
+        read_folder(tmp_path)

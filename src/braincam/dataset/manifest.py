@@ -104,12 +104,12 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
             if len(found) == before:
                 empty.append(folder)
     ignored += [
-        entry.name
+        _printable(entry.name)
         for entry in root.iterdir()
         if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
     ]
     if parts:
-        ignored += [f"{folder.name}/" for folder in _folders(root) if folder.name not in parts]
+        ignored += [f"{_printable(folder.name)}/" for folder in _folders(root) if folder.name not in parts]
     if not found:
         raise DataError(
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
@@ -199,16 +199,25 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
         below = Path(where).relative_to(root)
         # a link to a folder is not followed: it may lead round in a circle, or to slices that are here already
         entered = [name for name in folders if not name.startswith(".") and not (Path(where) / name).is_symlink()]
-        ignored += [f"{(below / name).as_posix()}/" for name in folders if name not in entered]
+        ignored += [f"{_printable((below / name).as_posix())}/" for name in folders if name not in entered]
         folders[:] = sorted(entered)
         for name in names:
             path = Path(where) / name
             relative = path.relative_to(root).as_posix()
             # a pipe or a device is no picture, and might be waited for in vain
             if name.startswith(".") or not looks_readable(path) or (path.exists() and not path.is_file()):
-                ignored.append(relative)
+                ignored.append(_printable(relative))
+            elif relative != _printable(relative):
+                raise DataError(
+                    f"{root}: the name of {_printable(relative)} is not UTF-8, so no table can name it; rename the file"
+                )
             else:
                 found.append(Slice(relative, label, part))
+
+
+def _printable(name: str) -> str:
+    """A file's name as it can be written down: bytes that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _refuse(error: OSError) -> None:
