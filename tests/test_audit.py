@@ -19,6 +19,7 @@ from braincam.dataset.phantom import write_phantom
 from braincam.dataset.twins import Twins
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import check_split, split
+from braincam.report.audit import _probed
 from dicom_files import dataset_of, written
 
 
@@ -191,3 +192,24 @@ def test_a_test_slice_whose_copy_has_a_copy_in_training_is_counted() -> None:
     found = {finding.key: finding for finding in twins_found(Manifest(Path("data"), ("a",), slices), twins)}
     assert found["twins_across_parts"].count == 2
     assert found["twins_across_parts"].title == "of 3 test slices are copies of training slices"
+
+
+def test_a_class_without_a_readable_slice_is_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(random.integers(0, 256, (48, 48), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{number}.png"
+            )
+    for path in (tmp_path / "data" / "c").iterdir():
+        path.write_bytes(b"")
+    result = audit(tmp_path / "data", out=tmp_path / "out")
+    assert "readable slices of class c" in [finding.title for finding in result.findings]
+    assert result.facts["classes"]["c"]["mean_intensity"] == []
+    assert "NaN" not in (tmp_path / "out" / "audit.json").read_text(encoding="utf-8")
+
+
+def test_a_probe_without_an_interval_stands_in_the_data_sheet() -> None:
+    metrics = {"accuracy": 0.5, "balanced_accuracy": 0.4, "ci95": {"balanced_accuracy": None}}
+    assert _probed({"probes": {"border only": metrics}})[-1] == "| border only | 0.500 | 0.400 |"

@@ -112,6 +112,7 @@ def facts(
     per_class = {}
     for name in manifest.classes:
         rows = [row for row, item in enumerate(slices) if item.label == name]
+        quartiles = np.percentile(mean[rows], (25, 50, 75)) if rows else ()
         per_class[name] = {
             "slices": len(rows),
             "by_part": dict(Counter(slices[row].part or "" for row in rows)),
@@ -120,7 +121,7 @@ def facts(
             "groups": len({groups[row] for row in rows}),
             "modes": dict(Counter(files.modes[row] for row in rows)),
             "sizes": {f"{w}x{h}": n for (h, w), n in Counter(map(tuple, prints.sizes[rows].tolist())).most_common(5)},
-            "mean_intensity": [round(float(value), 1) for value in np.percentile(mean[rows], (25, 50, 75))],
+            "mean_intensity": [round(float(value), 1) for value in quartiles],
         }
     kinds = Counter(twins.kinds)
     return {
@@ -147,6 +148,15 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
                 tuple(item.path for item in unreadable[:EXAMPLES]),
             )
         )  # fmt: skip
+    with_slices = {item.label for item in manifest.slices}
+    found += [
+        Finding(
+            "empty_class", "warning", 0, f"readable slices of class {name}",
+            "Nothing can be learned or said about it.", "Restore its files from the source, or remove the class.",
+        )
+        for name in manifest.classes
+        if name not in with_slices
+    ]  # fmt: skip
     hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
     stray = [name for name in manifest.ignored if name not in hidden]
     for key, names, title in (
@@ -250,7 +260,7 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
     labels = np.array([item.label for item in manifest.slices])
     modes = np.array(files.modes)
     for mode in sorted(set(files.modes)):
-        shares = {name: float((modes[labels == name] == mode).mean()) for name in manifest.classes}
+        shares = {name: float((modes[labels == name] == mode).mean()) for name in sorted(set(labels.tolist()))}
         if max(shares.values()) - min(shares.values()) > _MODE_SHARES_DIFFER:
             listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
             return [
@@ -313,7 +323,7 @@ def unlikeness(manifest: Manifest, prints: Fingerprints) -> NDArray[np.float64]:
     ring = ring_brightness(prints.thumbnails[:, HEAD])
     labels = np.array([item.label for item in manifest.slices])
     distance = np.zeros(len(ring))
-    for name in manifest.classes:
+    for name in set(labels.tolist()):
         values = ring[labels == name]
         spread = 1.4826 * np.median(np.abs(values - np.median(values)))
         distance[labels == name] = (values - np.median(values)) / max(spread, 0.02)
