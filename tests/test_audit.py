@@ -213,3 +213,19 @@ def test_a_class_without_a_readable_slice_is_a_finding_and_no_traceback(tmp_path
 def test_a_probe_without_an_interval_stands_in_the_data_sheet() -> None:
     metrics = {"accuracy": 0.5, "balanced_accuracy": 0.4, "ci95": {"balanced_accuracy": None}}
     assert _probed({"probes": {"border only": metrics}})[-1] == "| border only | 0.500 | 0.400 |"
+
+
+def test_patients_of_several_classes_are_shown_by_their_slices_and_never_by_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["path,patient"]
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            path = tmp_path / "data" / name / f"{number}.png"
+            Image.fromarray(random.integers(0, 256, (48, 48), dtype=np.uint8)).save(path)
+            rows.append(f"{name}/{number}.png,{'SECRET' if number else name}")
+    (tmp_path / "patients.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = audit(tmp_path / "data", tmp_path / "patients.csv", out=tmp_path / "out")
+    several = next(finding for finding in found.findings if finding.key == "patients_with_several_labels")
+    assert (several.count, several.examples) == (1, ("a/1.png", "b/1.png"))
+    assert not any(b"SECRET" in path.read_bytes() for path in (tmp_path / "out").iterdir())

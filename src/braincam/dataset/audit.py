@@ -226,16 +226,17 @@ def _patients(manifest: Manifest, owned: Sequence[str | None]) -> list[Finding]:
                     tuple(item.path for item in seen[:EXAMPLES]),
                 )
             )  # fmt: skip
-    labels_of: dict[str, set[str]] = defaultdict(set)
+    first_of: dict[str, dict[str, str]] = defaultdict(dict)  # patient → label → path of the first slice
     for item in slices:
         if item.patient is not None:
-            labels_of[item.patient].add(item.label)
-    if several := sorted(name for name, labels in labels_of.items() if len(labels) > 1):
+            first_of[item.patient].setdefault(item.label, item.path)
+    # shown by their slices: the page is made to be handed on, and identifiers are not
+    if several := [paths for _, paths in sorted(first_of.items()) if len(paths) > 1]:
         found.append(
             Finding(
                 "patients_with_several_labels", "note", len(several), "patients with slices of several classes",
                 "Either these patients have both, or a label or an identifier is wrong.",
-                "Look at their slices.", tuple(several[:EXAMPLES]),
+                "Look at their slices.", tuple(path for paths in several for path in paths.values())[:EXAMPLES],
             )
         )  # fmt: skip
     return found
