@@ -55,3 +55,12 @@ def test_the_audit_sees_a_dicom_patient_on_both_sides(tmp_path: Path) -> None:
     write(tmp_path / "Testing", patients=3, slices=3)
     found = {finding.key: finding for finding in audit(tmp_path).findings}
     assert found["patients_across_parts"].count == 9
+
+
+def test_slices_that_predict_would_scale_otherwise_are_a_finding(tmp_path: Path) -> None:
+    write(tmp_path, patients=4)
+    path = tmp_path / "a" / "windowed.dcm"
+    path.write_bytes(written(dataset_of(np.eye(48, dtype=np.uint16), WindowCenter=1, WindowWidth=2)))
+    (tmp_path / "a" / "narrow.dcm").write_bytes(written(dataset_of(np.eye(48, dtype=np.uint8))))
+    found = {finding.key: finding for finding in audit(tmp_path).findings}
+    assert found["windowless"].count == 8

@@ -88,6 +88,7 @@ def find_faults(
         *_conflicts(manifest, twins),
         *_formats(manifest, files),
         *_no_mr_slices(manifest, prints),
+        *_windowless(manifest, prints),
         *_unlike(manifest, prints),
     ]
     return Audit(sort(findings), facts(manifest, prints, twins, groups, unreadable, files))
@@ -296,6 +297,21 @@ def _no_mr_slices(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _windowless(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
+    """Slices whose grey values a training sees otherwise than `predict` shows them within their series."""
+    marks = [origin.windowless for origin in prints.origins]
+    if not any(marks):
+        return []
+    return [
+        Finding(
+            "windowless", "warning", sum(marks), "DICOM slices without a window",
+            "In a labelled folder each is stretched over its own grey values, by braincam predict over those of its "
+            "whole series: the same slice looks different there.",
+            "Export them with a window, or as pictures that were scaled series by series.", _some(manifest, marks),
+        )
+    ]  # fmt: skip
 
 
 def _some(manifest: Manifest, marks: Sequence[object]) -> tuple[str, ...]:

@@ -21,16 +21,14 @@ class Origin:
 
     foreign: str | None = None  # why it says that it is no MR slice
     colourful: bool = False
+    windowless: bool = False  # DICOM wider than 8 bits that brings no window: stretched over the values of the slice
     patient: str | None = None  # SHA-256 of the PatientID
     series: str | None = None  # SHA-256 of the SeriesInstanceUID
 
 
 def origin_of(content: bytes, item: GreySlice) -> Origin:
     """What the bytes of a file say of the slice that was read from them."""
-    if not is_dicom(content):
-        return Origin(item.foreign, item.colourful)
-    patient, series = _identifiers(content)
-    return Origin(item.foreign, item.colourful, patient, series)
+    return _dicom(content, item) if is_dicom(content) else Origin(item.foreign, item.colourful)
 
 
 def owners(origins: Sequence[Origin]) -> list[int]:
@@ -47,16 +45,20 @@ def unsettled(patients: Sequence[str | None], owners: Sequence[int]) -> list[str
     return [str(owner) if owner in open_ else None for owner in owners]
 
 
-def _identifiers(content: bytes) -> tuple[str | None, str | None]:
-    """Hashes of the PatientID and the SeriesInstanceUID, where there are such."""
+def _dicom(content: bytes, item: GreySlice) -> Origin:
+    """The same of a DICOM file, from its header."""
     import pydicom
 
-    names = ["PatientID", "SeriesInstanceUID"]
+    identifiers, windows = ["PatientID", "SeriesInstanceUID"], ["WindowWidth", "VOILUTSequence"]
+    groups = "PerFrameFunctionalGroupsSequence"  # of an enhanced file: its windows are in there
+    tags = [*identifiers, *windows, groups, "BitsStored", "SamplesPerPixel"]
     try:
         with quiet:
-            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=names)
-            said = [str(header.get(name) or "").strip() for name in names]
+            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=tags)
+            said = [str(header.get(name) or "").strip() for name in identifiers]
+            windowless = not any(header.get(name) for name in (*windows, groups))
+            wide = int(header.get("BitsStored") or 0) > 8 and header.get("SamplesPerPixel") == 1
     except Exception:  # a damaged value there is no reason to leave out a slice whose picture can be read
-        return None, None
+        return Origin(item.foreign, item.colourful)
     patient, series = (hashlib.sha256(text.encode()).hexdigest() if text else None for text in said)
-    return patient, series
+    return Origin(item.foreign, item.colourful, windowless and wide, patient, series)
