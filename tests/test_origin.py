@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from braincam.cli import main
 from braincam.dataset.manifest import read_folder
@@ -53,8 +54,11 @@ def test_dicom_slices_of_one_patient_share_a_group_and_a_table_that_tears_them_a
 def test_the_audit_sees_a_dicom_patient_on_both_sides(tmp_path: Path) -> None:
     write(tmp_path / "Training", patients=4)
     write(tmp_path / "Testing", patients=3, slices=3)
+    for part in ("Training", "Testing"):
+        Image.fromarray(np.eye(48, dtype=np.uint8)).save(tmp_path / part / "a" / "whose.png")
     found = {finding.key: finding for finding in audit(tmp_path).findings}
     assert found["patients_across_parts"].count == 9
+    assert found["patients_across_parts"].title.startswith("of 9 test slices with a known patient")
 
 
 def test_slices_that_predict_would_scale_otherwise_are_a_finding(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from braincam.images.dicom import is_dicom
 from braincam.images.grey import GreySlice
 from braincam.images.quiet import quiet
 
+NOBODY = -1  # an owner that is not known
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -32,16 +34,16 @@ def origin_of(content: bytes, item: GreySlice) -> Origin:
 
 
 def owners(origins: Sequence[Origin]) -> list[int]:
-    """For each slice the row of the first one of the same patient, or else series; its own where the file says none."""
+    """For each slice the row of the first one of the same patient, or else series; `NOBODY` if the file says none."""
     several = len({origin.patient for origin in origins} - {None}) > 1  # one for all is a stand-in, such as ANONYMOUS
     first: dict[str, int] = {}
     keys = [(several and origin.patient) or origin.series for origin in origins]
-    return [first.setdefault(key, row) if key else row for row, key in enumerate(keys)]
+    return [first.setdefault(key, row) if key else NOBODY for row, key in enumerate(keys)]
 
 
 def unsettled(patients: Sequence[str | None], owners: Sequence[int]) -> list[str | None]:
     """The owners of whom some slice has no patient in a table, as keys: a table that names each goes first."""
-    open_ = {owner for patient, owner in zip(patients, owners, strict=True) if patient is None}
+    open_ = {owner for patient, owner in zip(patients, owners, strict=True) if patient is None} - {NOBODY}
     return [str(owner) if owner in open_ else None for owner in owners]
 
 

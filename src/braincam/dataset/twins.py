@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.neighbours import nearest
-from braincam.dataset.origin import Origin, origin_of, unsettled
+from braincam.dataset.origin import NOBODY, Origin, origin_of, unsettled
 from braincam.errors import DataError, ImageError
 from braincam.images.grey import MAX_BYTES, GreySlice
 from braincam.images.reader import read_slices
@@ -359,7 +359,7 @@ def group(
     """
     names = np.array([name or "" for name in patients], dtype=object)
     unknown = (names[twins.alike] == "").any(1)
-    owned = _chain(unsettled(patients, owners or range(len(patients))))
+    owned = _chain(unsettled(patients, owners or [NOBODY] * len(patients)))
     links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown], owned))
     return [f"g{number:05d}" for number in connected(len(patients), links)]
 
