@@ -22,6 +22,7 @@ import numpy as np
 from braincam.dataset import twins as search
 from braincam.dataset.likeness import CELLS, ORIENTATIONS, SIDE, VIEWS, ZOOMS
 from braincam.dataset.manifest import read_folder, read_table
+from braincam.dataset.origin import Origin
 from braincam.dataset.twins import Fingerprints, find_twins, fingerprint
 
 LOWEST = 0.7  # similarities below this are not looked at
@@ -111,6 +112,7 @@ def synthetic(n: int, seed: int = 0) -> Fingerprints:
         thumbnails=random.integers(0, 256, (n, VIEWS, 32, 32), dtype=np.uint8),
         histograms=np.zeros((n, 16), np.float32),
         sizes=np.full((n, 2), 224),
+        origins=(Origin(),) * n,
     )
 
 

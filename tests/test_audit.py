@@ -10,11 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
+from braincam.dataset.audit import _twins as twins_found
+from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.phantom import write_phantom
+from braincam.dataset.twins import Twins
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import check_split, split
+from braincam.report.audit import _probed
+from dicom_files import dataset_of, written
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,25 @@ def test_a_shortcut_is_called_one(scans: Path, tmp_path: Path) -> None:
     assert {"colour_mode", "shortcut_border_only"} <= found
 
 
+def test_what_predict_rejects_at_sight_is_a_finding(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            grey = random.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(grey).convert("RGB").save(
+                tmp_path / "data" / name / f"{number}.png"
+            )  # three equal channels
+    colour = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "data" / "a" / "photo.png")
+    ct = dataset_of(grey, SOPClassUID=CTImageStorage, Modality="CT")
+    (tmp_path / "data" / "b" / "ct.dcm").write_bytes(written(ct))
+    found = {finding.key: finding for finding in audit(tmp_path / "data").findings}
+    assert (found["colourful"].count, found["colourful"].examples) == (1, ("a/photo.png",))
+    assert (found["foreign"].count, found["foreign"].examples) == (1, ("b/ct.dcm",))
+    assert "CT Image is not an MR image" in found["foreign"].meaning
+
+
 def test_any_table_of_folds_can_be_checked(
     scans: Path,
     planted: tuple[Path, dict[str, set[tuple[str, str]]]],
@@ -172,3 +197,50 @@ def test_any_table_of_folds_can_be_checked(
     assert a in capsys.readouterr().out
     assert main(["split", str(data), "--check", str(safe)]) == 0
     assert main(["split", str(data)]) == 2
+
+
+def test_a_test_slice_whose_copy_has_a_copy_in_training_is_counted() -> None:
+    parts = ["Training", "Testing", "Testing", "Testing"]
+    slices = tuple(Slice(f"{part}/a/{row}.png", "a", part) for row, part in enumerate(parts))
+    pairs = np.array([[0, 1], [1, 2]])
+    twins = Twins(pairs, ("copy", "copy"), np.ones(2, np.float32), pairs[:0])
+    found = {finding.key: finding for finding in twins_found(Manifest(Path("data"), ("a",), slices), twins)}
+    assert found["twins_across_parts"].count == 2
+    assert found["twins_across_parts"].title == "of 3 test slices are copies of training slices"
+
+
+def test_a_class_without_a_readable_slice_is_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(random.integers(0, 256, (48, 48), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{number}.png"
+            )
+    for path in (tmp_path / "data" / "c").iterdir():
+        path.write_bytes(b"")
+    result = audit(tmp_path / "data", out=tmp_path / "out")
+    assert "readable slices of class c" in [finding.title for finding in result.findings]
+    assert result.facts["classes"]["c"]["mean_intensity"] == []
+    assert "NaN" not in (tmp_path / "out" / "audit.json").read_text(encoding="utf-8")
+
+
+def test_a_probe_without_an_interval_stands_in_the_data_sheet() -> None:
+    metrics = {"accuracy": 0.5, "balanced_accuracy": 0.4, "ci95": {"balanced_accuracy": None}}
+    assert _probed({"probes": {"border only": metrics}})[-1] == "| border only | 0.500 | 0.400 |"
+
+
+def test_patients_of_several_classes_are_shown_by_their_slices_and_never_by_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["path,patient"]
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            path = tmp_path / "data" / name / f"{number}.png"
+            Image.fromarray(random.integers(0, 256, (48, 48), dtype=np.uint8)).save(path)
+            rows.append(f"{name}/{number}.png,{'SECRET' if number else name}")
+    (tmp_path / "patients.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = audit(tmp_path / "data", tmp_path / "patients.csv", out=tmp_path / "out")
+    several = next(finding for finding in found.findings if finding.key == "patients_with_several_labels")
+    assert (several.count, several.examples) == (1, ("a/1.png", "b/1.png"))
+    assert not any(b"SECRET" in path.read_bytes() for path in (tmp_path / "out").iterdir())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from braincam.dataset.manifest import class_name, read_folder, read_table
+from braincam.dataset.manifest import Manifest, Slice, class_name, read_folder, read_table, with_patients
 from braincam.errors import DataError
 
 
@@ -95,3 +98,64 @@ def test_tables_are_checked(tmp_path: Path) -> None:
         read_table(tmp_path / "absent.csv", ("path",))
     table.write_text("path,patient\r\n.\\Training\\a.png,1\r\n")
     assert read_table(table, ("path", "patient"))[0]["path"] == "Training/a.png"
+
+
+def test_a_table_that_mostly_misses_the_files_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        for number in (1, 2):
+            picture(tmp_path / name / f"{number}.png")
+    table = tmp_path / "patients.csv"
+    table.write_text("path,patient\na/1.png,p\nA/2.png,q\nB/1.png,q\n", encoding="utf-8")
+    read_folder(tmp_path, table)
+    said = capsys.readouterr().err
+    assert "2 of its 3 rows match no file, such as A/2.png; 3 of 4 slices have no patient" in said
+    table.write_text("path,patient\na/1.png,p\na/2.png,p\nb/1.png,q\nb/2.png,q\n", encoding="utf-8")
+    read_folder(tmp_path, table)
+    assert not capsys.readouterr().err
+
+
+def test_accents_match_composed_or_not(tmp_path: Path) -> None:
+    composed, apart = "a/\u00e9.png", "a/e\u0301.png"
+    for on_disk, in_table in ((composed, apart), (apart, composed)):
+        slices = (Slice(on_disk, "a", None, None), Slice("b/1.png", "b", None, None))
+        table = tmp_path / "patients.csv"
+        table.write_text(f"path,patient\n{in_table},p\n", encoding="utf-8")
+        manifest = with_patients(Manifest(tmp_path, ("a", "b"), slices), table)
+        assert [item.patient for item in manifest.slices] == ["p", None]
+
+
+def test_a_folder_that_cannot_be_entered_is_refused_and_a_link_to_one_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "data" / name / "1.png")
+    picture(tmp_path / "data" / "a" / "deep" / "2.png")
+    picture(tmp_path / "elsewhere" / "3.png")
+    (tmp_path / "data" / "a" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    manifest = read_folder(tmp_path / "data")
+    assert [item.path for item in manifest.slices] == ["a/1.png", "a/deep/2.png", "b/1.png"]
+    assert manifest.ignored == ("a/link/",)
+    listed = os.scandir
+
+    def locked(where: str | Path) -> Iterator[os.DirEntry[str]]:  # a real lock does not hold for root
+        if Path(where).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", str(where))
+        return listed(where)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(DataError, match="deep: expected a folder that can be listed, got: Permission denied"):
+        read_folder(tmp_path / "data")
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_tables_would_name_it(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / "1.png")
+    odd = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / "a" / f"{odd}.txt").write_text("no picture")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert read_folder(tmp_path).ignored == ("a/caf\\udce9.txt",)
+    picture(tmp_path / "a" / f"{odd}.png")
+    with pytest.raises(DataError, match=r"the name of a/caf\\udce9\.png is not UTF-8"):
+        read_folder(tmp_path)

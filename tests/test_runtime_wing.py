@@ -184,7 +184,9 @@ def test_what_a_table_of_folds_tears_apart_is_named_and_long_lists_are_cut(
 ) -> None:
     manifest = Manifest(tmp_path, ("a",), tuple(Slice(f"a/{n}.png", "a", None, None) for n in range(14)))
     printing.print_straddling(manifest, Straddling(14, 2, (), ()), Path("t.csv"))
-    assert "no patient and no pair of copies lies in two folds" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "no known patient and no pair of copies lies in two folds" in text
+    assert "patients are unknown for 14 slices" in text
     pairs = tuple((n, n + 1) for n in range(12))
     printing.print_straddling(manifest, Straddling(14, 2, tuple("pqrstu"), pairs), Path("t.csv"))
     text = capsys.readouterr().out

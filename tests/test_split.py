@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.dataset.manifest import Manifest, Slice
+from braincam.dataset.origin import NOBODY, Origin, owners
 from braincam.dataset.split import (
     Leak,
     class_shares,
     cut_validation,
+    fill_in_patients,
     find_leak,
     make_folds,
     read_split,
@@ -201,8 +203,10 @@ def test_one_patient_or_group_is_a_leak_and_a_fiftieth_of_twins_is_not(facts: tu
 
 
 def test_a_leak_says_what_was_counted() -> None:
-    assert str(Leak(50, 40, 0, 0, 0)) == "no patient and no group of the 50 test slices is in training"
-    assert str(Leak(50, 40, 0, 0, 1)).endswith("is in training; 1 have a near copy there all the same")
+    assert str(Leak(50, 50, 0, 0, 0)) == "no known patient and no group of the 50 test slices is in training"
+    assert str(Leak(50, 40, 0, 0, 1)).endswith(
+        "is in training; 1 have a near copy there all the same; patients are unknown for 10 of them"
+    )
     assert str(Leak(50, 40, 3, 5, 7)) == (
         "3 of the 40 test slices with a known patient have that patient in training; "
         "5 of 50 test slices share a patient or a twin group with training; 7 have a near copy there"
@@ -230,13 +234,16 @@ def table(folder: Path, *rows: str) -> Path:
     return file
 
 
-def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
+def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_not_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     slices = tuple(Slice(f"a/{n}.png", "a", "Training", patient) for n, patient in enumerate(["p", "p", None, None]))
     manifest = Manifest(tmp_path, ("a", "b"), slices, ("junk",))
-    file = table(tmp_path, "a/3.png,a,r,g,12", "a/0.png,a,q,,0", "a/1.png,a,,h,0")
+    file = table(tmp_path, "a/3.png,a, r ,g,12", "a/0.png,a,q,,0", "a/1.png,a,,h,0")
     again, groups, folds = read_split(file, manifest)
     assert [item.path for item in again.slices] == ["a/0.png", "a/1.png", "a/3.png"]  # in the folder's order
-    assert [item.patient for item in again.slices] == ["q", "p", "r"]  # the split's word, then the folder's
+    assert [item.patient for item in again.slices] == ["p", "p", "r"]  # the table of patients first: it may be newer
+    assert "another patient than the table of patients for 1 slices" in capsys.readouterr().err
     assert {(item.label, item.part) for item in again.slices} == {("a", "Training")}
     assert (groups, folds) == (["a/0.png", "h", "g"], [0, 0, 12])
     assert (again.root, again.classes, again.ignored) == (tmp_path, ("a", "b"), ("junk",))
@@ -251,6 +258,15 @@ def test_a_split_file_with_a_strange_fold_or_path_says_which(tmp_path: Path) -> 
         SplitError, match=r"2 of its 3 slices are not in .*, such as a/8\.png; expected a split made for"
     ):
         read_split(table(tmp_path, "a/0.png,a,,g,0", "a/8.png,a,,g,0", "a/9.png,a,,g,0"), manifest)
+
+
+def test_copies_of_copies_count_where_the_search_lists_only_the_nearest() -> None:
+    chain = np.array([[0, 1], [1, 2], [3, 4]])
+    leak = find_leak([2, 5], [0, 1, 3, 4], [None] * 6, list("abcdef"), chain)
+    assert (leak.with_twin_in_training, leak.chained_to_training) == (1, 2)
+    assert str(leak).endswith("1 have a near copy there, 2 with copies of copies")
+    found = verify([0, 0, 1, 2, 2, 1], [None] * 6, chain)
+    assert (found.twins, found.copies) == (((1, 2),), 3)
 
 
 def test_known_patients_are_those_that_are_known() -> None:
@@ -283,3 +299,24 @@ def test_the_refusal_to_cut_validation_says_what_to_do() -> None:
         "class b is too small to cut validation from training: expected at least 2 patients or groups of twins outside "
         "the test part, got 1; add patients of that class"
     )
+
+
+def test_a_corrected_table_of_patients_shows_the_leak_of_an_older_split() -> None:
+    slices = tuple(Slice(f"a/{n}.png", "a", None, "p") for n in range(2))
+    rows = {item.path: {"patient": f"q{n}", "fold": str(n)} for n, item in enumerate(slices)}
+    manifest = fill_in_patients(Manifest(Path("data"), ("a",), slices), rows, Path("folds.csv"))
+    assert verify([0, 1], [item.patient for item in manifest.slices], NONE).patients == ("p",)
+
+
+def test_dicom_files_of_one_patient_stay_together_unless_a_table_names_each() -> None:
+    said = [("p", "s1"), ("p", "s2"), ("q", "s3"), (None, "s4"), (None, "s4"), (None, None), (None, None)]
+    found = owners([Origin(patient=patient, series=series) for patient, series in said])
+    assert found == [0, 0, 2, 3, 3, NOBODY, NOBODY]
+    nobody: list[str | None] = [None] * 7
+    groups = group(nobody, list("abcdefg"), twins_of([], []), found)
+    assert [groups.index(name) for name in groups] == [0, 0, 2, 3, 3, 5, 6]
+    assert len(set(group(["x", "y", *"12345"], list("abcdefg"), twins_of([], []), found))) == 7
+    partly = group(["x", None, *"12345"], list("abcdefg"), twins_of([], []), found)
+    assert partly[0] == partly[1]  # half a table leaves the question open
+    stand_in = [Origin(patient="anonymous", series=series) for series in ("s1", "s1", "s2")]
+    assert owners(stand_in) == [0, 0, 2]

@@ -151,8 +151,13 @@ def split(options: argparse.Namespace) -> int:
     facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
     print(
         f"{facts['slices']} slices in {facts['groups']} groups ({facts['patients']} known patients; the largest group "
-        f"has {facts['largest_group']} slices); no patient and no twin group straddles a fold"
+        f"has {facts['largest_group']} slices); no known patient and no twin group straddles a fold"
     )
+    if unknown := facts["slices_without_patient"]:
+        print(
+            f"patients are unknown for {unknown} slices: of these only copies, and DICOM files of one patient or "
+            "series, were kept together"
+        )
     for fold, count in facts["folds"].items():
         shares = ", ".join(f"{share:.1%} {label}" for label, share in facts["class_shares"][fold].items())
         print(f"fold {fold}: {count} slices: {shares}")

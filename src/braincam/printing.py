@@ -242,12 +242,20 @@ def print_audit(result: Audit, out: Path | None) -> None:
 def print_straddling(manifest: Manifest, found: Straddling, table: Path) -> None:
     """What a table of folds tears apart."""
     print(f"{table}: {found.slices} slices in {found.folds} folds")
+    if unknown := sum(item.patient is None for item in manifest.slices):
+        print(
+            f"patients are unknown for {unknown} slices: of these only copies, and DICOM files of one patient or "
+            "series, could be looked for"
+        )
     if not found.leaks:
-        print("no patient and no pair of copies lies in two folds")
+        print("no known patient and no pair of copies lies in two folds")
         return
     print(f"{len(found.patients)} patients lie in more than one fold{': ' if found.patients else ''}", end="")
     print(", ".join(found.patients[:5]) + (", ..." if len(found.patients) > 5 else ""))
-    print(f"{len(found.twins)} pairs of copies lie in two folds")
+    print(
+        f"{len(found.twins)} pairs of copies lie in two folds; {found.copies} slices have a copy, or a copy's copy, in "
+        "another fold"
+    )
     for a, b in found.twins[:10]:
         print(f"  {manifest.slices[a].path}  {manifest.slices[b].path}")
     if len(found.twins) > 10:

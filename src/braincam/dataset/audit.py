@@ -7,7 +7,7 @@ labels), `warning` (look at it), `note` (good to know; no complaint).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
+from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
-from braincam.dataset.twins import Fingerprints, Twins, Unreadable
+from braincam.dataset.twins import Fingerprints, Twins, Unreadable, connected
 
 LEVELS = ("leak", "conflict", "warning", "note")
 UNLIKE = 3.5  # robust spreads above its class's median (Iglewicz and Hoaglin 1993) that make a slice unlike the rest
@@ -83,9 +84,11 @@ def find_faults(
     findings = [
         *_passed_over(manifest, unreadable),
         *_twins(manifest, twins),
-        *_patients(manifest),
+        *_patients(manifest, unsettled([item.patient for item in manifest.slices], owners(prints.origins))),
         *_conflicts(manifest, twins),
         *_formats(manifest, files),
+        *_no_mr_slices(manifest, prints),
+        *_windowless(manifest, prints),
         *_unlike(manifest, prints),
     ]
     return Audit(sort(findings), facts(manifest, prints, twins, groups, unreadable, files))
@@ -110,6 +113,7 @@ def facts(
     per_class = {}
     for name in manifest.classes:
         rows = [row for row, item in enumerate(slices) if item.label == name]
+        quartiles = np.percentile(mean[rows], (25, 50, 75)) if rows else ()
         per_class[name] = {
             "slices": len(rows),
             "by_part": dict(Counter(slices[row].part or "" for row in rows)),
@@ -118,7 +122,7 @@ def facts(
             "groups": len({groups[row] for row in rows}),
             "modes": dict(Counter(files.modes[row] for row in rows)),
             "sizes": {f"{w}x{h}": n for (h, w), n in Counter(map(tuple, prints.sizes[rows].tolist())).most_common(5)},
-            "mean_intensity": [round(float(value), 1) for value in np.percentile(mean[rows], (25, 50, 75))],
+            "mean_intensity": [round(float(value), 1) for value in quartiles],
         }
     kinds = Counter(twins.kinds)
     return {
@@ -139,17 +143,26 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     if unreadable:
         found.append(
             Finding(
-                "unreadable", "warning", len(unreadable), f"{_many(unreadable, 'file')} that cannot be read",
+                "unreadable", "warning", len(unreadable), f"{_many(len(unreadable), 'file')} that cannot be read",
                 "They are left out of every split, training and score.",
                 "Restore them from the source or delete them. The first: " + unreadable[0].reason,
                 tuple(item.path for item in unreadable[:EXAMPLES]),
             )
         )  # fmt: skip
+    with_slices = {item.label for item in manifest.slices}
+    found += [
+        Finding(
+            "empty_class", "warning", 0, f"readable slices of class {name}",
+            "Nothing can be learned or said about it.", "Restore its files from the source, or remove the class.",
+        )
+        for name in manifest.classes
+        if name not in with_slices
+    ]  # fmt: skip
     hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
     stray = [name for name in manifest.ignored if name not in hidden]
     for key, names, title in (
-        ("hidden", hidden, f"hidden {_many(hidden, 'file')} or {_many(hidden, 'folder')}"),
-        ("stray", stray, f"stray {_many(stray, 'file')} or {_many(stray, 'folder')}"),
+        ("hidden", hidden, f"hidden {_many(len(hidden), 'file')} or {_many(len(hidden), 'folder')}"),
+        ("stray", stray, f"stray {_many(len(stray), 'file')} or {_many(len(stray), 'folder')}"),
     ):
         if names:
             found.append(
@@ -171,13 +184,14 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
         (across if straddles else within).append((a, b))
     found = []
     if across:
-        tested = {row for pair in across for row in pair if slices[row].part == "Testing"}
-        total = sum(item.part == "Testing" for item in slices)
-        are = "is a copy" if len(tested) == 1 else "are copies"
+        cluster = connected(len(slices), twins.pairs)  # of many copies the search lists the nearest alone
+        in_test = np.array([item.part == "Testing" for item in slices])
+        tested = in_test & np.isin(cluster, cluster[~in_test])
+        are = "is a copy" if tested.sum() == 1 else "are copies"
         found.append(
             Finding(
-                "twins_across_parts", "leak", len(tested),
-                f"of {total} test slices {are} of training slices",
+                "twins_across_parts", "leak", int(tested.sum()),
+                f"of {in_test.sum()} test slices {are} of training slices",
                 "A score on this test part measures memory: looking up the nearest training slice does well there.",
                 "Do not report this split alone. Make another: braincam split DATA --out folds.csv",
                 pairs=_named(manifest, across),
@@ -186,7 +200,7 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     if within:
         found.append(
             Finding(
-                "twins", "note", len(within), f"{_many(within, 'pair')} of copies within one part",
+                "twins", "note", len(within), f"{_many(len(within), 'pair')} of copies within one part",
                 "Copies weigh double, and a random split would put them on both sides.",
                 "Split with braincam split, which keeps them together; they stand in twins.csv.",
                 pairs=_named(manifest, within),
@@ -195,14 +209,15 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     return found
 
 
-def _patients(manifest: Manifest) -> list[Finding]:
+def _patients(manifest: Manifest, owned: Sequence[str | None]) -> list[Finding]:
     slices = manifest.slices
+    whose = [item.patient or (owner and f"row {owner}") for item, owner in zip(slices, owned, strict=True)]
     found = []
     if manifest.has_official_split:
         in_test = [int(item.part == "Testing") for item in slices]
-        straddling = verify(in_test, [item.patient for item in slices], np.empty((0, 2), np.int64)).patients
-        tested = [item for item in slices if item.part == "Testing" and item.patient is not None]
-        seen = [item for item in tested if item.patient in straddling]
+        straddling = verify(in_test, whose, np.empty((0, 2), np.int64)).patients
+        tested = [(item, name) for item, name in zip(slices, whose, strict=True) if item.part == "Testing" and name]
+        seen = [item for item, name in tested if name in straddling]
         have = "has" if len(seen) == 1 else "have"
         if seen:
             found.append(
@@ -214,17 +229,18 @@ def _patients(manifest: Manifest) -> list[Finding]:
                     tuple(item.path for item in seen[:EXAMPLES]),
                 )
             )  # fmt: skip
-    labels_of: dict[str, set[str]] = defaultdict(set)
+    first_of: dict[str, dict[str, str]] = defaultdict(dict)  # patient → label → path of the first slice
     for item in slices:
         if item.patient is not None:
-            labels_of[item.patient].add(item.label)
-    if several := sorted(name for name, labels in labels_of.items() if len(labels) > 1):
+            first_of[item.patient].setdefault(item.label, item.path)
+    # shown by their slices: the page is made to be handed on, and identifiers are not
+    if several := [paths for _, paths in sorted(first_of.items()) if len(paths) > 1]:
         found.append(
             Finding(
                 "patients_with_several_labels", "note", len(several),
-                f"{_many(several, 'patient')} with slices of several classes",
+                f"{_many(len(several), 'patient')} with slices of several classes",
                 "Either these patients have both, or a label or an identifier is wrong.",
-                "Look at their slices.", tuple(several[:EXAMPLES]),
+                "Look at their slices.", tuple(path for paths in several for path in paths.values())[:EXAMPLES],
             )
         )  # fmt: skip
     return found
@@ -237,7 +253,7 @@ def _conflicts(manifest: Manifest, twins: Twins) -> list[Finding]:
         return []
     return [
         Finding(
-            "label_conflicts", "conflict", len(torn), f"{_many(torn, 'pair')} of copies with different labels",
+            "label_conflicts", "conflict", len(torn), f"{_many(len(torn), 'pair')} of copies with different labels",
             "One of the two labels is wrong; nothing was relabelled.",
             "Look at each pair in twins.csv (same_label = 0), and correct or remove one.",
             pairs=_named(manifest, torn),
@@ -249,18 +265,63 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
     labels = np.array([item.label for item in manifest.slices])
     modes = np.array(files.modes)
     for mode in sorted(set(files.modes)):
-        shares = {name: float((modes[labels == name] == mode).mean()) for name in manifest.classes}
+        shares = {name: float((modes[labels == name] == mode).mean()) for name in sorted(set(labels.tolist()))}
         if max(shares.values()) - min(shares.values()) > _MODE_SHARES_DIFFER:
             listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
             return [
                 Finding(
                     "colour_mode", "warning", int((modes == mode).sum()),
-                    f"{_many(np.flatnonzero(modes == mode), 'file')} of mode {mode}, unevenly spread",
+                    f"{_many(int((modes == mode).sum()), 'file')} of mode {mode}, unevenly spread",
                     f"The format tells the class: {listed}. A model that reads three channels may use it.",
                     "Read every file as grey, as braincam does.",
                 )
             ]  # fmt: skip
     return []
+
+
+def _no_mr_slices(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
+    """What `predict` would reject at sight, and training takes."""
+    reasons = [origin.foreign for origin in prints.origins]
+    colourful = [origin.colourful for origin in prints.origins]
+    rejects = "braincam predict rejects such pictures; here a network would be trained on them."
+    found = []
+    if first := next(filter(None, reasons), None):
+        found.append(
+            Finding(
+                "foreign", "warning", sum(map(bool, reasons)),
+                f"{_many(sum(map(bool, reasons)), 'slice')} of no MR modality, by what the files say",
+                f"{rejects} The first: {first}.", "Remove them, or correct what their files say.",
+                _some(manifest, reasons),
+            )
+        )  # fmt: skip
+    if any(colourful):
+        found.append(
+            Finding(
+                "colourful", "warning", sum(colourful), f"{_many(sum(colourful), 'picture')} in visible colour",
+                rejects, "Remove them, or export them in grey.", _some(manifest, colourful),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _windowless(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
+    """Slices whose grey values a training sees otherwise than `predict` shows them within their series."""
+    marks = [origin.windowless for origin in prints.origins]
+    if not any(marks):
+        return []
+    return [
+        Finding(
+            "windowless", "warning", sum(marks), f"DICOM {_many(sum(marks), 'slice')} without a window",
+            "In a labelled folder each is stretched over its own grey values, by braincam predict over those of its "
+            "whole series: the same slice looks different there.",
+            "Export them with a window, or as pictures that were scaled series by series.", _some(manifest, marks),
+        )
+    ]  # fmt: skip
+
+
+def _some(manifest: Manifest, marks: Sequence[object]) -> tuple[str, ...]:
+    """Paths of the first marked slices."""
+    return tuple(item.path for item, mark in zip(manifest.slices, marks, strict=True) if mark)[:EXAMPLES]
 
 
 def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
@@ -273,7 +334,7 @@ def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
     return [
         Finding(
             "unlike_their_class", "note", len(rows),
-            f"{_many(rows, 'slice')} with a far brighter skull than the rest of {its} class",
+            f"{_many(len(rows), 'slice')} with a far brighter skull than the rest of {its} class",
             "Most such slices are CT, where bone is white; some show lesions or another sequence.",
             "Look at them and at their groups; they stand in flags.csv. Nothing was removed or relabelled.",
             tuple(manifest.slices[row].path for row in rows[:: max(1, len(rows) // EXAMPLES)][:EXAMPLES]),
@@ -286,7 +347,7 @@ def unlikeness(manifest: Manifest, prints: Fingerprints) -> NDArray[np.float64]:
     ring = ring_brightness(prints.thumbnails[:, HEAD])
     labels = np.array([item.label for item in manifest.slices])
     distance = np.zeros(len(ring))
-    for name in manifest.classes:
+    for name in set(labels.tolist()):
         values = ring[labels == name]
         spread = 1.4826 * np.median(np.abs(values - np.median(values)))
         distance[labels == name] = (values - np.median(values)) / max(spread, 0.02)
@@ -306,9 +367,9 @@ def ring_brightness(heads: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(np.sort(brightest, 1)[:, 2] / (middle + high - low + 10))
 
 
-def _many(things: Sized, word: str) -> str:
-    """The word as it stands after the number of things."""
-    return word if len(things) == 1 else f"{word}s"
+def _many(count: int, word: str) -> str:
+    """The word as it stands after the count."""
+    return word if count == 1 else f"{word}s"
 
 
 def _named(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from braincam.errors import DataError
 from braincam.images.reader import looks_readable
+from braincam.progress import say
 
 PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
 
@@ -46,7 +48,7 @@ class Manifest:
     root: Path
     classes: tuple[str, ...]  # sorted
     slices: tuple[Slice, ...]
-    ignored: tuple[str, ...] = ()  # hidden files and folders, and files that are no pictures
+    ignored: tuple[str, ...] = ()  # hidden files and folders, links to folders, and files that are no pictures
 
     @property
     def labels(self) -> list[int]:
@@ -102,12 +104,12 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
             if len(found) == before:
                 empty.append(folder)
     ignored += [
-        entry.name
+        _printable(entry.name)
         for entry in root.iterdir()
         if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
     ]
     if parts:
-        ignored += [f"{folder.name}/" for folder in _folders(root) if folder.name not in parts]
+        ignored += [f"{_printable(folder.name)}/" for folder in _folders(root) if folder.name not in parts]
     if not found:
         raise DataError(
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
@@ -125,16 +127,41 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
 
 
 def with_patients(manifest: Manifest, table: Path) -> Manifest:
-    """The manifest with patients filled in from a CSV; an empty cell or a missing row is an unknown patient."""
-    known = {row["path"]: row["patient"].strip() or None for row in read_table(table, ("path", "patient"))}
+    """The manifest with patients filled in from a CSV; an empty cell or a missing row is an unknown patient.
+
+    What does not match is said: a table that mostly misses the files would else pass for one that names the patients.
+    """
+    known = {
+        path: row["patient"].strip() or None for path, row in read_rows(table, ("path", "patient"), manifest).items()
+    }
     slices = tuple(replace(item, patient=known.get(item.path)) for item in manifest.slices)
-    if not any(item.path in known for item in slices):
+    strange = sorted(known.keys() - {item.path for item in slices})
+    if len(strange) == len(known):
         example = next(iter(known), "(no rows)")
         raise DataError(
             f"{table}: none of its {len(known)} paths is in {manifest.root}; expected paths such as "
             f"{manifest.slices[0].path}, got {example}"
         )
+    lacking = sum(item.patient is None for item in slices)
+    missed = [f"{len(strange)} of its {len(known)} rows match no file, such as {strange[0]}"] if strange else []
+    without = [f"{lacking} of {len(slices)} slices have no patient"] if lacking else []
+    if missed or without:
+        say(f"{table}: {'; '.join(missed + without)}")
     return replace(manifest, slices=slices)
+
+
+def read_rows(table: Path, columns: tuple[str, ...], manifest: Manifest) -> dict[str, dict[str, str]]:
+    """Rows of a table (see `read_table`) by path, spelled as the folder spells it.
+
+    Names with accents are decomposed on macOS and composed nearly everywhere else, and the same to whoever reads them.
+    """
+    exact = {item.path for item in manifest.slices}
+    spelled = {unicodedata.normalize("NFC", path): path for path in exact}
+    rows = {row["path"]: row for row in read_table(table, columns)}
+    return {
+        path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path): row
+        for path, row in rows.items()
+    }
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -166,20 +193,39 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str]) -> None:
-    """Add every picture below one class folder; hidden files and folders are only counted."""
+    """Add every picture below one class folder; hidden files and folders, and links to folders, are only counted."""
     label = class_name(folder.name)
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refuse):
         below = Path(where).relative_to(root)
-        ignored += [f"{(below / name).as_posix()}/" for name in folders if name.startswith(".")]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # a link to a folder is not followed: it may lead round in a circle, or to slices that are here already
+        entered = [name for name in folders if not name.startswith(".") and not (Path(where) / name).is_symlink()]
+        ignored += [f"{_printable((below / name).as_posix())}/" for name in folders if name not in entered]
+        folders[:] = sorted(entered)
         for name in names:
             path = Path(where) / name
             relative = path.relative_to(root).as_posix()
             # a pipe or a device is no picture, and might be waited for in vain
             if name.startswith(".") or not looks_readable(path) or (path.exists() and not path.is_file()):
-                ignored.append(relative)
+                ignored.append(_printable(relative))
+            elif relative != _printable(relative):
+                raise DataError(
+                    f"{root}: the name of {_printable(relative)} is not UTF-8, so no table can name it; rename the file"
+                )
             else:
                 found.append(Slice(relative, label, part))
+
+
+def _printable(name: str) -> str:
+    """A file's name as it can be written down: bytes that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed may hold any number of slices: going on without them would change every score."""
+    raise DataError(
+        f"{error.filename}: expected a folder that can be listed, got: {error.strerror}; change its permissions, or "
+        "move it out of the data set"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -7,17 +7,19 @@ tables written here have the columns ``path,label,patient,group,fold``.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from braincam.dataset.manifest import Manifest, class_name, read_table
+from braincam.dataset.manifest import Manifest, class_name, read_rows
+from braincam.dataset.twins import connected
 from braincam.errors import SplitError
 from braincam.files import write_csv
+from braincam.progress import say
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
 MOST_DIGITS = 9  # of a fold's number
@@ -33,12 +35,14 @@ class Leak:
     with_patient_in_training: int
     with_group_in_training: int  # same patient or a twin, the wider net
     with_twin_in_training: int  # a copy found by its pixels, whatever the groups say
+    chained_to_training: int = 0  # by a twin, or a twin's twin: of many copies the search lists the nearest alone
 
     @property
     def leaks(self) -> bool:
         """Whether any patient or group straddles the border, or more than a fiftieth of the slices have twins there.
 
-        A few copies that a hand-made or older grouping missed are said, and do not void it.
+        A few copies that a hand-made or older grouping missed are said, and do not void it. They are judged by the
+        pairs that the search lists; chains of copies, which may drift apart, are said beside them.
         """
         return bool(
             self.with_patient_in_training
@@ -47,11 +51,14 @@ class Leak:
         )
 
     def __str__(self) -> str:
+        chained = f", {self.chained_to_training} with copies of copies"
+        copies = f"{self.with_twin_in_training} have a near copy there"
+        more = chained * (self.chained_to_training > self.with_twin_in_training)
         if not self.leaks:
-            few = f"; {self.with_twin_in_training} have a near copy there all the same" * bool(
-                self.with_twin_in_training
-            )
-            return f"no patient and no group of the {self.test_slices} test slices is in training{few}"
+            few = f"; {copies} all the same{more}" * bool(self.with_twin_in_training)
+            unknown = self.test_slices - self.with_known_patient
+            unsure = f"; patients are unknown for {unknown} of them" * bool(unknown)
+            return f"no known patient and no group of the {self.test_slices} test slices is in training{few}{unsure}"
         patients = (
             f"{self.with_patient_in_training} of the {self.with_known_patient} test slices with a known "
             "patient have that patient in training; "
@@ -60,7 +67,7 @@ class Leak:
         )
         return (
             f"{patients}{self.with_group_in_training} of {self.test_slices} test slices share a patient or a "
-            f"twin group with training; {self.with_twin_in_training} have a near copy there"
+            f"twin group with training; {copies}{more}"
         )
 
 
@@ -124,12 +131,14 @@ def find_leak(
     """
     patients_in = {patients[row] for row in train} - {None}
     groups_in = {groups[row] for row in train}
+    cluster = connected(len(groups), twins)
     return Leak(
         test_slices=len(test),
         with_known_patient=sum(patients[row] is not None for row in test),
         with_patient_in_training=sum(patients[row] in patients_in for row in test),
         with_group_in_training=sum(groups[row] in groups_in for row in test),
         with_twin_in_training=len(_twins_across(train, test, twins)),
+        chained_to_training=int(np.isin(cluster[list(test)], cluster[list(train)]).sum()),
     )
 
 
@@ -147,7 +156,8 @@ class Straddling:
     slices: int
     folds: int
     patients: tuple[str, ...]  # known patients with slices in more than one fold
-    twins: tuple[tuple[int, int], ...]  # rows of copies in different folds
+    twins: tuple[tuple[int, int], ...]  # rows of copies in different folds, as far as the search lists them
+    copies: int = 0  # slices with a copy, or a copy's copy, in another fold
 
     @property
     def leaks(self) -> bool:
@@ -161,11 +171,16 @@ def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDAr
     for patient, fold in zip(patients, folds, strict=True):
         if patient is not None:
             folds_of[patient].add(fold)
+    folds_with: dict[int, set[int]] = defaultdict(set)
+    clusters = connected(len(folds), twins).tolist()
+    for cluster, fold in zip(clusters, folds, strict=True):
+        folds_with[cluster].add(fold)
     return Straddling(
         slices=len(folds),
         folds=len(set(folds)),
         patients=tuple(sorted(patient for patient, where in folds_of.items() if len(where) > 1)),
         twins=tuple((a, b) for a, b in twins.tolist() if folds[a] != folds[b]),
+        copies=sum(len(folds_with[cluster]) > 1 for cluster in clusters),
     )
 
 
@@ -183,7 +198,7 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
     Raises:
         SplitError: a path of the split is not in the folder, a label differs, or a fold is no whole number.
     """
-    rows = {row["path"]: row for row in read_table(path, COLUMNS)}
+    rows = read_rows(path, COLUMNS, manifest)
     position = {item.path: number for number, item in enumerate(manifest.slices)}
     if absent := [name for name in rows if name not in position]:
         raise SplitError(
@@ -191,7 +206,6 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
             "expected a split made for this folder"
         )
     kept, groups, folds = [], [], []
-    patients: list[str | None] = []
     for item in manifest.slices:
         row = rows.get(item.path)
         if row is None:
@@ -203,13 +217,25 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
         kept.append(position[item.path])
         groups.append(row["group"] or item.path)
         folds.append(int(row["fold"]))
-        patients.append(row["patient"] or item.patient)
-    chosen = manifest.keep(kept)
-    slices = tuple(
-        type(item)(item.path, item.label, item.part, patient)
-        for item, patient in zip(chosen.slices, patients, strict=True)
+    return fill_in_patients(manifest.keep(kept), rows, path), groups, folds
+
+
+def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], table: Path) -> Manifest:
+    """Patients that a table of folds names, where they are not known otherwise; `rows` by path, one for each slice.
+
+    A table of patients goes first: it may have been corrected since the folds were made.
+    """
+    named = [(rows[item.path].get("patient") or "").strip() or None for item in manifest.slices]
+    both = zip(manifest.slices, named, strict=True)
+    differ = sum(item.patient is not None and name not in (None, item.patient) for item, name in both)
+    if differ:
+        say(f"{table}: names another patient than the table of patients for {differ} slices; the latter counts")
+    return replace(
+        manifest,
+        slices=tuple(
+            replace(item, patient=item.patient or name) for item, name in zip(manifest.slices, named, strict=True)
+        ),
     )
-    return Manifest(chosen.root, chosen.classes, slices, chosen.ignored), groups, folds
 
 
 def class_shares(labels: Sequence[str], folds: Sequence[int]) -> dict[int, dict[str, float]]:

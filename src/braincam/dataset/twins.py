@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.neighbours import nearest
+from braincam.dataset.origin import NOBODY, Origin, origin_of, unsettled
 from braincam.errors import DataError, ImageError
 from braincam.images.grey import MAX_BYTES, GreySlice
 from braincam.images.reader import read_slices
@@ -57,6 +58,7 @@ class Fingerprints:
     thumbnails: NDArray[np.uint8]  # (N, 2, 32, 32) the two views
     histograms: NDArray[np.float32]  # (N, 16) share of pixels per range of grey
     sizes: NDArray[np.int64]  # (N, 2) height, width
+    origins: tuple[Origin, ...]  # what each file says of its slice
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def read_one_slice(path: Path, digest: str | None = None) -> NDArray[np.uint8]:
         DataError: the file's bytes have not this SHA-256: it was changed since it was looked at.
     """
     if digest is None:
-        return _one(path, read_slices(path))
-    found, pixels = _hashed(path)
+        return _one(path, read_slices(path)).pixels
+    found, _, item = _hashed(path)
     if found != digest:
         raise DataError(changed(path))
-    return pixels
+    return item.pixels
 
 
 def changed(path: Path) -> str:
@@ -97,21 +99,21 @@ def changed(path: Path) -> str:
     return f"{path}: was changed while it was being read; run the command again when nothing writes to it any more"
 
 
-def _hashed(path: Path) -> tuple[str, NDArray[np.uint8]]:
-    """The hash of a file's bytes and the slice in the very same bytes, whatever becomes of the file meanwhile."""
+def _hashed(path: Path) -> tuple[str, bytes, GreySlice]:
+    """The hash of a file's bytes, the bytes, and the slice in the very same, whatever becomes of the file meanwhile."""
     if path.stat().st_size > MAX_BYTES:
         read_slices(path)  # says so, unless it is a large volume
         raise ImageError(f"{path}: expected a picture of at most {MAX_BYTES:,} bytes; export the slice on its own")
     content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), _one(path, read_slices(content, name=str(path)))
+    return hashlib.sha256(content).hexdigest(), content, _one(path, read_slices(content, name=str(path)))
 
 
-def _one(path: Path, slices: list[GreySlice]) -> NDArray[np.uint8]:
+def _one(path: Path, slices: list[GreySlice]) -> GreySlice:
     if len(slices) != 1:
         raise ImageError(
             f"{path}: expected a single slice in a labelled folder, got a volume of {len(slices)}; export its slices"
         )
-    return slices[0].pixels
+    return slices[0]
 
 
 def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unreadable]]:
@@ -122,7 +124,7 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
     def read(start: int) -> tuple[list[ImageError | None], Fingerprints | None]:
         found = [_read(manifest.file(row)) for row in range(start, min(start + _CHUNK, total))]
         good = [item for item in found if not isinstance(item, ImageError)]
-        prints = print_slices([digest for digest, _ in good], [pixels for _, pixels in good]) if good else None
+        prints = print_slices(*zip(*good, strict=True)) if good else None
         return [item if isinstance(item, ImageError) else None for item in found], prints
 
     def outcomes() -> Iterator[ImageError | None]:
@@ -140,17 +142,20 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
     return manifest.keep(row for row, error in enumerate(errors) if error is None), _joined(parts), unreadable
 
 
-def _read(path: Path) -> tuple[str, NDArray[np.uint8]] | ImageError:
-    """The hash of a file's bytes and its one slice, or why not."""
+def _read(path: Path) -> tuple[str, NDArray[np.uint8], Origin] | ImageError:
+    """The hash of a file's bytes, its one slice and what it says of it, or why not."""
     try:
-        return _hashed(path)
+        digest, content, item = _hashed(path)
+        return digest, item.pixels, origin_of(content, item)
     except ImageError as error:
         return error
     except OSError as error:
         return ImageError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions")
 
 
-def print_slices(digests: Sequence[str], slices: Sequence[NDArray[np.uint8]]) -> Fingerprints:
+def print_slices(
+    digests: Sequence[str], slices: Sequence[NDArray[np.uint8]], origins: Sequence[Origin] | None = None
+) -> Fingerprints:
     """Fingerprints of slices (H, W) of any sizes; `digests` say which files are identical."""
     views = np.stack([likeness.views(pixels) for pixels in slices])
     zooms = np.stack([likeness.zooms(pixels) for pixels in slices])
@@ -171,6 +176,7 @@ def print_slices(digests: Sequence[str], slices: Sequence[NDArray[np.uint8]]) ->
         thumbnails=np.rint(halved).astype(np.uint8).reshape(*shape, 32, 32),
         histograms=np.array(counts, np.float32),
         sizes=np.array([pixels.shape for pixels in slices]),
+        origins=tuple(origins or [Origin()] * len(slices)),
     )
 
 
@@ -183,6 +189,7 @@ def _joined(parts: Sequence[Fingerprints]) -> Fingerprints:
         thumbnails=np.concatenate([part.thumbnails for part in parts]),
         histograms=np.concatenate([part.histograms for part in parts]),
         sizes=np.concatenate([part.sizes for part in parts]),
+        origins=tuple(origin for part in parts for origin in part.origins),
     )
 
 
@@ -342,19 +349,25 @@ def _kind(mirrored: bool, cropped: bool) -> str:
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 
-def group(patients: Sequence[str | None], digests: Sequence[str], twins: Twins) -> list[str]:
+def group(
+    patients: Sequence[str | None], digests: Sequence[str], twins: Twins, owners: Sequence[int] = ()
+) -> list[str]:
     """A group name for each slice; slices of one group must stay together in every split.
 
-    Slices are linked by patient, by identical bytes, as twins, and, where a patient is unknown, as look-alikes: heads
-    are alike, and two known patients are two however alike they look.
+    Slices are linked by patient, by identical bytes, as twins, and, where a patient is unknown, as look-alikes and by
+    the owners that DICOM files name: heads are alike, and two known patients are two however alike they look.
     """
     names = np.array([name or "" for name in patients], dtype=object)
     unknown = (names[twins.alike] == "").any(1)
-    links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown]))
-    n = len(patients)
+    owned = _chain(unsettled(patients, owners or [NOBODY] * len(patients)))
+    links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown], owned))
+    return [f"g{number:05d}" for number in connected(len(patients), links)]
+
+
+def connected(n: int, links: Pairs) -> NDArray[np.int32]:
+    """A number for each of n rows, the same for all that links connect. (M, 2) → (n,)"""
     graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(n, n))
-    _, component = connected_components(graph, directed=False)
-    return [f"g{number:05d}" for number in component]
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
 
 
 def _chain(keys: Sequence[str | None]) -> Pairs:

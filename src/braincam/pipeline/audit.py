@@ -12,6 +12,7 @@ from PIL import Image
 
 from braincam.dataset.audit import UNLIKE, Audit, FileFacts, Finding, find_faults, sort, unlikeness
 from braincam.dataset.manifest import Manifest, read_folder
+from braincam.dataset.origin import owners
 from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, group
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
 from braincam.files import as_path, write_csv, write_json, write_text
@@ -39,7 +40,7 @@ def audit(
     """
     manifest, prints, unreadable = fingerprint(read_folder(Path(data), as_path(patients)))
     twins = find_twins(prints)
-    groups = group([item.patient for item in manifest.slices], prints.digests, twins)
+    groups = group([item.patient for item in manifest.slices], prints.digests, twins, owners(prints.origins))
     files = file_facts(manifest, prints)
     result = find_faults(manifest, prints, twins, groups, unreadable, files)
     say("shortcut probes: classifiers that cannot see a lesion")

@@ -8,12 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from braincam.dataset import split as splitting
-from braincam.dataset.manifest import Manifest, read_folder, read_table
+from braincam.dataset.manifest import Manifest, read_folder, read_rows
+from braincam.dataset.origin import unsettled
 from braincam.dataset.split import (
     Leak,
     Straddling,
     cut_validation,
+    fill_in_patients,
     find_leak,
     make_folds,
     read_split,
@@ -68,8 +72,9 @@ class Parts:
 def grouped(data: Path, patients: Path | None = None, split_file: Path | None = None) -> Grouped:
     """Read a folder once and find its groups; a split file brings its own groups and leaves out what it does not name.
 
-    Byte-identical files, and all slices of a patient, are always in one group, also where a split file says otherwise:
-    that is how a leak shows, and it keeps patients whole when validation is cut from training.
+    Byte-identical files, and all slices of a patient (known, or by what DICOM files say), are always in one group, also
+    where a split file says otherwise: that is how a leak shows, and it keeps patients whole when validation is cut from
+    training.
     """
     manifest = read_folder(data, patients)
     folds = None
@@ -78,6 +83,7 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         manifest, groups, folds = read_split(split_file, manifest)
     copies = find_copies(manifest)
     readable, digests, twins, unreadable = copies.manifest, copies.digests, copies.twins, copies.unreadable
+    known = [item.patient for item in readable.slices]
     for item in unreadable:
         say(f"left out: {item.reason}")
     if groups is not None and folds is not None:
@@ -85,9 +91,10 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         keep = [row for row, item in enumerate(manifest.slices) if item.path not in lost]
         groups, folds = [groups[row] for row in keep], [folds[row] for row in keep]
         groups = merge_sharing(groups, digests)
-        groups = merge_sharing(groups, [item.patient for item in readable.slices])
+        groups = merge_sharing(groups, known)
+        groups = merge_sharing(groups, unsettled(known, copies.owners))
     else:
-        groups = group([item.patient for item in readable.slices], digests, twins)
+        groups = group(known, digests, twins, copies.owners)
     return Grouped(readable, digests, groups, folds, unreadable, twins.pairs)
 
 
@@ -130,6 +137,7 @@ def split(
         "slices": len(labels),
         "groups": len(set(found.groups)),
         "patients": len({item.patient for item in found.manifest.slices} - {None}),
+        "slices_without_patient": sum(item.patient is None for item in found.manifest.slices),
         "largest_group": max(Counter(found.groups).values()),
         "folds": {str(fold): numbers.count(fold) for fold in range(folds)},
         "class_shares": {str(fold): shares for fold, shares in splitting.class_shares(labels, numbers).items()},
@@ -147,21 +155,24 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
         SplitError: a path of the table is not in the folder, or a slice has no fold.
     """
     manifest = read_folder(data, patients)
-    rows = {row["path"]: row for row in read_table(table, ("path", "fold"))}
+    rows = read_rows(table, ("path", "fold"), manifest)
     known = {item.path for item in manifest.slices}
     if absent := [name for name in rows if name not in known]:
         raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
     if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
         raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
-    copies = find_copies(manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows))
+    named = manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
+    copies = find_copies(fill_in_patients(named, rows, table))
     for item in copies.unreadable:
         say(f"left out: {item.reason}")
-    slices = tuple(
-        replace(item, patient=item.patient or rows[item.path].get("patient") or None) for item in copies.manifest.slices
-    )
+    slices = copies.manifest.slices
     names = sorted({row["fold"] for row in rows.values()})
     folds = [names.index(rows[item.path]["fold"]) for item in slices]
-    return replace(copies.manifest, slices=slices), verify(folds, [item.patient for item in slices], copies.twins.pairs)
+    patients_known = [item.patient for item in slices]
+    found = verify(folds, patients_known, copies.twins.pairs)
+    by_files = verify(folds, unsettled(patients_known, copies.owners), np.empty((0, 2), np.int64)).patients
+    torn = (f"that of {slices[row].path}" for row in sorted(map(int, by_files)))  # never by an identifier
+    return copies.manifest, replace(found, patients=(*found.patients, *torn))
 
 
 def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:

@@ -14,6 +14,7 @@ import numpy as np
 
 from braincam.cache import cached, forget, key_of
 from braincam.dataset.manifest import Manifest
+from braincam.dataset.origin import owners
 from braincam.dataset.twins import KINDS, Twins, Unreadable, changed, find_twins, fingerprint, read_one_slice
 from braincam.errors import DataError, ImageError
 from braincam.progress import track
@@ -27,6 +28,7 @@ class Copies:
     digests: tuple[str, ...]  # SHA-256 of each one's bytes
     twins: Twins
     unreadable: list[Unreadable]
+    owners: list[int]  # for each slice the first one of the same DICOM patient or series, see `origin.owners`
 
 
 def find_copies(manifest: Manifest) -> Copies:
@@ -59,6 +61,7 @@ def find_copies(manifest: Manifest) -> Copies:
             entry["pairs"], tuple(KINDS[code] for code in entry["kinds"].tolist()), entry["similarity"], entry["alike"]
         ),
         [item for item in unreadable if item is not None],
+        entry["owners"].tolist(),
     )
 
 
@@ -77,7 +80,7 @@ def check_unchanged(manifest: Manifest, before: Sequence[str], copies: Copies) -
 def search(manifest: Manifest) -> Copies:
     """Read every slice and compare them."""
     readable, prints, unreadable = fingerprint(manifest)
-    return Copies(readable, prints.digests, find_twins(prints), unreadable)
+    return Copies(readable, prints.digests, find_twins(prints), unreadable, owners(prints.origins))
 
 
 def keep(copies: Copies, manifest: Manifest, folder: Path) -> None:
@@ -90,6 +93,7 @@ def keep(copies: Copies, manifest: Manifest, folder: Path) -> None:
         "kinds": np.array([KINDS.index(kind) for kind in twins.kinds], np.uint8),
         "similarity": twins.similarity,
         "alike": twins.alike,
+        "owners": np.array(copies.owners, np.int64),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)

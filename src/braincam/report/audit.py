@@ -13,6 +13,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import ImageError
 from braincam.report.page import write_page
+from braincam.resampling import with_interval
 
 TITLES = {
     "leak": "Leak",
@@ -109,10 +110,7 @@ def _probed(facts: dict[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     for probe, metrics in facts["probes"].items():
-        low, high = metrics["ci95"]["balanced_accuracy"]
-        lines.append(
-            f"| {probe} | {metrics['accuracy']:.3f} | {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
-        )
+        lines.append(f"| {probe} | {metrics['accuracy']:.3f} | {with_interval(metrics, 'balanced_accuracy')} |")
     return lines
 
 
