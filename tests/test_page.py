@@ -171,6 +171,33 @@ def test_it_fits_a_phone_and_is_named_for_screen_readers(browser: Any, address: 
     visit.context.close()
 
 
+def test_a_score_on_a_split_that_leaks_is_not_called_one_on_new_patients(visit: Visit):
+    def leaky(route: Any) -> None:
+        facts = route.fetch().json()
+        facts["card"]["scores"] |= {"headline": "all"}
+        facts["card"]["training"]["split"] |= {"leaks": True, "verdict": "7 of 9 test slices share a patient"}
+        route.fulfill(json=facts)
+
+    visit.tab.route("**/v1/model", leaky)
+    visit.tab.click("#card-button")
+    visit.tab.wait_for_selector("#card[open]")
+    assert "Accuracy on a split that leaks" in visit.text("#card-text")
+    assert "7 of 9 test slices share a patient" in visit.text("#card-text")
+    assert "has not met" not in visit.text("#card-text")
+
+
+def test_a_model_without_a_score_says_so(visit: Visit):
+    def unmeasured(route: Any) -> None:
+        facts = route.fetch().json()
+        facts["card"]["scores"] = {"accuracy": None, "ci95": {"accuracy": None}}
+        route.fulfill(json=facts)
+
+    visit.tab.route("**/v1/model", unmeasured)
+    visit.tab.click("#card-button")
+    visit.tab.wait_for_selector("#card[open]")
+    assert "not measured" in visit.text("#card-text")
+
+
 def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):
     (scan,) = some(scans, 1)
     with serving(Predictor(run, threads=1), bytes=1000) as served:

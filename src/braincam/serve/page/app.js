@@ -198,15 +198,19 @@ async function showCard() {
   const { card, name, sha256 } = found;
   const scores = card.scores ?? {};
   const interval = scores.ci95?.accuracy;
+  const split = card.training.split ?? {};
+  const leaky = scores.headline === "all" || split.leaks;
   const facts = {
     Name: name,
     "What it is for": card.notice,
     Classes: card.classes.map(nameOf).join(", "),
     Parameters: card.parameters.toLocaleString("en"),
-    "Accuracy on patients it has not met":
-      scores.accuracy === undefined
+    [leaky ? "Accuracy on a split that leaks" : "Accuracy on patients it has not met"]:
+      typeof scores.accuracy !== "number"
         ? "not measured"
-        : scores.accuracy.toFixed(3) + (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : ""),
+        : scores.accuracy.toFixed(3) +
+          (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : "") +
+          (leaky && split.verdict ? `; ${split.verdict}` : ""),
     "Prediction sets": `hold the true class for ${percent(card.conformal_coverage)} of the slices, by design`,
     "Refuses as unlike its training scans": `an outlier score above ${card.outlier_threshold.toFixed(2)}`,
     Trained: card.created || "the time is not noted: a training that can be repeated byte for byte",
