@@ -118,6 +118,12 @@ def test_what_is_no_scan_is_refused_in_words(visit: Visit, tmp_path: Path):
     visit.tab.keyboard.press("ArrowRight")
     assert visit.text("#status") == "refused"
     assert "coloured" in visit.text("#reason")
+    assert visit.tab.locator("#bars li").count() == 0  # what the model said of it means nothing
+    assert visit.text("#set") == ""
+    assert not visit.tab.is_visible("#map")
+    with visit.tab.expect_download() as waiting:
+        visit.tab.click("#report")
+    assert "%<" not in Path(waiting.value.path()).read_text(encoding="utf-8").partition("<table>")[2]
 
 
 def test_samples_card_report_and_theme(visit: Visit, tmp_path: Path):

@@ -26,7 +26,7 @@ async function ask(files) {
   if (!files.length) return;
   at("trouble").hidden = true;
   try {
-    rows = await engine.answer(files, busy);
+    rows = (await engine.answer(files, busy)).map(withoutRefused);
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
@@ -41,6 +41,12 @@ async function ask(files) {
   } finally {
     busy("");
   }
+}
+
+/** A row without what the model said of a picture that was refused: it means nothing, so it is not shown. */
+function withoutRefused(row) {
+  if (row.answer.status !== "rejected") return row;
+  return { ...row, maps: null, answer: { ...row.answer, probabilities: null, prediction_set: null } };
 }
 
 /** In a volume the middle slice, among files the first. */
