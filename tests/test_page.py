@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from braincam.predict import Predictor
-from browsing import launched
+from browsing import expect, launched
 from serving import TOKEN, serving
 
 
@@ -97,7 +97,7 @@ def test_slices_are_scrolled_with_wheel_keys_slider_and_thumbnails(visit: Visit,
     visit.tab.keyboard.press("Home")
     visit.tab.hover("#view")
     visit.tab.mouse.wheel(0, 100)
-    visit.tab.wait_for_function("document.getElementById('count').textContent === '2 of 12'")
+    expect(visit.tab.locator("#count")).to_have_text("2 of 12")
     visit.tab.fill("#slice", "6")
     assert files[6].name in visit.text("#caption")
     visit.tab.locator("#strip button").nth(3).click()
@@ -202,6 +202,17 @@ def test_a_model_without_a_score_says_so(visit: Visit):
     visit.tab.click("#card-button")
     visit.tab.wait_for_selector("#card[open]")
     assert "not measured" in visit.text("#card-text")
+
+
+def test_the_strip_follows_the_slice_and_the_page_stays(visit: Visit, scans: Path):
+    visit.tab.set_viewport_size({"width": 700, "height": 500})  # picture, answer and strip one below the other
+    visit.give(*some(scans, 12))
+    assert visit.tab.evaluate("scrollY") == 0
+    visit.tab.fill("#slice", "11")
+    expect(visit.tab.locator("#count")).to_have_text("12 of 12")
+    assert visit.tab.evaluate("scrollY") == 0
+    last, strip = (visit.tab.locator(where).bounding_box() for where in ("#strip button >> nth=-1", "#strip"))
+    assert last["x"] + last["width"] <= strip["x"] + strip["width"] + 1
 
 
 def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):

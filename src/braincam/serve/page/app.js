@@ -33,7 +33,8 @@ async function ask(files) {
     at("work").hidden = false;
     list();
     render();
-    at("answer").focus();
+    follow();
+    at("answer").focus({ preventScroll: true });
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     at("trouble").textContent = error.message;
@@ -105,10 +106,17 @@ function render() {
     at("top").textContent = top > 0 ? `most: ${top.toFixed(1)}` : "no evidence for it";
   }
   for (const button of at("strip").querySelectorAll("button")) {
-    const here = Number(button.dataset.row) === current;
-    button.setAttribute("aria-current", here);
-    if (here) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    button.setAttribute("aria-current", Number(button.dataset.row) === current);
   }
+}
+
+/** Bring the thumbnail of the slice into sight, in the strip alone: the page stays where it is. */
+function follow() {
+  const strip = at("strip");
+  const thumbnail = strip.querySelector("[aria-current=true]");
+  if (!thumbnail) return;
+  const [inner, outer] = [thumbnail.getBoundingClientRect(), strip.getBoundingClientRect()];
+  strip.scrollLeft += Math.min(inner.left - outer.left, 0) + Math.max(inner.right - outer.right, 0);
 }
 
 function bars(answer) {
@@ -155,6 +163,7 @@ function go(number) {
   if (!rows.length) return;
   show(number);
   render();
+  follow();
 }
 
 // -- the report -------------------------------------------------------------------------------------------------------
