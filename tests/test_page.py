@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -213,6 +214,28 @@ def test_the_strip_follows_the_slice_and_the_page_stays(visit: Visit, scans: Pat
     assert visit.tab.evaluate("scrollY") == 0
     last, strip = (visit.tab.locator(where).bounding_box() for where in ("#strip button >> nth=-1", "#strip"))
     assert last["x"] + last["width"] <= strip["x"] + strip["width"] + 1
+
+
+def test_an_older_answer_does_not_take_the_place_of_a_newer_one(visit: Visit, scans: Path):
+    old, new = some(scans, 2)
+    held: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    visit.tab.route("**/v1/predict*", hold_the_first)
+    visit.tab.set_input_files("#files", str(old))
+    expect(visit.tab.locator("#busy")).to_be_visible()
+    visit.give(new)
+    assert new.name in visit.text("#caption")
+    with contextlib.suppress(Exception):  # the page has given it up
+        held[0].continue_()
+    visit.tab.wait_for_timeout(500)
+    assert new.name in visit.text("#caption")
+    assert not visit.tab.is_visible("#trouble")
 
 
 def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):

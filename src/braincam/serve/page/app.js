@@ -10,6 +10,7 @@ const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refus
 const THUMBNAILS = 400; // more slices than these get none
 
 const engine = new Engine(askForToken);
+let asking = new AbortController(); // of the call whose answers are waited for
 let rows = []; // {answer, slice, maps}
 let current = 0;
 let chosen = ""; // the class whose map is shown; empty: the leading one
@@ -24,9 +25,15 @@ const leading = (answer) =>
 
 async function ask(files) {
   if (!files.length) return;
+  asking.abort(); // what was asked for before is not wanted any more
+  asking = new AbortController();
+  const { signal } = asking;
+  const say = (text) => signal.aborted || busy(text);
   at("trouble").hidden = true;
   try {
-    rows = (await engine.answer(files, busy)).map(withoutRefused);
+    const answered = await engine.answer(files, say, signal);
+    if (signal.aborted) return;
+    rows = answered.map(withoutRefused);
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
@@ -36,11 +43,12 @@ async function ask(files) {
     follow();
     at("answer").focus({ preventScroll: true });
   } catch (error) {
+    if (signal.aborted) return;
     if (!(error instanceof Trouble)) throw error;
     at("trouble").textContent = error.message;
     at("trouble").hidden = false;
   } finally {
-    busy("");
+    say("");
   }
 }
 

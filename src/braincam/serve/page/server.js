@@ -27,11 +27,11 @@ export class Server {
     return (await this.#call("v1/model", {})).json();
   }
 
-  async answer(files, say) {
+  async answer(files, say, signal) {
     say(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
     const body = new FormData();
     for (const file of files) body.append("files", file, file.name);
-    const { predictions } = await (await this.#call("v1/predict?pictures=true", { method: "POST", body })).json();
+    const { predictions } = await (await this.#call("v1/predict?pictures=true", { method: "POST", body, signal })).json();
     return Promise.all(
       predictions.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
     );
