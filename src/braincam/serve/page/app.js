@@ -23,15 +23,15 @@ const leading = (answer) =>
 
 // -- from files to answers --------------------------------------------------------------------------------------------
 
-async function ask(files) {
-  if (!files.length) return;
+/** @param {File[] | Promise<File[]>} given */
+async function ask(given) {
   asking.abort(); // what was asked for before is not wanted any more
   asking = new AbortController();
   const { signal } = asking;
   const say = (text) => signal.aborted || busy(text);
   at("trouble").hidden = true;
   try {
-    const answered = await engine.answer(files, say, signal);
+    const answered = await engine.answer(await given, say, signal);
     if (signal.aborted) return;
     rows = answered.map(withoutRefused);
     chosen = "";
@@ -43,13 +43,49 @@ async function ask(files) {
     follow();
     at("answer").focus({ preventScroll: true });
   } catch (error) {
-    if (signal.aborted) return;
-    if (!(error instanceof Trouble)) throw error;
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
+    if (!signal.aborted) tell(error);
   } finally {
     say("");
   }
+}
+
+/** Every failure is told; one that nobody foresaw is in the console too. */
+function tell(error) {
+  const foreseen = error instanceof Trouble;
+  if (!foreseen) console.error(error);
+  at("trouble").textContent = foreseen ? error.message : `The page failed (${error.message}). Reload it and try again.`;
+  at("trouble").hidden = false;
+}
+
+/** One of the drawings, as if it had been chosen. */
+async function sample(name) {
+  const response = await fetch(`static/samples/${name}.png`).catch(() => null);
+  if (!response?.ok) throw new Trouble("The drawing cannot be loaded. Is the server of this page still running?");
+  return [new File([await response.blob()], `drawn-${name}.png`, { type: "image/png" })];
+}
+
+/** What was dropped: files, and the visible files in folders. */
+async function dropped(carried) {
+  const items = [...carried.items].filter((item) => item.kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()); // at once: after the event they are gone
+  const files = (await Promise.all(entries.map(filesOf))).flat();
+  if (!files.length) throw new Trouble("There is no file in what was dropped.");
+  return files;
+}
+
+async function filesOf(entry) {
+  if (entry instanceof File) return entry;
+  const read = (what) => new Promise((done) => what(done, () => done(null)));
+  if (!entry.isDirectory) {
+    const file = await read((done, failed) => entry.file(done, failed));
+    if (!file) throw new Trouble(`${entry.name} cannot be read.`);
+    return file;
+  }
+  const [found, reader] = [[], entry.createReader()];
+  for (let some; (some = await read((done, failed) => reader.readEntries(done, failed)))?.length; ) found.push(...some); // a hundred at a time
+  const visible = found.filter(({ name }) => !name.startsWith("."));
+  visible.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return (await Promise.all(visible.map(filesOf))).flat();
 }
 
 /** A row without what the model said of a picture that was refused: it means nothing, so it is not shown. */
@@ -68,9 +104,10 @@ function busy(text) {
   at("busy").hidden = !text;
 }
 
-async function askForToken() {
+async function askForToken(wrong) {
   const dialog = at("ask");
-  at("token").value = "";
+  at("token").value = dialog.returnValue = "";
+  at("wrong").hidden = !wrong;
   dialog.showModal();
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   return dialog.returnValue === "ok" ? at("token").value.trim() : "";
@@ -209,16 +246,7 @@ Heat maps show the evidence for the leading class, each on its own scale.</p>
 // -- the model --------------------------------------------------------------------------------------------------------
 
 async function showCard() {
-  let found;
-  try {
-    found = await engine.model();
-  } catch (error) {
-    if (!(error instanceof Trouble)) throw error;
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
-    return;
-  }
-  const { card, name, sha256 } = found;
+  const { card, name, sha256 } = await engine.model();
   const scores = card.scores ?? {};
   const interval = scores.ci95?.accuracy;
   const split = card.training.split ?? {};
@@ -250,12 +278,13 @@ async function showCard() {
 
 at("choose").addEventListener("click", () => at("files").click());
 at("files").addEventListener("change", async () => {
-  await ask([...at("files").files]);
+  const files = [...at("files").files];
   at("files").value = "";
+  if (files.length) await ask(files);
 });
 at("again").addEventListener("click", () => at("files").click());
 at("report").addEventListener("click", saveReport);
-at("card-button").addEventListener("click", showCard);
+at("card-button").addEventListener("click", () => showCard().catch(tell));
 at("back").addEventListener("click", () => go(current - 1));
 at("next").addEventListener("click", () => go(current + 1));
 at("slice").addEventListener("input", () => go(Number(at("slice").value)));
@@ -288,11 +317,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 for (const button of document.querySelectorAll("[data-sample]")) {
-  button.addEventListener("click", async () => {
-    const name = button.dataset.sample;
-    const picture = await fetch(`static/samples/${name}.png`);
-    await ask([new File([await picture.blob()], `drawn-${name}.png`, { type: "image/png" })]);
-  });
+  button.addEventListener("click", () => ask(sample(button.dataset.sample)));
 }
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
@@ -303,10 +328,10 @@ for (const kind of ["dragenter", "dragover"]) {
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dragging");
 });
-document.addEventListener("drop", async (event) => {
+document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  await ask([...event.dataTransfer.files]);
+  if (event.dataTransfer.types.includes("Files")) ask(dropped(event.dataTransfer));
 });
 at("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme
