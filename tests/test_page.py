@@ -263,6 +263,29 @@ def test_a_folder_can_be_dropped(visit: Visit, scans: Path, tmp_path: Path):
     assert visit.text("#caption") == "a.png"
 
 
+def test_keys_and_wheel_are_the_pages_own_where_they_change_no_slice(visit: Visit, scans: Path):
+    visit.tab.set_viewport_size({"width": 700, "height": 400})
+    visit.give(*some(scans, 1))
+    opacity = visit.tab.input_value("#opacity")
+    visit.tab.keyboard.press("-")  # the picture has not the focus
+    assert visit.tab.input_value("#opacity") == opacity
+    visit.tab.focus("#view")
+    visit.tab.keyboard.press("End")
+    visit.tab.wait_for_timeout(300)
+    assert visit.tab.evaluate("scrollY") > 0
+    visit.tab.evaluate("scrollTo(0, 0)")
+    visit.give(*some(scans, 12))
+    kept = """(turn) => !document.getElementById("view").dispatchEvent(
+        new WheelEvent("wheel", {cancelable: true, ...turn}))"""
+    assert not visit.tab.evaluate(kept, {"deltaY": 120, "ctrlKey": True})  # zooms the page
+    assert visit.text("#count") == "1 of 12"
+    for _ in range(10):  # a touchpad: a hundred pixels in small turns
+        assert visit.tab.evaluate(kept, {"deltaY": 10})
+    assert visit.text("#count") == "3 of 12"
+    assert visit.tab.evaluate(kept, {"deltaY": 3, "deltaMode": 1})  # a notch, in lines
+    assert visit.text("#count") == "4 of 12"
+
+
 def test_troubles_are_told_in_words(browser: Any, run: Path, scans: Path):
     (scan,) = some(scans, 1)
     with serving(Predictor(run, threads=1), bytes=1000) as served:

@@ -8,6 +8,8 @@ const at = (id) => document.getElementById(id);
 const NAMES = { notumor: "no tumour", notumour: "no tumour" };
 const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
 const THUMBNAILS = 400; // more slices than these get none
+const NOTCH = 50; // pixels of a wheel's turn that change the slice; no turn changes more than one
+const LINE = [1, 34, 800]; // pixels of a turn's unit: a pixel, a line, a page
 
 const engine = new Engine(askForToken);
 let asking = new AbortController(); // of the call whose answers are waited for
@@ -41,7 +43,7 @@ async function ask(given) {
     list();
     render();
     follow();
-    at("answer").focus({ preventScroll: true });
+    at(rows.length > 1 ? "view" : "answer").focus({ preventScroll: true }); // the view takes the keys that change the slice
   } catch (error) {
     if (!signal.aborted) tell(error);
   } finally {
@@ -293,29 +295,32 @@ at("class").addEventListener("change", () => {
   chosen = at("class").value;
   render();
 });
+let turned = 0; // of a slice: a touchpad sends many small turns where a wheel sends one
 at("view").addEventListener(
   "wheel",
   (event) => {
-    if (rows.length < 2) return;
+    if (rows.length < 2 || event.ctrlKey) return; // with Ctrl it zooms the page
     event.preventDefault();
-    go(current + Math.sign(event.deltaY));
+    turned += Math.max(-1, Math.min(1, (event.deltaY * LINE[event.deltaMode]) / NOTCH));
+    const steps = Math.trunc(turned);
+    turned -= steps;
+    if (steps) go(current + steps);
   },
   { passive: false },
 );
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, select, dialog, textarea");
-  if (at("work").hidden || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
+/** The keys of the picture and of the strip; elsewhere, and with one slice, they are the page's own. */
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
   const turns = { "+": 10, "=": 10, "-": -10 };
-  if (event.key in steps) go(current + steps[event.key]);
-  else if (event.key === "Home") go(0);
-  else if (event.key === "End") go(rows.length - 1);
+  if (event.key in steps && rows.length > 1) go(current + steps[event.key]);
   else if (event.key in turns) {
     at("opacity").value = Number(at("opacity").value) + turns[event.key];
     render();
   } else return;
   event.preventDefault();
-});
+}
+for (const place of ["view", "strip"]) at(place).addEventListener("keydown", press);
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", () => ask(sample(button.dataset.sample)));
 }
