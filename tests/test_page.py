@@ -165,6 +165,7 @@ def test_a_file_can_be_dropped(visit: Visit, scans: Path):
 def test_it_fits_a_phone_and_is_named_for_screen_readers(browser: Any, address: str, scans: Path):
     visit = Visit(browser, address, is_mobile=True, device_scale_factor=2)
     visit.tab.set_viewport_size({"width": 360, "height": 740})
+    assert not visit.tab.is_visible("#skip")  # there is no answer to skip to
     visit.give(*some(scans, 3))
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 360
     nameless = visit.tab.evaluate(
@@ -174,6 +175,10 @@ def test_it_fits_a_phone_and_is_named_for_screen_readers(browser: Any, address: 
     )
     assert nameless == []
     assert visit.tab.get_attribute("#answer", "aria-live") == "polite"
+    assert visit.tab.get_attribute("#slice", "aria-valuetext") == "1 of 3"
+    signs = visit.tab.locator("#strip i").all_inner_texts()
+    assert len(signs) == 3 and set(signs) <= set("✓?×!")  # the status is told by more than a colour
+    assert all(one.get_attribute("title") for one in visit.tab.locator("#strip button").all())
     assert visit.wrong == []
     visit.context.close()
 

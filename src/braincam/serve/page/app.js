@@ -7,6 +7,7 @@ import { Trouble } from "./trouble.js";
 const at = (id) => document.getElementById(id);
 const NAMES = { notumor: "no tumour", notumour: "no tumour" };
 const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
+const SIGN = { ok: "✓", refer: "?", rejected: "×", error: "!" }; // so that no status is told by its colour alone
 const THUMBNAILS = 400; // more slices than these get none
 const NOTCH = 50; // pixels of a wheel's turn that change the slice; no turn changes more than one
 const LINE = [1, 34, 800]; // pixels of a turn's unit: a pixel, a line, a page
@@ -39,7 +40,7 @@ async function ask(given) {
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
-    at("work").hidden = false;
+    at("work").hidden = at("skip").hidden = false;
     list();
     render();
     follow();
@@ -128,6 +129,7 @@ function render() {
 
   at("slice").max = rows.length - 1;
   at("slice").value = current;
+  at("slice").setAttribute("aria-valuetext", `${current + 1} of ${rows.length}`);
   at("slice").disabled = at("back").disabled = at("next").disabled = rows.length < 2;
   at("count").textContent = `${current + 1} of ${rows.length}`;
   at("caption").textContent = answer.path + (answer.slice === null ? "" : `, slice ${answer.slice}`);
@@ -190,7 +192,8 @@ function list() {
       button.dataset.row = row;
       const said = answer.label ? nameOf(answer.label) : STATUS[answer.status];
       button.setAttribute("aria-label", `Slice ${row + 1}: ${said}`);
-      button.append(thumbnail(slice), element("i", answer.status));
+      button.title = STATUS[answer.status];
+      button.append(thumbnail(slice), element("i", answer.status, SIGN[answer.status]));
       button.addEventListener("click", () => go(row));
       const item = document.createElement("li");
       item.append(button);
