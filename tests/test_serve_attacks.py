@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import http.client
 import os
@@ -12,7 +13,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from starlette.exceptions import HTTPException
 from braincam.errors import ConfigError
 from braincam.predict import Predictor
 from braincam.serve.limits import Limits, Memory
-from braincam.serve.upload import base_name
+from braincam.serve.upload import Upload, base_name
 from braincam.serve.workers import AbandonedError, Stop, Workers
 from serving import BOUNDARY, FORM, TOKEN, Served, form, head, png, reply, serving
 
@@ -449,6 +451,46 @@ def test_bodies_in_memory_are_bounded_over_all_clients(predictor: Predictor) -> 
             assert time.monotonic() < until
 
 
+def uploaded() -> int:
+    """Bytes of uploaded files that are in memory, whatever the books say."""
+    gc.collect()
+    return sum(len(item.content) for item in gc.get_objects() if isinstance(item, Upload))
+
+
+def until_true(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_what_clients_sent_that_left_is_let_go_and_counted_until_then(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(files: Sequence[Upload], *_: object) -> tuple[bytes, Counter[str]]:
+        for _file in files:
+            assert go_on.wait(30)
+        return b"{}", Counter()
+
+    monkeypatch.setattr("braincam.serve.app.answer", slow)
+    body = form(("a", bytes(10**6)))
+    with serving(predictor, threads=1) as served:
+        for waiting in (0, 1, 1, 1, 1, 1):  # the first is worked on when it leaves, the others wait
+            with served.connect() as connection:
+                connection.sendall(head(Content_Length=len(body)) + body)
+                until_true(lambda: served.metric("braincam_held_bytes") > (1 + waiting) * 10**6)  # noqa: B023
+                until_true(lambda: served.metric("braincam_queue_depth") == waiting)  # noqa: B023
+            until_true(lambda: served.metric("braincam_queue_depth") == 0)
+        until_true(lambda: served.metric("braincam_held_bytes") < 2 * 10**6)
+        assert uploaded() == 10**6
+        assert served.metric("braincam_held_bytes") == len(body)  # nobody waits, but it is still held
+        go_on.set()
+        until_true(lambda: served.metric("braincam_held_bytes") == 0)
+        until_true(lambda: uploaded() == 0)
+
+
 def test_two_hundred_clients_at_once_are_all_answered(predictor: Predictor) -> None:
     """Some are told to come back, and do; nobody is dropped."""
     with serving(predictor) as served, ThreadPoolExecutor(200) as pool:
@@ -525,17 +567,20 @@ def test_workers_stop_what_nobody_waits_for() -> None:
 
     async def ask() -> None:
         with pytest.raises(HTTPException) as left:
-            await workers.run(job, 10, _leaves)
+            await workers.run(job, 10, _leaves, freed.release)
         assert left.value.status_code == 499
         assert await asyncio.to_thread(ended.wait, 5)
         with pytest.raises(HTTPException) as late:
-            await workers.run(job, 0.05, _stays)
+            await workers.run(job, 0.05, _stays, freed.release)
         assert late.value.status_code == 504
+        for _ in range(2):
+            assert await asyncio.to_thread(freed.acquire, timeout=5)
 
-    workers = Workers(1, 0)
+    workers, freed = Workers(1, 0), threading.Semaphore(0)
     asyncio.run(ask())
     workers.close()
-    assert (workers.accepted, workers.waiting) == (0, 0)
+    workers.check_room()
+    assert workers.waiting == 0
 
 
 def test_a_job_that_fails_frees_its_place() -> None:
@@ -545,12 +590,13 @@ def test_a_job_that_fails_frees_its_place() -> None:
     async def ask() -> None:
         for _ in range(3):
             with pytest.raises(RuntimeError, match="broken"):
-                await workers.run(job, 5, _stays)
+                await workers.run(job, 5, _stays, freed.release)
 
-    workers = Workers(1, 0)
+    workers, freed = Workers(1, 0), threading.Semaphore(0)
     asyncio.run(ask())
     workers.close()
-    assert workers.accepted == 0
+    workers.check_room()
+    assert all(freed.acquire(blocking=False) for _ in range(3))
 
 
 def test_memory_is_counted() -> None:
