@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from braincam.ahead import ahead
 from braincam.errors import ConfigError, ImageError, ModelFileError
 from braincam.images.grey import check_size, stretch_from_min_to_max
 from braincam.images.nifti import PLANES
@@ -34,6 +34,7 @@ from braincam.progress import track
 BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
+AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -377,15 +378,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
     """Read in order, several ahead; an error takes the place of the slices."""
-    with ThreadPoolExecutor(max_workers=max(1, usable_cores())) as pool:
-        pending: deque[tuple[_Job, Future[list[GreySlice] | ImageError]]] = deque()
-        for job in jobs:
-            pending.append((job, pool.submit(_read, job, reading)))
-            if len(pending) >= AHEAD:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
+    read = partial(_read, reading=reading)
+    return ahead(jobs, read, _pixels, threads=usable_cores(), most=AHEAD, room=AHEAD_PIXELS)
+
+
+def _pixels(outcome: list[GreySlice] | ImageError) -> int:
+    return 0 if isinstance(outcome, ImageError) else sum(item.pixels.size for item in outcome)
 
 
 def _read(job: _Job, reading: Reading) -> list[GreySlice] | ImageError:
