@@ -87,6 +87,7 @@ def test_compose_gives_it_no_more_than_it_needs() -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in service["ports"])  # type: ignore[attr-defined]
     options = cli.parser().parse_args(["serve", *map(str, service["command"])])  # type: ignore[call-overload]
     assert options.token_file == Path("/run/secrets/token")
+    assert options.workers + options.max_memory_megabytes / 1024 < float(str(service["mem_limit"]).rstrip("g"))
 
 
 @pytest.mark.slow
