@@ -132,6 +132,7 @@ def test_slices_count_over_all_files_of_a_request(served: Served) -> None:
     assert [row["path"] for row in rows] == ["a.nii"] * 4 + ["b.nii", "c.png"]
     assert rows[4]["status"] == "error"  # four more would make eight
     assert "at most 2 slices" in rows[4]["reason"]
+    assert rows[4]["reason"].endswith("what other files left of this request: send this one apart")
     assert rows[5]["status"] != "error"  # one more fits
     rows = served.predict(("a.nii", volume(6)), ("c.png", SLICE)).json()["predictions"]
     assert "at most 6 slices in one request" in rows[-1]["reason"]
@@ -613,6 +614,11 @@ def test_memory_is_counted() -> None:
 def test_limits_of_nothing_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
         Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_memory_that_no_whole_body_fits_into_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whole request of 8 MiB, got 1 MiB; raise --max-memory-megabytes"):
+        Limits(memory=2**20, bytes=2**23)
 
 
 def test_an_error_in_the_server_is_a_500_and_its_text_stays_out_of_answer_and_log(
