@@ -83,7 +83,14 @@ def test_the_doctor_says_where_the_cache_is_and_that_there_is_no_model(
 
 @pytest.mark.parametrize(
     ("said", "cores"),
-    [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("250000 100000", 2), ("x", 8)],
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("250000 100000", 2),
+        ("x", 8),
+    ],
 )
 def test_a_containers_share_of_the_processor_is_seen(
     said: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -159,7 +159,9 @@ def _check_syntax(syntax: UID | None) -> None:
     except NotImplementedError as error:
         raise ImageError(f"{expected}, got {_named(syntax)}; {REEXPORT}") from error
     if not decoder.is_available:
-        raise ImageError(f"{expected}, got {_named(syntax)}, which needs {_plugin(syntax)} {HERE}; {INSTALL}, or {REEXPORT}")
+        raise ImageError(
+            f"{expected}, got {_named(syntax)}, which needs {_plugin(syntax)} {HERE}; {INSTALL}, or {REEXPORT}"
+        )
 
 
 def _plugin(syntax: UID) -> str:
@@ -187,7 +189,9 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
     except Exception as error:  # each decoder has its own exceptions
-        advice = f"{INSTALL} (needs {_plugin(syntax)} {HERE}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
+        advice = (
+            f"{INSTALL} (needs {_plugin(syntax)} {HERE}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
+        )
         raise ImageError(
             f"expected whole pixel data in {_named(syntax)}, got some that cannot be decoded "
             f"({type(error).__name__}); copy the file again, or {advice}"

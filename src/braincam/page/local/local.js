@@ -16,7 +16,7 @@ export class Local {
   #session = null;
 
   async model() {
-    this.#card ??= fetchFile("model.json", (response) => response.json());
+    this.#card ??= await fetchFile("model.json", (response) => response.json());
     return this.#card;
   }
 
