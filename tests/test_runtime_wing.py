@@ -345,6 +345,14 @@ def test_only_training_is_shared_by_several_processes(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["doctor"]) == 2
     assert "start this verb without torchrun" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "")  # as good as none
+    assert cli.main(["doctor"]) == 0
+
+
+def test_no_number_of_threads_is_below_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predict", "scan.png", "--threads", "-1"])
+    assert "expected a whole number from 0, got '-1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
