@@ -3,11 +3,11 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels ".[serve]"
+RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels ".[serve,dicom]"
 
 FROM python:3.12-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    python -m pip install --no-cache-dir --no-index --find-links /wheels "braincam[serve]"
+    python -m pip install --no-cache-dir --no-index --find-links /wheels "braincam[serve,dicom]"
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin braincam
 USER 10001:10001
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1

@@ -12,6 +12,13 @@ import pytest
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def expect(locator: Any) -> Any:
+    """What is waited for; `wait_for_function` needs `eval`, which the pages forbid."""
+    from playwright.sync_api import expect as found
+
+    return found(locator)
+
+
 @contextmanager
 def launched() -> Iterator[Any]:
     """Chromium without a window, closed at the end."""

@@ -51,11 +51,12 @@ def test_its_python_is_one_that_the_package_supports() -> None:
     assert f"Programming Language :: Python :: {version[1]}" in project["classifiers"]
 
 
-def test_it_installs_the_extra_that_serves_and_nothing_that_trains() -> None:
+def test_it_installs_what_serves_and_reads_compressed_dicom_and_nothing_that_trains() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    asked = {name for rest in the("RUN") for name in re.findall(r"\[(\w+)\]", rest)}
-    assert asked == {"serve"}
-    assert not {"torch", "braincam"} & {re.split(r"[\[><=]", need)[0] for need in extras["serve"]}
+    asked = [set(name.split(",")) for rest in the("RUN") for name in re.findall(r"\[([\w,]+)\]", rest)]
+    assert asked == [{"serve", "dicom"}] * 2
+    needs = extras["serve"] + extras["dicom"]
+    assert not {"torch", "braincam"} & {re.split(r"[\[><=]", need)[0] for need in needs}
 
 
 def test_it_copies_all_that_the_build_reads() -> None:
@@ -87,6 +88,7 @@ def test_compose_gives_it_no_more_than_it_needs() -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in service["ports"])  # type: ignore[attr-defined]
     options = cli.parser().parse_args(["serve", *map(str, service["command"])])  # type: ignore[call-overload]
     assert options.token_file == Path("/run/secrets/token")
+    assert options.workers + options.max_memory_megabytes / 1024 < float(str(service["mem_limit"]).rstrip("g"))
 
 
 @pytest.mark.slow
@@ -109,6 +111,7 @@ def test_its_steps_work_in_an_empty_environment(tmp_path: Path) -> None:
         subprocess.run(shlex.split(step), cwd=source, env=environment, check=True, capture_output=True)
     listed = subprocess.run([folder / "bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True)
     assert "braincam" in listed.stdout
+    assert "pylibjpeg-openjpeg" in listed.stdout
     assert "torch" not in listed.stdout
     program, *call = json.loads(the("ENTRYPOINT")[0])
     port = str(20_000 + os.getpid() % 20_000)

@@ -14,6 +14,7 @@ from braincam import cli
 from braincam.errors import ConfigError, ModelFileError
 from braincam.explain.cam import METHODS, torchcam_map, with_torchcam
 from braincam.explain.save import with_overlays
+from braincam.images.volume import Volume
 from braincam.model_file.export import load_model
 from braincam.predict import Predictor
 
@@ -26,7 +27,24 @@ def test_pictures_keep_the_whole_uid_and_do_not_overwrite_each_other_where_case_
     names = ["a/1.2.840.113", "a/1.2.840.114", "a/Scan.PNG", "b/scan.png", "c/brain.nii.gz"]
     answers = [replace(answer, path=name, slice=7 if "nii" in name else None) for name in names]
     written = [Path(item.overlay or "").name for item in with_overlays(answers, tmp_path)]
-    assert written == ["1.2.840.113.png", "1.2.840.114.png", "Scan.png", "scan_2.png", "brain-007.png"]
+    assert written == [
+        "1.2.840.113-evidence.png", "1.2.840.114-evidence.png", "Scan-evidence.png", "scan-evidence_2.png",
+        "brain-evidence-007.png",
+    ]  # fmt: skip
+
+
+def test_no_file_is_replaced_that_an_earlier_call_did_not_write(run: Path, scans: Path, tmp_path: Path) -> None:
+    source = next(iter((scans / "data" / "pituitary").iterdir()))
+    answer = next(item for item in Predictor(run).predict(source.parent) if item.label is not None)
+    for name in ("scan.png", "scan-evidence.png", "scan.jpg"):  # the scans lie where the pictures go
+        (tmp_path / name).write_bytes(source.read_bytes())
+    volume = replace(answer, slice=3, volume=Volume(None, None, None), path="brain.nii")
+    for _ in range(2):  # again into the same folder: the pictures are made anew
+        made = list(with_overlays([replace(answer, path=str(tmp_path / "scan.png")), volume], tmp_path))
+        assert [Path(item.overlay or "").name for item in made] == ["scan-evidence_2.png", "brain-evidence-003.jpg"]
+    for name in ("scan.png", "scan-evidence.png", "scan.jpg"):
+        assert (tmp_path / name).read_bytes() == source.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_overlays_and_lines_are_written_and_agree(

@@ -208,6 +208,7 @@ def test_compressed_without_a_decoder_names_the_syntax_and_the_missing_plugin(
     syntax: UID, name: str, plugin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(get_decoder(syntax)), "is_available", False)
+    plugin = f"{plugin} where braincam runs"  # perhaps not where the reader sits
     dataset = dataset_of(values(15))
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(96)])
     dataset["PixelData"].is_undefined_length = True

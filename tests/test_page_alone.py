@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import http.server
 import io
 import json
@@ -23,10 +24,10 @@ from PIL import Image
 from braincam import cli
 from braincam.errors import BraincamError, ConfigError, MissingDependencyError
 from braincam.model_file.decision import why_referred
-from braincam.page import runtime
+from braincam.page import runtime, write
 from braincam.page.runtime import FILES, PACKAGE, runtime_files
 from braincam.predict import Prediction, Predictor
-from browsing import launched
+from browsing import expect, launched
 
 
 def test_what_is_not_the_expected_package_is_refused(tmp_path: Path) -> None:
@@ -38,11 +39,41 @@ def test_what_is_not_the_expected_package_is_refused(tmp_path: Path) -> None:
         runtime_files(tmp_path / "missing")
 
 
-def test_files_that_were_brought_along_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_files_that_were_brought_along_are_taken_if_they_are_those_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dist").mkdir()
     for name in FILES:
         (tmp_path / "dist" / name).write_text(name)
+    with pytest.raises(ConfigError, match=r"ort\.wasm\.min\.mjs: expected that of onnxruntime-web"):
+        runtime_files(tmp_path)
+    known = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
+    monkeypatch.setattr(runtime, "FILES", known)
     assert runtime_files(tmp_path) == {name: name.encode() for name in FILES}
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_next_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("BRAINCAM_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(runtime, "_from_npm", lambda: b"package")
+    monkeypatch.setattr(runtime, "_unpacked", lambda *_: {"a": b"b"})
+    assert runtime_files() == {"a": b"b"}
+
+
+def test_an_interrupted_page_is_made_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(file: Path, data: bytes) -> None:
+        if any(file.parent.iterdir()):
+            raise KeyboardInterrupt
+        file.write_bytes(data)
+
+    monkeypatch.setattr(write, "runtime_files", lambda _: {"a.mjs": b""})
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "write_bytes", interrupted)
+        assert cli.main(["page", "--out", str(tmp_path / "site"), "--model", str(run)]) == 130
+    assert cli.main(["page", "--out", str(tmp_path / "site"), "--model", str(run)]) == 0
+    assert (tmp_path / "site" / "index.html").is_file()
 
 
 def test_without_npm_it_says_what_to_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +292,7 @@ def test_refusals_and_unreadable_files(tab: Any, run: Path, grey: np.ndarray) ->
     files = {
         "coloured.png": written(Image.fromarray(random.integers(0, 255, (64, 64, 3), dtype=np.uint8))),
         "blank.png": written(Image.new("L", (64, 64))),
-        "small.png": written(Image.new("L", (8, 8))),
+        "small.png": written(Image.new("L", (8, 20))),
         "torn.png": whole[: len(whole) // 2],
         "torn.jpg": written(Image.fromarray(grey), "JPEG")[:40],
         "scan.dcm": b"\0" * 128 + b"DICM",
@@ -275,6 +306,7 @@ def test_refusals_and_unreadable_files(tab: Any, run: Path, grey: np.ndarray) ->
     for name in ("small.png", "torn.png", "torn.jpg", "scan.dcm", "empty.png"):
         assert found[name]["status"] == "error" == (ours[name].status if name != "scan.dcm" else "error")
         assert found[name]["reason"].startswith(f"{name}: ")
+    assert "got 8 x 20;" in found["small.png"]["reason"] and "got 8 x 20;" in (ours["small.png"].reason or "")
     assert "braincam serve" in found["scan.dcm"]["reason"]
 
 
@@ -288,10 +320,26 @@ def test_a_person_picks_a_file_and_sees_the_answer(tab: Any, address: str, scans
     (mine,) = Predictor(run).predict(scan)
     assert mine.probabilities is not None
     assert tab.locator("#bars li").count() == len(mine.probabilities)
-    assert tab.locator("#view").screenshot() != b""
+    with_map = tab.locator("#view").screenshot()
+    tab.fill("#opacity", "0")
+    without = tab.locator("#view").screenshot()
+    assert with_map != without or "no evidence" in tab.inner_text("#top")
+    pixels = np.asarray(Image.open(io.BytesIO(without)).convert("L"))
+    assert pixels.max() > 100 and pixels.std() > 10  # a slice, not a black or a blank canvas
     tab.click("#card-button")
     tab.wait_for_selector("#card[open]")
     assert Predictor(run).card.name in tab.inner_text("#card-text")
+    tab.keyboard.press("Escape")
+
+
+def test_a_model_card_that_could_not_be_loaded_is_asked_for_again(tab: Any, address: str) -> None:
+    tab.goto(address)
+    tab.route("**/model.json", lambda route: route.fulfill(body="{"))
+    tab.click("#card-button")
+    expect(tab.locator("#trouble")).to_contain_text("model.json cannot be loaded")
+    tab.unroute("**/model.json")
+    tab.click("#card-button")
+    tab.wait_for_selector("#card[open]")
     tab.keyboard.press("Escape")
 
 

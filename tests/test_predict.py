@@ -141,6 +141,19 @@ def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(
     assert len(predictor.predict(str(tmp_path / "*.png"))) == 2
 
 
+def test_the_path_of_an_answer_is_the_one_that_was_given(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a: b").mkdir()
+    (tmp_path / "keep.png").write_bytes(a_scan(scans).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    given = ["./keep.png", "./absent.png", "a: b", "c: d*.png", ""]
+    rows = predictor.predict(given)
+    assert [row.path for row in rows] == given
+    assert [row.status == "error" for row in rows] == [False, True, True, True, True]  # "" is not the folder at hand
+    assert "empty path" in (rows[-1].reason or "")
+
+
 def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> None:
     path = a_scan(scans)
     classes = len(predictor.card.classes)
@@ -215,8 +228,8 @@ def test_torch_is_never_imported(call: str, run: Path, scans: Path, tmp_path: Pa
     }[call]
     program = (
         "import sys; from braincam.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "sys.exit(40 if 'torch' in sys.modules else 0)"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
+        "sys.exit(40 if 'torch' in sys.modules else code)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ from braincam.dataset.split import Straddling
 from braincam.errors import MissingDependencyError, ModelFileError
 from braincam.evaluation.confidence import confidence_report
 from braincam.evaluation.metrics import paired_difference, score
+from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 from test_package import verbs
 
@@ -80,6 +81,26 @@ def test_the_doctor_says_where_the_cache_is_and_that_there_is_no_model(
     monkeypatch.setattr(doctor, "find_model", none)
     assert doctor._default_model() == "none: nothing here"
     assert doctor._version("no-such-distribution") == "not installed"
+
+
+@pytest.mark.parametrize(
+    ("said", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("250000 100000", 2),
+        ("x", 8),
+    ],
+)
+def test_a_containers_share_of_the_processor_is_seen(
+    said: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert usable_cores(tmp_path / "absent") == 8
+    (tmp_path / "cpu.max").write_text(f"{said}\n")
+    assert usable_cores(tmp_path / "cpu.max") == cores
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------
@@ -362,6 +383,14 @@ def test_only_training_is_shared_by_several_processes(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["doctor"]) == 2
     assert "start this verb without torchrun" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "")  # as good as none
+    assert cli.main(["doctor"]) == 0
+
+
+def test_no_number_of_threads_is_below_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predict", "scan.png", "--threads", "-1"])
+    assert "expected a whole number from 0, got '-1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

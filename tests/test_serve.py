@@ -266,6 +266,8 @@ def address(process: subprocess.Popen[str]) -> str:
         ["--token-file", "absent"],
         ["--max-megabytes", "0"],
         ["--queue", "-1"],
+        ["--workers", "-1"],
+        ["--max-memory-megabytes", "8"],
         ["--model", "absent"],
         ["--port", "http"],
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import http.client
 import os
@@ -12,7 +13,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +29,8 @@ from starlette.exceptions import HTTPException
 from braincam.errors import ConfigError
 from braincam.predict import Predictor
 from braincam.serve.limits import Limits, Memory
-from braincam.serve.upload import base_name
+from braincam.serve.metrics import STATUSES
+from braincam.serve.upload import Upload, base_name
 from braincam.serve.workers import AbandonedError, Stop, Workers
 from serving import BOUNDARY, FORM, TOKEN, Served, form, head, png, reply, serving
 
@@ -130,6 +133,7 @@ def test_slices_count_over_all_files_of_a_request(served: Served) -> None:
     assert [row["path"] for row in rows] == ["a.nii"] * 4 + ["b.nii", "c.png"]
     assert rows[4]["status"] == "error"  # four more would make eight
     assert "at most 2 slices" in rows[4]["reason"]
+    assert rows[4]["reason"].endswith("what other files left of this request: send this one apart")
     assert rows[5]["status"] != "error"  # one more fits
     rows = served.predict(("a.nii", volume(6)), ("c.png", SLICE)).json()["predictions"]
     assert "at most 6 slices in one request" in rows[-1]["reason"]
@@ -165,6 +169,33 @@ def stretched() -> bytes:
     return nibabel.Nifti1Image(np.zeros((144, 144, 5), np.uint8), np.diag([1, 1000, 2000, 1])).to_bytes()
 
 
+CLEAR = Path("/proc/self/clear_refs")
+
+
+def forget_peak() -> None:
+    """Let the peak of this process's memory begin anew, where the system can."""
+    if CLEAR.exists():
+        CLEAR.write_text("5")
+
+
+def peak() -> int:
+    """The most memory that this process, in which the server runs, has had since; 0 where nobody knows."""
+    if not CLEAR.exists():
+        return 0
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="the peak of the memory can be measured on Linux only")
+def test_the_peak_is_seen_after_it_is_over() -> None:
+    forget_peak()
+    before = peak()
+    bytearray(80 * 10**6)
+    assert peak() - before > 50e6
+    forget_peak()
+    assert peak() - before < 50e6
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -176,12 +207,13 @@ def stretched() -> bytes:
 )
 def test_bombs_are_refused_unpacked_neither_in_time_nor_in_memory(served: Served, bomb: object) -> None:
     content = bomb()  # type: ignore[operator]
-    before, start = served.metric("process_resident_memory_bytes"), time.monotonic()
+    forget_peak()
+    before, start = peak(), time.monotonic()
     (row,) = served.predict(("bomb", content)).json()["predictions"]
     assert row["status"] == "error"
     assert "expected" in row["reason"]
     assert time.monotonic() - start < 3
-    assert served.metric("process_resident_memory_bytes") - before < 50e6
+    assert peak() - before < 50e6
 
 
 # -- too slow ----------------------------------------------------------------------------------------------------------
@@ -328,13 +360,16 @@ def test_malformed_forms_are_refused_in_words(
     ids=range(11),
 )
 def test_what_is_no_http_never_reaches_the_model(served: Served, wire: bytes) -> None:
-    with served.connect() as connection:
-        try:
-            connection.sendall(wire)
-        except OSError:
-            return  # cut already
+    def judged() -> list[float]:
+        return [served.metric(f'braincam_slices_total{{status="{name}"}}') for name in STATUSES]
+
+    before = judged()
+    received = b""
+    with served.connect() as connection, contextlib.suppress(OSError):  # it may be cut already
+        connection.sendall(wire)
         connection.settimeout(3)
         received = reply(connection)
+    assert judged() == before
     assert status(received) in {None, 400, 403, 405} or b"/healthz" in wire
     assert b"Traceback" not in received
 
@@ -449,6 +484,46 @@ def test_bodies_in_memory_are_bounded_over_all_clients(predictor: Predictor) -> 
             assert time.monotonic() < until
 
 
+def uploaded() -> int:
+    """Bytes of uploaded files that are in memory, whatever the books say."""
+    gc.collect()
+    return sum(len(item.content) for item in gc.get_objects() if isinstance(item, Upload))
+
+
+def until_true(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_what_clients_sent_that_left_is_let_go_and_counted_until_then(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(files: Sequence[Upload], *_: object) -> tuple[bytes, Counter[str]]:
+        for _file in files:
+            assert go_on.wait(30)
+        return b"{}", Counter()
+
+    monkeypatch.setattr("braincam.serve.app.answer", slow)
+    body = form(("a", bytes(10**6)))
+    with serving(predictor, threads=1) as served:
+        for waiting in (0, 1, 1, 1, 1, 1):  # the first is worked on when it leaves, the others wait
+            with served.connect() as connection:
+                connection.sendall(head(Content_Length=len(body)) + body)
+                until_true(lambda: served.metric("braincam_held_bytes") > (1 + waiting) * 10**6)  # noqa: B023
+                until_true(lambda: served.metric("braincam_queue_depth") == waiting)  # noqa: B023
+            until_true(lambda: served.metric("braincam_queue_depth") == 0)
+        until_true(lambda: served.metric("braincam_held_bytes") < 2 * 10**6)
+        assert uploaded() == 10**6
+        assert served.metric("braincam_held_bytes") == len(body)  # nobody waits, but it is still held
+        go_on.set()
+        until_true(lambda: served.metric("braincam_held_bytes") == 0)
+        until_true(lambda: uploaded() == 0)
+
+
 def test_two_hundred_clients_at_once_are_all_answered(predictor: Predictor) -> None:
     """Some are told to come back, and do; nobody is dropped."""
     with serving(predictor) as served, ThreadPoolExecutor(200) as pool:
@@ -525,17 +600,20 @@ def test_workers_stop_what_nobody_waits_for() -> None:
 
     async def ask() -> None:
         with pytest.raises(HTTPException) as left:
-            await workers.run(job, 10, _leaves)
+            await workers.run(job, 10, _leaves, freed.release)
         assert left.value.status_code == 499
         assert await asyncio.to_thread(ended.wait, 5)
         with pytest.raises(HTTPException) as late:
-            await workers.run(job, 0.05, _stays)
+            await workers.run(job, 0.05, _stays, freed.release)
         assert late.value.status_code == 504
+        for _ in range(2):
+            assert await asyncio.to_thread(freed.acquire, timeout=5)
 
-    workers = Workers(1, 0)
+    workers, freed = Workers(1, 0), threading.Semaphore(0)
     asyncio.run(ask())
     workers.close()
-    assert (workers.accepted, workers.waiting) == (0, 0)
+    workers.check_room()
+    assert workers.waiting == 0
 
 
 def test_a_job_that_fails_frees_its_place() -> None:
@@ -545,12 +623,13 @@ def test_a_job_that_fails_frees_its_place() -> None:
     async def ask() -> None:
         for _ in range(3):
             with pytest.raises(RuntimeError, match="broken"):
-                await workers.run(job, 5, _stays)
+                await workers.run(job, 5, _stays, freed.release)
 
-    workers = Workers(1, 0)
+    workers, freed = Workers(1, 0), threading.Semaphore(0)
     asyncio.run(ask())
     workers.close()
-    assert workers.accepted == 0
+    workers.check_room()
+    assert all(freed.acquire(blocking=False) for _ in range(3))
 
 
 def test_memory_is_counted() -> None:
@@ -567,6 +646,11 @@ def test_memory_is_counted() -> None:
 def test_limits_of_nothing_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
         Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_memory_that_no_whole_body_fits_into_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whole request of 8 MiB, got 1 MiB; raise --max-memory-megabytes"):
+        Limits(memory=2**20, bytes=2**23)
 
 
 def test_an_error_in_the_server_is_a_500_and_its_text_stays_out_of_answer_and_log(

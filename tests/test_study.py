@@ -25,7 +25,7 @@ from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import SIDE, montage, tile
 from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
-from braincam.pipeline.study import with_studies
+from braincam.pipeline.study import _free_stem, with_studies
 from braincam.predict import Prediction, Predictor
 from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
 from dicom_files import write_series
@@ -391,3 +391,9 @@ def test_a_volume_of_another_kind_says_why_it_has_no_map(open_model: Path, tmp_p
     assert answers[0].volume is answers[2].volume
     assert isinstance(answers[0].volume, Volume)
     assert "where its slices lie" in (answers[0].volume.problem or "")
+
+
+def test_the_files_of_a_second_volume_in_one_file_are_named_without_its_ending() -> None:
+    taken: set[str] = set()
+    names = ["a/enh.dcm", "a/enh.dcm (2)", "b/enh.dcm", "scan (2).nii.gz"]
+    assert [_free_stem(name, taken) for name in names] == ["enh", "enh-2", "enh_2", "scan-2"]

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help(sys.stderr)
         return WRONG_CALL
     options = parser().parse_args(given)
-    if options.verb is not train and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if options.verb is not train and os.environ.get("WORLD_SIZE", "") not in {"", "0", "1"}:
         return _fail("only train can be run by several processes; start this verb without torchrun")
     try:
         with _terminable():
@@ -559,7 +559,7 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--volume", type=int, default=0, metavar="N", help="of a 4-D NIfTI file, from 0 (default: 0)")
     verb.add_argument("--no-cam", action="store_true", help="leave the maps out: a little faster")
     verb.add_argument("--cam", metavar="NAME", help="another heat map, by torchcam: gradcam, gradcampp, layercam, ...")
-    verb.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
+    verb.add_argument("--threads", type=_natural, default=0, metavar="N", help="CPU threads (default: all cores)")
 
 
 def _add_serve(verbs: Any) -> None:
@@ -657,6 +657,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _natural(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
 def _port(text: str) -> int:
     """A number of a TCP port, or 0."""
     if not text.isdecimal() or int(text) > 65535:
@@ -708,7 +715,8 @@ def _server(verb: Any) -> None:
         ("--upload-seconds", 60, "for a whole request to arrive"),
         ("--answer-seconds", 60, "for an answer, waiting included"),
     ):
-        verb.add_argument(name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
+        kind = _natural if name == "--workers" else int
+        verb.add_argument(name, type=kind, default=default, metavar="N", help=f"{what} (default: {default:,})")
 
 
 def _split(verb: Any, fold: int | None) -> None:

@@ -28,6 +28,8 @@ class BraincamError(Exception):
 class ImageError(BraincamError, ValueError):
     """A file, bytes or an array that cannot be read as grey slices."""
 
+    path: str | None = None  # what it is about, where the message is all that is handed on
+
 
 class DataError(BraincamError, ValueError):
     """A labelled folder or a table that cannot be used as it is."""

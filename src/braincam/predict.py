@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from braincam.ahead import ahead
 from braincam.errors import ConfigError, ImageError, ModelFileError
 from braincam.images.grey import check_size, stretch_from_min_to_max
 from braincam.images.nifti import PLANES
@@ -34,6 +34,7 @@ from braincam.progress import track
 BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
+AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -309,32 +310,41 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
         if isinstance(source, bytes | np.ndarray):
             yield source
             continue
+        if not os.fspath(source):  # Path would take it for the folder at hand
+            yield _nothing("", "expected a file, folder or pattern, got an empty path")
+            continue
         path = Path(source)
         try:
             folder, there = path.is_dir(), path.exists()
         except OSError as error:  # a name longer than the file system allows
-            yield ImageError(
-                f"{str(path)[:80]}...: not a usable path ({error.strerror}); expected a file, folder or pattern"
-            )
+            why = f"{str(path)[:80]}...: not a usable path ({error.strerror}); expected a file, folder or pattern"
+            yield _nothing(f"{str(path)[:80]}...", why)
             continue
         if folder:
             files = [file for file in _walk(path) if looks_readable(file) and not _is_index(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
             if not files:
-                yield ImageError(f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
+                yield _nothing(path, f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
         elif not there and glob.has_magic(str(path)):
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
-                yield ImageError(f"{path}: no file matches this pattern")
+                yield _nothing(path, f"{path}: no file matches this pattern")
             yield from expand(Path(match) for match in matches)
         elif _is_index(path):
             try:
                 yield from files_of_directory(path)
             except ImageError as error:
-                yield error
+                yield _nothing(path, str(error))
         else:
-            yield path
+            yield source  # its answer names it as it was given
+
+
+def _nothing(path: Path | str, why: str) -> ImageError:
+    """The error that stands for a path without a picture."""
+    error = ImageError(why)
+    error.path = str(path)
+    return error
 
 
 def _is_index(path: Path) -> bool:
@@ -344,10 +354,10 @@ def _is_index(path: Path) -> bool:
 
 def _gather(sources: Iterator[Source | ImageError]) -> Iterator[_Job]:
     """Put runs of DICOM files in order, series by series."""
-    run: list[Path] = []
+    run: list[str | os.PathLike[str]] = []
     for source in sources:
         if isinstance(source, str | os.PathLike) and is_dicom_file(Path(source)):
-            run.append(Path(source))
+            run.append(source)
             continue
         yield from _sorted(run)
         run = []
@@ -355,11 +365,12 @@ def _gather(sources: Iterator[Source | ImageError]) -> Iterator[_Job]:
     yield from _sorted(run)
 
 
-def _sorted(run: list[Path]) -> Iterator[_Job]:
+def _sorted(run: list[str | os.PathLike[str]]) -> Iterator[_Job]:
     if len(run) < 2:
         yield from run
     else:
-        yield from in_series(run, (read_header(path) for path in track(run, "sorting DICOM files", unit="files")))
+        paths = [Path(path) for path in run]
+        yield from in_series(paths, (read_header(path) for path in track(paths, "sorting DICOM files", unit="files")))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -371,15 +382,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
     """Read in order, several ahead; an error takes the place of the slices."""
-    with ThreadPoolExecutor(max_workers=max(1, usable_cores())) as pool:
-        pending: deque[tuple[_Job, Future[list[GreySlice] | ImageError]]] = deque()
-        for job in jobs:
-            pending.append((job, pool.submit(_read, job, reading)))
-            if len(pending) >= AHEAD:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
+    read = partial(_read, reading=reading)
+    return ahead(jobs, read, _pixels, threads=usable_cores(), most=AHEAD, room=AHEAD_PIXELS)
+
+
+def _pixels(outcome: list[GreySlice] | ImageError) -> int:
+    return 0 if isinstance(outcome, ImageError) else sum(item.pixels.size for item in outcome)
 
 
 def _read(job: _Job, reading: Reading) -> list[GreySlice] | ImageError:
@@ -410,9 +418,9 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
 
 def _name(job: _Job) -> str:
     if isinstance(job, ImageError):
-        return str(job).partition(": ")[0]
+        return str(job).partition(": ")[0] if job.path is None else job.path
     if isinstance(job, bytes):
         return "<bytes>"
     if isinstance(job, SeriesSlice):
         return str(job.path)
-    return "<array>" if isinstance(job, np.ndarray) else str(job)
+    return "<array>" if isinstance(job, np.ndarray) else os.fspath(job)

@@ -1,6 +1,9 @@
 """Overlay pictures on disk, one per answered slice: PNG, or JPEG for the slices of a volume.
 
 A volume has hundreds of them, and PNG would take most of the time of an answer and four times the space.
+
+The folder may be the one that the scans lie in, so a file that is there already is replaced only if an earlier call
+wrote it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from PIL.PngImagePlugin import PngInfo
+
 from braincam.explain.overlay import overlay
 from braincam.files import replacing
 from braincam.images import SUFFIXES
@@ -18,6 +23,7 @@ from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 
 BEHIND = 32  # pictures that may wait while further slices are judged
+MARK = "braincam evidence"  # near the start of every file that is written here, and only of those
 
 
 def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = True) -> Iterator[Prediction]:
@@ -31,7 +37,7 @@ def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = Tru
         waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
         for answer in answers:
             if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
-                path = out / f"{_free_name(answer, taken)}.{'png' if answer.volume is None else 'jpg'}"
+                path = _free_path(answer, out, taken)
                 waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path)))
             else:
                 waiting.append((answer, None))
@@ -48,8 +54,7 @@ def stem_of(path: str) -> str:
 
 
 def _write(answer: Prediction, path: Path) -> None:
-    if answer.pixels is None or answer.cam is None or answer.label is None:
-        return
+    assert answer.pixels is not None and answer.cam is not None and answer.label is not None
     picture = overlay(
         answer.pixels,
         answer.cam,
@@ -59,9 +64,11 @@ def _write(answer: Prediction, path: Path) -> None:
     )
     with replacing(path) as temporary:
         if path.suffix == ".png":
-            picture.save(temporary, format="PNG", compress_level=1)
+            mark = PngInfo()
+            mark.add_text("Software", MARK)
+            picture.save(temporary, format="PNG", compress_level=1, pnginfo=mark)
         else:
-            picture.save(temporary, format="JPEG", quality=90)
+            picture.save(temporary, format="JPEG", quality=90, comment=MARK)
 
 
 def _written(item: tuple[Prediction, Future[None] | None]) -> Prediction:
@@ -71,13 +78,24 @@ def _written(item: tuple[Prediction, Future[None] | None]) -> Prediction:
     return answer
 
 
-def _free_name(answer: Prediction, taken: set[str]) -> str:
-    """The picture's name, made from the slice's; numbered where two slices share one, also on disks blind to case."""
-    stem = stem_of(answer.path)
+def _free_path(answer: Prediction, out: Path, taken: set[str]) -> Path:
+    """The picture's path, named after the slice; numbered where the name is another's, also on disks blind to case."""
+    stem, ending = f"{stem_of(answer.path)}-evidence", "png" if answer.volume is None else "jpg"
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2
-    while name.casefold() in taken:
+    while name.casefold() in taken or not _is_ours(out / f"{name}.{ending}"):
         name, number = f"{stem}_{number}", number + 1
     taken.add(name.casefold())
-    return name
+    return out / f"{name}.{ending}"
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is no such file, or one that an earlier call wrote."""
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(1024)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a folder, or a file that may not be read
+        return False

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
+HERE = "where braincam runs"  # a client of a server reads it too
 MAGIC_AT, MAGIC = 128, b"DICM"
 INSTALL = install("dicom")
 MR_CLASSES = frozenset(  # MR, Enhanced MR, Enhanced MR Color, Legacy Converted Enhanced MR Image Storage
@@ -158,7 +159,9 @@ def _check_syntax(syntax: UID | None) -> None:
     except NotImplementedError as error:
         raise ImageError(f"{expected}, got {_named(syntax)}; {REEXPORT}") from error
     if not decoder.is_available:
-        raise ImageError(f"{expected}, got {_named(syntax)}, which needs {_plugin(syntax)}; {INSTALL}, or {REEXPORT}")
+        raise ImageError(
+            f"{expected}, got {_named(syntax)}, which needs {_plugin(syntax)} {HERE}; {INSTALL}, or {REEXPORT}"
+        )
 
 
 def _plugin(syntax: UID) -> str:
@@ -186,7 +189,9 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
     except Exception as error:  # each decoder has its own exceptions
-        advice = f"{INSTALL} (needs {_plugin(syntax)}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
+        advice = (
+            f"{INSTALL} (needs {_plugin(syntax)} {HERE}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
+        )
         raise ImageError(
             f"expected whole pixel data in {_named(syntax)}, got some that cannot be decoded "
             f"({type(error).__name__}); copy the file again, or {advice}"

@@ -61,6 +61,7 @@ class SizeLimits:
     voxels: int = MAX_VOXELS  # in one file, all slices together
     slices: int = MAX_FRAMES  # in one file
     bytes: int = MAX_BYTES  # of the file, and of its decoded values
+    advice: str = "split the file"  # to who gave more slices or voxels
 
 
 def check_size(height: int, width: int, count: int = 1, limits: SizeLimits | None = None) -> None:
@@ -76,7 +77,7 @@ def check_size(height: int, width: int, count: int = 1, limits: SizeLimits | Non
     if count > limits.slices or height * width * count > limits.voxels:
         raise ImageError(
             f"expected at most {limits.slices:,} slices and {limits.voxels:,} pixels in all, {size} x {count:,}; "
-            "split the file"
+            f"{limits.advice}"
         )
 
 

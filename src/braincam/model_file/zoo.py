@@ -20,6 +20,7 @@ DEFAULT = "default"
 MAX_BYTES = 2**30  # of a model file
 MEMORY = 2 * 2**30  # bytes that graphs may take for what they compute, all sessions of a process together ...
 MEMORY_PER_CORE = 2**28  # ... and so many more for each core, since a server answers as many requests at once
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # where Linux tells a container how much processor time it gets
 
 onnxruntime.disable_telemetry_events()  # for who loaded it before braincam could say so, and for Windows
 
@@ -101,11 +102,17 @@ def _bound_memory() -> None:
     onnxruntime.create_and_register_allocator(where, most)
 
 
-def usable_cores() -> int:
-    """Cores this process may run on; containers and job schedulers often grant fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(quota: Path = QUOTA) -> int:
+    """Cores this process may use; containers and job schedulers often grant fewer than there are.
+
+    They do so by naming cores, or, in the file `quota`, as microseconds of processor time in each so many of the clock.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        granted, _, period = quota.read_text(encoding="ascii").partition(" ")
+        return max(1, min(cores, int(granted) // int(period)))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota
+        return cores
 
 
 def packaged() -> Path:

@@ -19,7 +19,11 @@ from braincam.progress import say
 VERSION = "1.30.0"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # SHA-512, npm's
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
-FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")  # of its folder dist
+FILES = {  # of its folder dist, with the SHA-256 of each
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
 NPM_SECONDS = 300
 
 
@@ -42,8 +46,11 @@ def runtime_files(given: Path | None = None) -> dict[str, bytes]:
     content = _from_npm()
     found = _unpacked(content, Path(PACKAGE))
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(kept, content)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(kept, content)
+        except OSError as error:
+            say(f"{kept}: cannot be kept ({error.strerror}); onnxruntime-web is fetched again next time")
     return found
 
 
@@ -51,7 +58,7 @@ def _brought(given: Path) -> dict[str, bytes]:
     """From a package, or a folder with the package or its files."""
     for folder in (given, given / "dist"):
         if all((folder / name).is_file() for name in FILES):
-            return {name: (folder / name).read_bytes() for name in FILES}
+            return {name: _checked(folder / name) for name in FILES}
     package = given / PACKAGE if given.is_dir() else given
     if not package.is_file():
         raise ConfigError(
@@ -59,6 +66,18 @@ def _brought(given: Path) -> dict[str, bytes]:
             f"`npm pack onnxruntime-web@{VERSION}` writes the package on a machine with internet"
         )
     return _unpacked(package.read_bytes(), package)
+
+
+def _checked(file: Path) -> bytes:
+    """The content of one of the files, which must be that of the package."""
+    content = file.read_bytes()
+    expected, got = FILES[file.name], hashlib.sha256(content).hexdigest()
+    if got != expected:
+        raise ConfigError(
+            f"{file}: expected that of onnxruntime-web {VERSION} with sha256 {expected[:12]}..., got {got[:12]}...; "
+            f"get it again: npm pack onnxruntime-web@{VERSION}"
+        )
+    return content
 
 
 def _unpacked(package: bytes, where: Path) -> dict[str, bytes]:

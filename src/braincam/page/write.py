@@ -40,13 +40,14 @@ def write_page(out: Path, model: ModelFile, runtime: Path | None = None) -> int:
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "static" / "model.json").is_file()):
         raise ConfigError(f"--out {out}: expected a new or empty folder, or a page made before; choose another")
     card = model.card()
-    content = {f"static/onnxruntime/{name}": data for name, data in runtime_files(runtime).items()}
+    facts = {"name": card.name, "sha256": model.sha256, "card": card.summary()}
+    # written first: by it the next call knows a page, also one that was interrupted
+    content = {"static/model.json": json.dumps(facts, ensure_ascii=False).encode()}
+    content |= {f"static/onnxruntime/{name}": data for name, data in runtime_files(runtime).items()}
     package = files("braincam")
     page = package.joinpath("serve", "page")
     content |= {f"static/{name}": data for name, data in _below(page).items() if name not in {"index.html", *SERVERS}}
     content |= {f"static/{name}": data for name, data in _below(package.joinpath("page", "local")).items()}
-    facts = {"name": card.name, "sha256": model.sha256, "card": card.summary()}
-    content["static/model.json"] = json.dumps(facts, ensure_ascii=False).encode()
     content["static/model.onnx"] = model.content
     html = page.joinpath("index.html").read_text(encoding="utf-8")
     policy = f'{CHARSET}<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

@@ -187,7 +187,8 @@ def _spread(slices: list[Prediction]) -> list[Prediction]:
 
 
 def _free_stem(name: str, taken: set[str]) -> str:
-    stem = _plain(stem_of(name)) or "volume"
+    (of_file,) = re.findall(r" \(\d+\)$", name) or [""]
+    stem = _plain(stem_of(name.removesuffix(of_file)) + of_file) or "volume"
     free, number = stem, 2
     while free.casefold() in taken:
         free, number = f"{stem}_{number}", number + 1

@@ -100,13 +100,14 @@ def _add_predict(
         received = Received(memory)
         try:
             await receive(request, limits, received)
-            job = partial(answer, tuple(received.files), predictor, limits, pictures)
-            body, statuses = await workers.run(job, limits.answer_seconds, partial(_left, request.receive))
-            received.release()
-            received.hold(len(body))
         except BaseException:
             received.release()
             raise
+        # The list itself, which `release` empties: a job that was given up may lie in the queue for long.
+        job = partial(answer, received.files, predictor, limits, pictures)
+        gone = partial(_left, request.receive)
+        body, statuses = await workers.run(job, limits.answer_seconds, gone, received.release)
+        received.hold(len(body))
         metrics.slices(statuses)
         return _Held(body, received)
 

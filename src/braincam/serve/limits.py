@@ -15,7 +15,7 @@ class Limits:
     """Every limit of the server. All are checked before anything is decoded, or end what takes too long.
 
     Raises:
-        ConfigError: a number below 1, or below 0 for `waiting`.
+        ConfigError: a number below 1, or below 0 for `waiting`; or memory that a whole body does not fit into.
     """
 
     bytes: int = 256 * MEBIBYTE  # of one request's body
@@ -37,6 +37,12 @@ class Limits:
             least, got = 0 if item.name == "waiting" else 1, getattr(self, item.name)
             if not got >= least:
                 raise ConfigError(f"serve: expected {item.name} of at least {least}, got {got}; give a larger number")
+        if self.memory < self.bytes:  # such a body would be told to come back for ever
+            held, sent = f"{self.memory / MEBIBYTE:g} MiB", f"{self.bytes / MEBIBYTE:g} MiB"
+            raise ConfigError(
+                f"serve: expected memory for a whole request of {sent}, got {held}; raise --max-memory-megabytes, or "
+                "lower --max-megabytes"
+            )
 
     def of_a_file(self, slices: int, voxels: int) -> SizeLimits:
         """What the next file of a request may hold after files with so many slices and voxels."""
@@ -45,6 +51,7 @@ class Limits:
             slices=self.slices - slices,
             voxels=self.voxels - voxels,
             bytes=4 * self.voxels,
+            advice="that is what other files left of this request: send this one apart" if slices else "split the file",
         )
 
 

@@ -47,11 +47,6 @@ class Workers:
         self._accepted = 0
 
     @property
-    def accepted(self) -> int:
-        """Jobs that run or wait."""
-        return self._accepted
-
-    @property
     def waiting(self) -> int:
         """Jobs that wait for a thread."""
         return max(0, self._accepted - self.threads)
@@ -62,17 +57,30 @@ class Workers:
             raise busy("the queue is full; try again")
 
     async def run(
-        self, job: Callable[[Stop], T], seconds: float, client_left: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        job: Callable[[Stop], T],
+        seconds: float,
+        client_left: Callable[[], Coroutine[Any, Any, None]],
+        ended: Callable[[], None],
     ) -> T:
         """What a job gives. It is stopped when it takes too long or when its client leaves.
+
+        `ended` is called on the event loop once the job has ended, or never will begin: a job that runs when nobody
+        waits for it any more still holds its memory until its next check.
 
         Raises:
             HTTPException: 503 when the queue is full, 504 when the time is over, 499 when the client left.
         """
-        self.check_room()
         stop = Stop()
-        future = self._submit(job, stop)
+        try:
+            self.check_room()
+            future = self._submit(job, stop)
+        except BaseException:
+            ended()
+            raise
         answer = asyncio.wrap_future(future)
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody else asks for it
+        answer.add_done_callback(lambda _: ended())
         left = asyncio.create_task(client_left())
         try:
             either: set[asyncio.Future[Any]] = {answer, left}
@@ -85,7 +93,7 @@ class Workers:
         finally:
             stop.set()
             left.cancel()
-            answer.cancel()  # a job that has not begun never will; one that runs ends at its next check
+            future.cancel()  # a job that has not begun never will; one that runs ends at its next check
 
     def close(self) -> None:
         """Wait for what was accepted, then end the threads."""

@@ -173,7 +173,7 @@ def own_device(device: torch.device) -> torch.device:
 
 def processes() -> int:
     """How many processes the launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE") or "1")
 
 
 def first_rank() -> bool:

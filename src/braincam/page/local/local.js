@@ -16,15 +16,16 @@ export class Local {
   #session = null;
 
   async model() {
-    this.#card ??= fetchFile("model.json", (response) => response.json());
+    this.#card ??= await fetchFile("model.json", (response) => response.json());
     return this.#card;
   }
 
-  async answer(files, say) {
+  async answer(files, say, signal) {
     say("Loading the model …");
     const [model, session] = [await this.model(), await this.#load(say)];
     const rows = [];
     for (const [number, file] of files.entries()) {
+      if (signal?.aborted) break;
       say(files.length === 1 ? `Reading ${file.name} …` : `Reading ${number + 1} of ${files.length} files …`);
       await new Promise((done) => setTimeout(done)); // so that the page can say it
       rows.push(await this.#row(file, model, session));

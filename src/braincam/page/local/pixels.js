@@ -21,10 +21,10 @@ export async function greySlice(file) {
 
 function checkSize(width, height) {
   if (Math.min(width, height) < MIN_SIDE) {
-    throw new Unreadable(`expected at least ${MIN_SIDE} x ${MIN_SIDE} pixels, got ${height} x ${width}; give a whole brain slice`);
+    throw new Unreadable(`expected at least ${MIN_SIDE} x ${MIN_SIDE} pixels, got ${width} x ${height}; give a whole brain slice`);
   }
   if (width * height > MAX_PIXELS) {
-    throw new Unreadable(`expected at most ${MAX_PIXELS} pixels, got ${height} x ${width}; export it at the scanner's resolution`);
+    throw new Unreadable(`expected at most ${MAX_PIXELS} pixels, got ${width} x ${height}; export it at the scanner's resolution`);
   }
 }
 

@@ -6,9 +6,13 @@ import { Trouble } from "./trouble.js";
 
 const at = (id) => document.getElementById(id);
 const STATUS = { ok: "answered", refer: "too uncertain: refer", rejected: "refused", error: "could not be read" };
+const SIGN = { ok: "✓", refer: "?", rejected: "×", error: "!" }; // so that no status is told by its colour alone
 const THUMBNAILS = 400; // more slices than these get none
+const NOTCH = 50; // pixels of a wheel's turn that change the slice; no turn changes more than one
+const LINE = [1, 34, 800]; // pixels of a turn's unit: a pixel, a line, a page
 
 const engine = new Engine(askForToken);
+let asking = new AbortController(); // of the call whose answers are waited for
 let rows = []; // {answer, slice, maps}
 let current = 0;
 let coverage = 0; // of a prediction set, as the model's card says
@@ -20,26 +24,76 @@ const leading = (answer) =>
 
 // -- from files to answers --------------------------------------------------------------------------------------------
 
-async function ask(files) {
-  if (!files.length) return;
+/** @param {File[] | Promise<File[]>} given */
+async function ask(given) {
+  asking.abort(); // what was asked for before is not wanted any more
+  asking = new AbortController();
+  const { signal } = asking;
+  const say = (text) => signal.aborted || busy(text);
   at("trouble").hidden = true;
   try {
-    rows = await engine.answer(files, busy);
+    const answered = await engine.answer(await given, say, signal);
     coverage ||= (await engine.model()).card.conformal_coverage;
+    if (signal.aborted) return;
+    rows = answered.map(withoutRefused);
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
-    at("work").hidden = false;
+    at("work").hidden = at("skip").hidden = false;
     list();
     render();
-    at("answer").focus();
+    follow();
+    at(rows.length > 1 ? "view" : "answer").focus({ preventScroll: true }); // the view takes the keys that change the slice
   } catch (error) {
-    if (!(error instanceof Trouble)) throw error;
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
+    if (!signal.aborted) tell(error);
   } finally {
-    busy("");
+    say("");
   }
+}
+
+/** Every failure is told; one that nobody foresaw is in the console too. */
+function tell(error) {
+  const foreseen = error instanceof Trouble;
+  if (!foreseen) console.error(error);
+  at("trouble").textContent = foreseen ? error.message : `The page failed (${error.message}). Reload it and try again.`;
+  at("trouble").hidden = false;
+}
+
+/** One of the drawings, as if it had been chosen. */
+async function sample(name) {
+  const response = await fetch(`static/samples/${name}.png`).catch(() => null);
+  if (!response?.ok) throw new Trouble("The drawing cannot be loaded. Is the server of this page still running?");
+  return [new File([await response.blob()], `drawn-${name}.png`, { type: "image/png" })];
+}
+
+/** What was dropped: files, and the visible files in folders. */
+async function dropped(carried) {
+  const items = [...carried.items].filter((item) => item.kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()); // at once: after the event they are gone
+  const files = (await Promise.all(entries.map(filesOf))).flat();
+  if (!files.length) throw new Trouble("There is no file in what was dropped.");
+  return files;
+}
+
+async function filesOf(entry) {
+  if (entry instanceof File) return entry;
+  const read = (what) => new Promise((done) => what(done, () => done(null)));
+  if (!entry.isDirectory) {
+    const file = await read((done, failed) => entry.file(done, failed));
+    if (!file) throw new Trouble(`${entry.name} cannot be read.`);
+    return file;
+  }
+  const [found, reader] = [[], entry.createReader()];
+  for (let some; (some = await read((done, failed) => reader.readEntries(done, failed)))?.length; ) found.push(...some); // a hundred at a time
+  const visible = found.filter(({ name }) => !name.startsWith("."));
+  visible.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return (await Promise.all(visible.map(filesOf))).flat();
+}
+
+/** A row without what the model said of a picture that was refused: it means nothing, so it is not shown. */
+function withoutRefused(row) {
+  if (row.answer.status !== "rejected") return row;
+  return { ...row, maps: null, answer: { ...row.answer, probabilities: null, prediction_set: null } };
 }
 
 /** In a volume the middle slice, among files the first. */
@@ -52,9 +106,10 @@ function busy(text) {
   at("busy").hidden = !text;
 }
 
-async function askForToken() {
+async function askForToken(wrong) {
   const dialog = at("ask");
-  at("token").value = "";
+  at("token").value = dialog.returnValue = "";
+  at("wrong").hidden = !wrong;
   dialog.showModal();
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   return dialog.returnValue === "ok" ? at("token").value.trim() : "";
@@ -73,6 +128,7 @@ function render() {
 
   at("slice").max = rows.length - 1;
   at("slice").value = current;
+  at("slice").setAttribute("aria-valuetext", `${current + 1} of ${rows.length}`);
   at("slice").disabled = at("back").disabled = at("next").disabled = rows.length < 2;
   at("count").textContent = `${current + 1} of ${rows.length}`;
   at("caption").textContent = answer.path + (answer.slice === null ? "" : `, slice ${answer.slice}`);
@@ -99,10 +155,17 @@ function render() {
     at("top").textContent = top > 0 ? `highest: ${Number(top.toPrecision(3))} logit per pixel` : "no evidence for it";
   }
   for (const button of at("strip").querySelectorAll("button")) {
-    const here = Number(button.dataset.row) === current;
-    button.setAttribute("aria-current", here);
-    if (here) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    button.setAttribute("aria-current", Number(button.dataset.row) === current);
   }
+}
+
+/** Bring the thumbnail of the slice into sight, in the strip alone: the page stays where it is. */
+function follow() {
+  const strip = at("strip");
+  const thumbnail = strip.querySelector("[aria-current=true]");
+  if (!thumbnail) return;
+  const [inner, outer] = [thumbnail.getBoundingClientRect(), strip.getBoundingClientRect()];
+  strip.scrollLeft += Math.min(inner.left - outer.left, 0) + Math.max(inner.right - outer.right, 0);
 }
 
 function bars(answer) {
@@ -129,7 +192,8 @@ function list() {
       button.dataset.row = row;
       const said = answer.label ?? STATUS[answer.status];
       button.setAttribute("aria-label", `Slice ${row + 1}: ${said}`);
-      button.append(thumbnail(slice), element("i", answer.status));
+      button.title = STATUS[answer.status];
+      button.append(thumbnail(slice), element("i", answer.status, SIGN[answer.status]));
       button.addEventListener("click", () => go(row));
       const item = document.createElement("li");
       item.append(button);
@@ -149,6 +213,7 @@ function go(number) {
   if (!rows.length) return;
   show(number);
   render();
+  follow();
 }
 
 // -- the report -------------------------------------------------------------------------------------------------------
@@ -186,27 +251,22 @@ Heat maps show the evidence for the leading class, each on its own scale.</p>
 // -- the model --------------------------------------------------------------------------------------------------------
 
 async function showCard() {
-  let found;
-  try {
-    found = await engine.model();
-  } catch (error) {
-    if (!(error instanceof Trouble)) throw error;
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
-    return;
-  }
-  const { card, name, sha256 } = found;
+  const { card, name, sha256 } = await engine.model();
   const scores = card.scores ?? {};
   const interval = scores.ci95?.accuracy;
+  const split = card.training.split ?? {};
+  const leaky = scores.headline === "all" || split.leaks;
   const facts = {
     Name: name,
     "What it is for": card.notice,
     Classes: card.classes.join(", "),
     Parameters: card.parameters.toLocaleString("en"),
-    "Accuracy on patients it has not met":
-      scores.accuracy === undefined
+    [leaky ? "Accuracy on a split that leaks" : "Accuracy on patients it has not met"]:
+      typeof scores.accuracy !== "number"
         ? "not measured"
-        : scores.accuracy.toFixed(3) + (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : ""),
+        : scores.accuracy.toFixed(3) +
+          (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : "") +
+          (leaky && split.verdict ? `; ${split.verdict}` : ""),
     "Prediction sets": `hold the true class for ${percent(card.conformal_coverage)} of the slices, by design`,
     "Refuses as unlike its training scans": `an outlier score above ${card.outlier_threshold.toFixed(2)}`,
     Trained: card.created || "the time is not noted: a training that can be repeated byte for byte",
@@ -223,12 +283,13 @@ async function showCard() {
 
 at("choose").addEventListener("click", () => at("files").click());
 at("files").addEventListener("change", async () => {
-  await ask([...at("files").files]);
+  const files = [...at("files").files];
   at("files").value = "";
+  if (files.length) await ask(files);
 });
 at("again").addEventListener("click", () => at("files").click());
 at("report").addEventListener("click", saveReport);
-at("card-button").addEventListener("click", showCard);
+at("card-button").addEventListener("click", () => showCard().catch(tell));
 at("back").addEventListener("click", () => go(current - 1));
 at("next").addEventListener("click", () => go(current + 1));
 at("slice").addEventListener("input", () => go(Number(at("slice").value)));
@@ -237,35 +298,34 @@ at("class").addEventListener("change", () => {
   chosen = at("class").value;
   render();
 });
+let turned = 0; // of a slice: a touchpad sends many small turns where a wheel sends one
 at("view").addEventListener(
   "wheel",
   (event) => {
-    if (rows.length < 2) return;
+    if (rows.length < 2 || event.ctrlKey) return; // with Ctrl it zooms the page
     event.preventDefault();
-    go(current + Math.sign(event.deltaY));
+    turned += Math.max(-1, Math.min(1, (event.deltaY * LINE[event.deltaMode]) / NOTCH));
+    const steps = Math.trunc(turned);
+    turned -= steps;
+    if (steps) go(current + steps);
   },
   { passive: false },
 );
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, select, dialog, textarea");
-  if (at("work").hidden || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
+/** The keys of the picture and of the strip; elsewhere, and with one slice, they are the page's own. */
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
   const turns = { "+": 10, "=": 10, "-": -10 };
-  if (event.key in steps) go(current + steps[event.key]);
-  else if (event.key === "Home") go(0);
-  else if (event.key === "End") go(rows.length - 1);
+  if (event.key in steps && rows.length > 1) go(current + steps[event.key]);
   else if (event.key in turns) {
     at("opacity").value = Number(at("opacity").value) + turns[event.key];
     render();
   } else return;
   event.preventDefault();
-});
+}
+for (const place of ["view", "strip"]) at(place).addEventListener("keydown", press);
 for (const button of document.querySelectorAll("[data-sample]")) {
-  button.addEventListener("click", async () => {
-    const name = button.dataset.sample;
-    const picture = await fetch(`static/samples/${name}.png`);
-    await ask([new File([await picture.blob()], `drawn-${name}.png`, { type: "image/png" })]);
-  });
+  button.addEventListener("click", () => ask(sample(button.dataset.sample)));
 }
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
@@ -276,10 +336,10 @@ for (const kind of ["dragenter", "dragover"]) {
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dragging");
 });
-document.addEventListener("drop", async (event) => {
+document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  await ask([...event.dataTransfer.files]);
+  if (event.dataTransfer.types.includes("Files")) ask(dropped(event.dataTransfer));
 });
 at("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme

@@ -17,24 +17,38 @@ export class Server {
   takes = "PNG, JPEG, TIFF, DICOM files of a series, or a NIfTI volume";
   where = "They are read in memory, on the machine that this page comes from, and forgotten.";
 
-  /** @param {() => Promise<string>} askForToken called when the server wants one */
+  /** @param {(wrong: boolean) => Promise<string>} askForToken called when the server wants one, or another */
   constructor(askForToken) {
     this.askForToken = askForToken;
     this.token = "";
   }
 
   async model() {
-    return (await this.#call("v1/model", {})).json();
+    return this.#ask("v1/model", {});
   }
 
-  async answer(files, say) {
+  async answer(files, say, signal) {
     say(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
     const body = new FormData();
-    for (const file of files) body.append("files", file, file.name);
-    const { predictions } = await (await this.#call("v1/predict?pictures=true", { method: "POST", body })).json();
+    for (const file of files) {
+      await file.slice(0, 1).arrayBuffer().catch(() => {
+        throw new Trouble(`${file.name} cannot be read. Is it a folder, or was it moved since it was chosen?`);
+      });
+      body.append("files", file, file.name);
+    }
+    const { predictions } = await this.#ask("v1/predict?pictures=true", { method: "POST", body, signal });
     return Promise.all(
       predictions.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
     );
+  }
+
+  async #ask(path, options) {
+    const response = await this.#call(path, options);
+    try {
+      return await response.json();
+    } catch {
+      throw new Trouble("The answer broke off on its way. Try again.");
+    }
   }
 
   async #call(path, options) {
@@ -48,7 +62,7 @@ export class Server {
       }
       if (response.ok) return response;
       if (response.status === 401) {
-        this.token = await this.askForToken();
+        this.token = await this.askForToken(Boolean(this.token));
         if (!this.token) throw new Trouble("Without the token this server does not answer.");
       } else if (response.status === 503 && attempt < TRIES) {
         const wait = Number(response.headers.get("Retry-After")) || 1;
