@@ -100,6 +100,31 @@ def write_series(
     return paths
 
 
+def enhanced(stored: np.ndarray, order: list[int], **shared: object) -> Dataset:
+    """Frames lying at 4 mm steps in the given order, with their places and windows frame by frame."""
+    dataset = dataset_of(stored, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
+    group = Dataset()
+    group.PlaneOrientationSequence = Sequence([Dataset()])
+    group.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    group.PixelMeasuresSequence = Sequence([Dataset()])
+    group.PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+    dataset.SharedFunctionalGroupsSequence = Sequence([group])
+    frames = []
+    for number, place in enumerate(order):
+        frame = Dataset()
+        frame.PlanePositionSequence = Sequence([Dataset()])
+        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 4 * place]
+        frame.PixelValueTransformationSequence = Sequence([Dataset()])
+        frame.PixelValueTransformationSequence[0].RescaleSlope = number + 1
+        frame.PixelValueTransformationSequence[0].RescaleIntercept = 10
+        frame.FrameVOILUTSequence = Sequence([Dataset()])
+        frame.FrameVOILUTSequence[0].WindowCenter = 500 * (number + 1) + 10
+        frame.FrameVOILUTSequence[0].WindowWidth = 1000 * (number + 1)
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    return dataset
+
+
 def write_index(path: Path, names: list[list[str]]) -> None:
     """A DICOMDIR of a patient and its images; pydicom's own maker of them leaves temporary folders behind."""
     index = Dataset()

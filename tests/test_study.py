@@ -26,7 +26,7 @@ from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
 from braincam.predict import Prediction, Predictor
 from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
-from dicom_files import write_series
+from dicom_files import enhanced, write_series, written
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 FAST = settings(max_examples=100, deadline=None, derandomize=True)
@@ -246,6 +246,21 @@ def test_the_map_of_a_series_lies_on_its_slices_and_nothing_of_the_patient_is_wr
         for secret in ("Doe^Jane", "HeadOfDoe", "StMercy", "19660101", "1.2.840.77777"):
             assert secret.encode() not in content, (name, secret)
             assert secret not in name
+
+
+def test_each_volume_of_one_file_gets_its_own_map(open_model: Path, tmp_path: Path) -> None:
+    pixels, _ = make_volume("meningioma", slices=3, size=64)
+    stored = np.concatenate([pixels, pixels[::-1]]).astype(np.int16) * 4
+    (tmp_path / "two.dcm").write_bytes(written(enhanced(stored, [0, 1, 2, 0, 1, 2])))
+    out = tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path / "two.dcm"), "--model", str(open_model), "--out", str(out)]) == 0
+    studies = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert [[row["slice"] for row in one["per_slice"]] for one in studies] == [[0, 1, 2], [3, 4, 5]]
+    for one in studies:
+        evidence = nib.load(one["map"]).get_fdata()
+        labelled = [row["label"] is not None for row in one["per_slice"]]
+        assert evidence.shape == (64, 64, 3)
+        assert evidence.any(axis=(0, 1)).tolist() == labelled
 
 
 def test_another_modality_is_rejected_slice_by_slice_and_the_study_is_refused(

@@ -12,8 +12,6 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from braincam.errors import ConfigError
 from braincam.images import read_slices
@@ -22,7 +20,7 @@ from braincam.images.reader import Reading
 from braincam.images.series import files_of_directory, is_directory_of_media
 from braincam.images.volume import LPS_TO_RAS
 from braincam.predict import Prediction, Predictor
-from dicom_files import dataset_of, write_index, write_series, written
+from dicom_files import enhanced, write_index, write_series, written
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 SHAPE = (18, 20, 24)
@@ -275,31 +273,6 @@ def test_one_head_as_dicom_and_as_nifti_is_the_same_volume(predictor: Predictor,
 # --- enhanced multi-frame --------------------------------------------------------------------------------
 
 
-def enhanced(stored: np.ndarray, order: list[int], **shared: object) -> Dataset:
-    """Frames lying at 4 mm steps in the given order, with their places and windows frame by frame."""
-    dataset = dataset_of(stored, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
-    group = Dataset()
-    group.PlaneOrientationSequence = Sequence([Dataset()])
-    group.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    group.PixelMeasuresSequence = Sequence([Dataset()])
-    group.PixelMeasuresSequence[0].PixelSpacing = [1, 1]
-    dataset.SharedFunctionalGroupsSequence = Sequence([group])
-    frames = []
-    for number, place in enumerate(order):
-        frame = Dataset()
-        frame.PlanePositionSequence = Sequence([Dataset()])
-        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 4 * place]
-        frame.PixelValueTransformationSequence = Sequence([Dataset()])
-        frame.PixelValueTransformationSequence[0].RescaleSlope = number + 1
-        frame.PixelValueTransformationSequence[0].RescaleIntercept = 10
-        frame.FrameVOILUTSequence = Sequence([Dataset()])
-        frame.FrameVOILUTSequence[0].WindowCenter = 500 * (number + 1) + 10
-        frame.FrameVOILUTSequence[0].WindowWidth = 1000 * (number + 1)
-        frames.append(frame)
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    return dataset
-
-
 def test_frames_are_ordered_by_place_and_have_their_own_rescale_and_window() -> None:
     stored = np.stack([a_volume(k, (1, 20, 24))[0] for k in range(4)])
     order = [2, 0, 3, 1]
@@ -319,6 +292,7 @@ def test_frames_at_repeated_places_are_two_volumes_numbered_on() -> None:
     assert [item.index for item in slices] == list(range(6))
     assert len({id(item.volume) for item in slices}) == 2
     assert slices[0].volume is slices[2].volume
+    assert [item.volume.first for item in slices] == [0, 0, 0, 3, 3, 3]  # type: ignore[union-attr]
 
 
 # --- DICOMDIR --------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def read_dicom(
         limits = _limits(frames, dataset)
     slices: list[GreySlice] = []
     for stack in stacks([plane_of(dataset, frame) for frame in range(len(frames))]):
-        volume = Volume(None, stack.grid, stack.problem)
+        volume = Volume(None, stack.grid, stack.problem, first=len(slices))
         for frame in stack.members:
             item = _slice(frames[frame], dataset, frame, len(slices), limits, foreign)
             item = _squared(item, dataset, frame, len(frames), sizes)

@@ -49,6 +49,7 @@ class Volume:
     name: str | None  # of a series of files; None: the name of the one file it came from
     grid: Grid | None
     problem: str | None = None  # why there is no grid
+    first: int = 0  # the number of its first slice: those of a file are numbered on across its volumes
 
 
 @dataclass(frozen=True, eq=False)
