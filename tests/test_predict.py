@@ -140,6 +140,31 @@ def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(
     assert len(predictor.predict(str(tmp_path / "*.png"))) == 2
 
 
+def test_a_sub_folder_whose_pictures_cannot_be_reached_is_a_row(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("study/a.png", "study/locked/b.png", "elsewhere/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
+    study, scandir = tmp_path / "study", os.scandir
+    (study / "link").symlink_to(tmp_path / "elsewhere")
+    (study / "circle").symlink_to(study)  # its pictures are met where they are
+
+    def locked(path: str) -> object:  # root may enter every folder, so the refusal is played
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    rows = predictor.predict(study)
+    reasons = {str(Path(row.path).relative_to(study)): row.reason for row in rows if row.status == "error"}
+    assert set(reasons) == {"link", "locked"}
+    assert "Permission denied" in (reasons["locked"] or "")
+    assert "not followed" in (reasons["link"] or "")
+    assert [Path(row.path).name for row in rows if row.status != "error"] == ["a.png"]
+    assert [row.path for row in predictor.predict(study / "locked")] == [str(study / "locked")]
+
+
 def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> None:
     path = a_scan(scans)
     classes = len(predictor.card.classes)

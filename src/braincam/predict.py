@@ -324,9 +324,12 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             )
             continue
         if folder:
-            files = [file for file in _walk(path) if looks_readable(file) and not _is_index(file)]
+            found = list(_walk(path))
+            unread = [item for item in found if isinstance(item, ImageError)]
+            files = [file for file in found if isinstance(file, Path) and looks_readable(file) and not _is_index(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
-            if not files:
+            yield from unread
+            if not files and not unread:
                 yield ImageError(f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
         elif not there and glob.has_magic(str(path)):
@@ -368,11 +371,22 @@ def _sorted(run: list[Path]) -> Iterator[_Job]:
         yield from in_series(run, (read_header(path) for path in track(run, "sorting DICOM files", unit="files")))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Visible files below a folder, sorted."""
-    for where, folders, names in os.walk(folder):
+def _walk(folder: Path) -> Iterator[Path | ImageError]:
+    """Visible files below a folder, sorted, and an error for each folder whose pictures are not among them."""
+    closed: list[OSError] = []
+    for where, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
+        for link in (Path(where) / name for name in folders):
+            # not followed, since it may lead in a circle; what it leads to below this folder is met there
+            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                yield ImageError(
+                    f"{link}: expected a folder, got a link to one, which is not followed; give it by name"
+                )
+    for error in closed:
+        yield ImageError(
+            f"{error.filename}: this folder cannot be read ({error.strerror}); change its rights or copy it"
+        )
 
 
 def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
