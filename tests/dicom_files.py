@@ -87,7 +87,7 @@ def write_series(
         dataset = dataset_of(
             plane,
             SeriesInstanceUID=series,
-            SOPInstanceUID=f"{series}.{k}"[:64],
+            SOPInstanceUID=generate_uid(entropy_srcs=[str(path)]),
             InstanceNumber=int(names[k]),
             Modality="MR",
             ImagePositionPatient=[f"{x:.6f}" for x in np.array(origin) + k * move],

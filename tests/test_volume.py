@@ -199,6 +199,37 @@ def test_echoes_at_the_same_places_make_volumes_of_their_own(predictor: Predicto
     assert {Path(answer.path).parent.name for answer in answers[:4]} == {"1"}
 
 
+def test_a_missing_file_does_not_interleave_two_echoes(predictor: Predictor, tmp_path: Path) -> None:
+    write_series(tmp_path / "1", a_volume(1, (4, 20, 24)), series="1.2.3", AcquisitionNumber=1)
+    lost, *second = write_series(tmp_path / "2", a_volume(2, (4, 20, 24)), series="1.2.3", AcquisitionNumber=2)
+    lost.unlink()
+    answers = predictor.predict(tmp_path)
+    assert [answer.slice for answer in answers] == [*range(4), *range(3)]
+    assert answers[0].volume is not None
+    assert answers[0].volume.grid is not None
+    assert [answer.path for answer in answers[4:]] == [str(path) for path in second]
+    assert problem(answers[4:]) == "some of its slices are missing"
+
+
+def test_a_copied_file_is_no_second_slice_at_its_place(predictor: Predictor, tmp_path: Path) -> None:
+    paths = write_series(tmp_path, a_volume(1, (4, 20, 24)))
+    shutil.copy(paths[2], tmp_path / "copy")
+    answers = predictor.predict(tmp_path)
+    assert [(answer.path, answer.slice) for answer in answers if answer.slice is not None] == [
+        (str(path), k) for k, path in enumerate(paths)
+    ]
+    assert all(answer.volume.grid is not None for answer in answers if answer.volume)
+    assert len(answers) == 5, "the copy is answered alone"
+
+
+def test_one_identifier_in_every_slice_does_not_take_a_series_apart(predictor: Predictor, tmp_path: Path) -> None:
+    for path in write_series(tmp_path, a_volume(1, (4, 20, 24))):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        path.write_bytes(written(dataset))
+    assert [answer.slice for answer in predictor.predict(tmp_path)] == [0, 1, 2, 3]
+
+
 def test_a_localiser_in_the_series_stands_apart(predictor: Predictor, tmp_path: Path) -> None:
     write_series(tmp_path, a_volume(1, (4, 20, 24)), series="1.2.3")
     (other,) = write_series(tmp_path / "x", a_volume(2, (1, 20, 24)), series="1.2.3", along_row=(0, 1, 0),

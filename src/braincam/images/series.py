@@ -26,6 +26,7 @@ MAX_RECORDS = 100_000  # entries of a DICOMDIR
 
 _TAGS = [
     "SOPClassUID",
+    "SOPInstanceUID",
     "SeriesInstanceUID",
     "AcquisitionNumber",
     "InstanceNumber",
@@ -56,6 +57,7 @@ class SeriesSlice:
 class _Header:
     path: Path
     series: str  # its UID; never shown
+    instance: str  # the UID of this very slice, "" where it has none; never shown
     plane: Plane
     windowed: bool
 
@@ -63,19 +65,24 @@ class _Header:
 def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Iterator[Path | SeriesSlice]:
     """Group DICOM files by series and stack; what stands alone, has several frames or cannot be read stays a path.
 
-    A series comes where its first file stood, its slices in order of position.
+    A series comes where its first file stood, its slices in order of position. A second copy of a slice is no second
+    slice there: copies make a series of their own.
     """
-    groups: dict[str, list[_Header]] = {}
-    alone: dict[Path, None] = {}
-    order: list[Path | str] = []
+    groups: dict[tuple[str, int], list[_Header]] = {}
+    copies: dict[tuple[str, str, str], int] = {}
+    order: list[Path | tuple[str, int]] = []
     for path, header in zip(paths, headers, strict=True):
         if header is None:
-            alone[path] = None
             order.append(path)
-        else:
-            if header.series not in groups:
-                order.append(header.series)
-            groups.setdefault(header.series, []).append(header)
+            continue
+        # by place too: some anonymisers write one UID into every slice
+        slice_ = (header.series, header.instance, str(header.plane.position))
+        copy = copies.get(slice_, 0) if header.instance else 0
+        copies[slice_] = copy + 1
+        series = (header.series, copy)
+        if series not in groups:
+            order.append(series)
+        groups.setdefault(series, []).append(header)
     arranged = {
         series: [
             (tuple(members[k] for k in stack.members), stack.grid, stack.problem)
@@ -113,7 +120,8 @@ def read_header(path: Path) -> _Header | None:
             if not series or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
             windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
-            return _Header(path, str(series), plane_of(dataset), windowed)
+            instance = str(dataset.get("SOPInstanceUID") or "")
+            return _Header(path, str(series), instance, plane_of(dataset), windowed)
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 

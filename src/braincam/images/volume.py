@@ -80,9 +80,9 @@ class Stack:
 def stacks(planes: Sequence[Plane]) -> list[Stack]:
     """Sort slices into stacks that each visit a position once.
 
-    Slices of another size or direction (localisers) make their own stacks. Where every position occurs m times
-    (echoes, time points, diffusion weights), the first at each position make the first stack, and so on. What
-    lacks positions stays in the order of its numbers.
+    Slices of another size or direction (localisers) make their own stacks. Where positions occur several times
+    (echoes, time points, diffusion weights), the first at each position make the first stack, and so on; one that
+    does not come to every position lacks slices. What lacks positions stays in the order of its numbers.
     """
     alike: list[list[int]] = []
     for number, plane in enumerate(planes):
@@ -117,13 +117,13 @@ def _stacks_of(planes: Sequence[Plane], group: list[int]) -> list[Stack]:
             visits.append([k])
     for visit in visits:
         visit.sort(key=lambda k: planes[k].order)
-    often = {len(visit) for visit in visits}
     if len(visits) == 1 and len(group) > 1:
         return [Stack(tuple(visits[0]), None, "all its slices lie at one position")]
-    if len(often) > 1:
-        return [Stack(tuple(k for visit in visits for k in visit), None, "some positions have more slices than others")]
-    members = [tuple(visit[turn] for visit in visits) for turn in range(often.pop())]
-    return [_placed(planes, stack) for stack in members]
+    turns = [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(max(map(len, visits)))]
+    return [
+        _placed(planes, turn) if len(turn) == len(visits) else Stack(turn, None, "some of its slices are missing")
+        for turn in turns
+    ]
 
 
 def _placed(planes: Sequence[Plane], members: tuple[int, ...]) -> Stack:
