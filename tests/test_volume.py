@@ -199,6 +199,19 @@ def test_echoes_at_the_same_places_make_volumes_of_their_own(predictor: Predicto
     assert {Path(answer.path).parent.name for answer in answers[:4]} == {"1"}
 
 
+@pytest.mark.parametrize("told_apart_by", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_two_examinations_with_one_series_number_are_not_interleaved(
+    predictor: Predictor, tmp_path: Path, told_apart_by: str
+) -> None:
+    for name, height in (("1", 50), ("2", 52)):
+        planes = a_volume(int(name), (4, 20, 24))
+        place = {"origin": (-30, -40, height), told_apart_by: f"1.2.{name}"}
+        write_series(tmp_path / name, planes, series="1.2.3", **place)  # type: ignore[arg-type]
+    answers = predictor.predict(tmp_path)
+    assert [answer.slice for answer in answers] == [*range(4), *range(4)]
+    assert names(answers) == [str(tmp_path / "1"), str(tmp_path / "2")]
+
+
 def test_a_missing_file_does_not_interleave_two_echoes(predictor: Predictor, tmp_path: Path) -> None:
     write_series(tmp_path / "1", a_volume(1, (4, 20, 24)), series="1.2.3", AcquisitionNumber=1)
     lost, *second = write_series(tmp_path / "2", a_volume(2, (4, 20, 24)), series="1.2.3", AcquisitionNumber=2)

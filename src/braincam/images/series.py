@@ -24,10 +24,11 @@ DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: a DICOMDI
 SAMPLED = 12  # files of a series without windows that its common scale is taken from
 MAX_RECORDS = 100_000  # entries of a DICOMDIR
 
+_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
 _TAGS = [
+    *_SERIES,
     "SOPClassUID",
     "SOPInstanceUID",
-    "SeriesInstanceUID",
     "AcquisitionNumber",
     "InstanceNumber",
     "TemporalPositionIndex",
@@ -56,7 +57,7 @@ class SeriesSlice:
 @dataclass(frozen=True)
 class _Header:
     path: Path
-    series: str  # its UID; never shown
+    series: tuple[str, ...]  # UIDs of the study, the frame of reference and the series; never shown
     instance: str  # the UID of this very slice, "" where it has none; never shown
     plane: Plane
     windowed: bool
@@ -68,9 +69,9 @@ def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Itera
     A series comes where its first file stood, its slices in order of position. A second copy of a slice is no second
     slice there: copies make a series of their own.
     """
-    groups: dict[tuple[str, int], list[_Header]] = {}
-    copies: dict[tuple[str, str, str], int] = {}
-    order: list[Path | tuple[str, int]] = []
+    groups: dict[tuple[tuple[str, ...], int], list[_Header]] = {}
+    copies: dict[tuple[tuple[str, ...], str, str], int] = {}
+    order: list[Path | tuple[tuple[str, ...], int]] = []
     for path, header in zip(paths, headers, strict=True):
         if header is None:
             order.append(path)
@@ -116,12 +117,13 @@ def read_header(path: Path) -> _Header | None:
         with quiet, path.open("rb") as file:  # to the end: pydicom complains of values when they are asked for
             refuse_deflated(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-            series = dataset.get("SeriesInstanceUID")
-            if not series or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
+            # all three: careless anonymising gives two examinations one series, and positions compare within a frame
+            series = tuple(str(dataset.get(name) or "") for name in _SERIES)
+            if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
             windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
             instance = str(dataset.get("SOPInstanceUID") or "")
-            return _Header(path, str(series), instance, plane_of(dataset), windowed)
+            return _Header(path, series, instance, plane_of(dataset), windowed)
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 
