@@ -299,6 +299,19 @@ def test_a_series_without_windows_is_scaled_as_a_whole_and_its_own_windows_count
         np.testing.assert_allclose(answer.pixels, plane / 1000 * 255, atol=0.7)
 
 
+def test_one_file_with_a_window_does_not_take_the_common_scale_from_the_others(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    planes = a_volume(3, (6, 40, 48))
+    planes[0] //= 10
+    paths = write_series(tmp_path, planes, spacing=(1, 1))
+    dataset = pydicom.dcmread(paths[3])
+    dataset.WindowCenter, dataset.WindowWidth = 500, 1001
+    paths[3].write_bytes(written(dataset))
+    means = [float(answer.pixels.mean()) for answer in predictor.predict(tmp_path) if answer.pixels is not None]
+    assert means[0] < means[1] / 5, "a dark slice stays dark"
+
+
 def test_one_head_as_dicom_and_as_nifti_is_the_same_volume(predictor: Predictor, tmp_path: Path) -> None:
     planes = a_volume(4, (12, 40, 48))  # twelve slices: every file is sampled for the common scale
     write_series(tmp_path, planes, spacing=(1.5, 1.0))

@@ -94,7 +94,7 @@ def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
     """
     dataset = _opened(stream, SizeLimits())
     frames = _frames(dataset)
-    if frames.ndim == 4 or _window(dataset, 0) is not None or _voi_table(dataset, 0) is not None:
+    if frames.ndim == 4 or brings_window(dataset):
         return None
     stored = frames[:, ::4, ::4]
     return np.where(_padding(stored, dataset), np.nan, _rescaled(stored, dataset, 0)).astype(np.float32)
@@ -265,7 +265,7 @@ def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] |
     """The range of all frames that bring no window, padding apart; None where each has one, or for colour."""
     if frames.ndim == 4:
         return None
-    bare = [k for k in range(len(frames)) if _window(dataset, k) is None and _voi_table(dataset, k) is None]
+    bare = [k for k in range(len(frames)) if not brings_window(dataset, k)]
     if not bare:
         return None
     every = max(1, math.ceil((len(bare) * frames[0].size / SAMPLE) ** 0.5))  # pixels each way
@@ -291,6 +291,11 @@ def _rescaled(stored: npt.NDArray[Any], dataset: Dataset, number: int) -> npt.ND
         return np.asarray(apply_modality_lut(stored, home))
     slope, intercept = _number(home, "RescaleSlope", 1.0), _number(home, "RescaleIntercept", 0.0)
     return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
+
+
+def brings_window(dataset: Dataset, number: int = 0) -> bool:
+    """Whether a frame says itself what becomes black and white."""
+    return _window(dataset, number) is not None or _voi_table(dataset, number) is not None
 
 
 def _window(dataset: Dataset, number: int) -> tuple[float, float, str] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from braincam.errors import ImageError
-from braincam.images.dicom import is_dicom, plane_of, refuse_deflated, rescaled_values
+from braincam.images.dicom import brings_window, is_dicom, plane_of, refuse_deflated, rescaled_values
 from braincam.images.grey import MAX_BYTES, range_of_volume
 from braincam.images.quiet import quiet
 from braincam.images.volume import Plane, Volume, stacks
@@ -40,6 +40,7 @@ _TAGS = [
     "NumberOfFrames",
     "WindowCenter",
     "WindowWidth",
+    "VOILUTFunction",
     "VOILUTSequence",
 ]
 
@@ -121,9 +122,8 @@ def read_header(path: Path) -> _Header | None:
             series = tuple(str(dataset.get(name) or "") for name in _SERIES)
             if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
-            windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
             instance = str(dataset.get("SOPInstanceUID") or "")
-            return _Header(path, series, instance, plane_of(dataset), windowed)
+            return _Header(path, series, instance, plane_of(dataset), brings_window(dataset))
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 
@@ -174,15 +174,16 @@ def _folder(members: Sequence[_Header]) -> str:
 
 
 def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
-    """Black and white of a series of which no file has a window, from evenly spaced files; None where one has."""
-    if any(header.windowed for header in members):
+    """Black and white for the files of a series that have no window, from evenly spaced ones; None where all have."""
+    bare = [header.path for header in members if not header.windowed]
+    if not bare:
         return None
-    chosen = np.unique(np.linspace(0, len(members) - 1, SAMPLED).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(bare) - 1, SAMPLED).round().astype(int))
     values = []
     for k in chosen:
-        if members[k].path.stat().st_size > MAX_BYTES:
+        if bare[k].stat().st_size > MAX_BYTES:
             continue
-        with suppress(Exception), quiet, members[k].path.open("rb") as file:  # said when it is read as a picture
+        with suppress(Exception), quiet, bare[k].open("rb") as file:  # said when it is read as a picture
             found = rescaled_values(file)
             if found is not None:
                 values.append(found.reshape(-1))
