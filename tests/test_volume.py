@@ -275,6 +275,26 @@ def test_a_series_with_a_gap_or_without_places_has_no_grid_but_is_answered(
     assert "where they lie" in problem(answers)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "said"),
+    [
+        ([0.4688, 0.4688], None),
+        ([0.5, 0.46875], "its slices do not share one pixel spacing"),
+        (None, "its slices do not say how far apart their pixels lie"),
+    ],
+)
+def test_a_spacing_that_is_only_rounded_differently_costs_no_map(
+    predictor: Predictor, tmp_path: Path, spacing: list[float] | None, said: str | None
+) -> None:
+    paths = write_series(tmp_path, a_volume(1, (4, 20, 24)), spacing=(0.46875, 0.46875))
+    dataset = pydicom.dcmread(paths[2])
+    dataset.PixelSpacing = spacing
+    paths[2].write_bytes(written(dataset))
+    volume = predictor.predict(tmp_path)[0].volume
+    assert volume is not None
+    assert (volume.grid is None, volume.problem) == (said is not None, said)
+
+
 def test_a_damaged_file_costs_the_series_one_slice(predictor: Predictor, tmp_path: Path) -> None:
     paths = write_series(tmp_path, a_volume(1, (5, 20, 24)))
     paths[2].write_bytes(paths[2].read_bytes()[:-200])

@@ -17,6 +17,7 @@ Axes = tuple[int, int, int]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within one stack
+SAME_SPACING = 1e-3  # of the spacing: exports round it differently from slice to slice
 SAME_PLACE = 0.01  # mm between slices that count as one position
 UNEVEN = 0.05  # of the distance between slices: how far one may lie from its place on an even grid
 
@@ -129,7 +130,10 @@ def _stacks_of(planes: Sequence[Plane], group: list[int]) -> list[Stack]:
 def _placed(planes: Sequence[Plane], members: tuple[int, ...]) -> Stack:
     """A stack with its grid, if its slices lie evenly."""
     first = planes[members[0]]
-    if first.spacing is None or any(planes[k].spacing != first.spacing for k in members):
+    spacings = [planes[k].spacing for k in members]
+    if first.spacing is None or None in spacings:
+        return Stack(members, None, "its slices do not say how far apart their pixels lie")
+    if not np.allclose(np.asarray(spacings, np.float64), first.spacing, rtol=SAME_SPACING, atol=0):
         return Stack(members, None, "its slices do not share one pixel spacing")
     if first.directions is None or len(members) < 2:
         return Stack(members, None, "it has a single slice")
