@@ -115,7 +115,20 @@ def _header(head: bytes) -> Any:
     header = kind(head[:size], check=False)  # its own checks would log to stderr
     if header["sizeof_hdr"] != size:
         raise ImageError(f"expected a NIfTI header of {size} bytes, got {header['sizeof_hdr']}; convert it anew")
+    _mend(header)
     return header
+
+
+def _mend(header: Any) -> None:
+    """What nibabel, as other readers, mends in the fields that an affine is made from."""
+    from nibabel.nifti1 import xform_codes
+
+    sizes = header["pixdim"]
+    sizes[0] = sizes[0] if sizes[0] in {-1, 1} else 1
+    sizes[1:4] = np.where(sizes[1:4] == 0, 1, np.abs(sizes[1:4]))
+    for form in ("qform_code", "sform_code"):
+        if int(header[form]) not in xform_codes.value_set():
+            header[form] = 0
 
 
 def _shape(header: Any, sizes: SizeLimits) -> tuple[int, int, int]:
