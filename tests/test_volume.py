@@ -87,6 +87,16 @@ def test_a_cut_through_thick_slices_keeps_the_shape_of_the_head() -> None:
     assert coronal[0].volume.grid.pictures == (SHAPE[1], SHAPE[2], SHAPE[0])  # type: ignore[union-attr]
 
 
+def test_a_few_thick_slices_are_enough_to_cut_through() -> None:
+    few = a_volume(shape=(18, 20, 6))
+    coronal = read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 4.0, 1.0])).to_bytes(), Reading(plane="coronal"))
+    assert [item.pixels.shape for item in coronal] == [(24, 18)] * 20
+    with pytest.raises(ValueError, match="at least 16 x 16 pixels, got 18 x 12"):
+        read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 2.0, 1.0])).to_bytes(), Reading(plane="coronal"))
+    with pytest.raises(ValueError, match="at most"):
+        read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 1e9, 1.0])).to_bytes(), Reading(plane="coronal"))
+
+
 def test_only_clearly_oblong_pixels_are_resampled() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 30), np.uint8)
     assert square_pixels(pixels, 1.05, 1.0) is pixels

@@ -143,13 +143,19 @@ def square_pixels(
     Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band. `count` slices
     of this size must keep to the limits: a false spacing in a small file would else ask for any amount of memory.
     """
+    height, width = squared_size(*pixels.shape, between_rows, between_columns)
+    if (height, width) == pixels.shape:
+        return pixels
+    check_size(height, width, count, limits)
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def squared_size(height: int, width: int, between_rows: float, between_columns: float) -> tuple[int, int]:
+    """Height and width that `square_pixels` gives: never less than it is given."""
     ratio = between_rows / between_columns
     if 1 / SQUARE <= ratio <= SQUARE or not math.isfinite(ratio):
-        return pixels
-    height, width = pixels.shape
-    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
-    check_size(size[1], size[0], count, limits)
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        return height, width
+    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
 
 
 def grey_of_picture(picture: Image.Image) -> tuple[GreyPixels, bool]:

@@ -34,6 +34,7 @@ from braincam.images.grey import (
     check_size,
     range_of_volume,
     square_pixels,
+    squared_size,
     stretch,
 )
 from braincam.images.volume import Grid, Volume
@@ -82,9 +83,10 @@ def read_nifti(
     canonical = apply_orientation(grey, orientation)  # type: ignore[no-untyped-call]
     axis = _slice_axis(canonical.shape, spacing) if plane is None else PLANES[plane]
     planes = np.moveaxis(canonical, axis, 0)
-    check_size(planes.shape[2], planes.shape[1], len(planes), sizes)
-    volume = Volume(None, _grid(shape, affine, orientation, axis))
     between_columns, between_rows = np.delete(spacing, axis)
+    # of the pictures, not of the voxels: a few thick slices are enough to cut through
+    check_size(*squared_size(planes.shape[2], planes.shape[1], between_rows, between_columns), len(planes), sizes)
+    volume = Volume(None, _grid(shape, affine, orientation, axis))
     return [
         GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)
