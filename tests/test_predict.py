@@ -259,6 +259,9 @@ def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monke
     slices = predict._from_array(volume)
     assert len(slices) == 12
     assert (slices[0].pixels.min(), slices[-1].pixels.max()) == (0, 255)  # scaled as a whole
+    volume[0, 0, 0] = 100
+    hot = predict._from_array(volume)[5].pixels.astype(int)
+    assert np.abs(hot - slices[5].pixels).max() <= 1, "one hot voxel does not darken the rest"
     with pytest.raises(ImageError, match="pixels"):
         predict._from_array(np.zeros((2, 40, 40), np.float32))
 

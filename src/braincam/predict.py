@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.errors import ConfigError, ImageError, ModelFileError
-from braincam.images.grey import check_size, stretch_from_min_to_max
+from braincam.images.grey import check_size, range_of_volume, stretch
 from braincam.images.nifti import PLANES
 from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
 from braincam.images.series import (
@@ -422,7 +422,7 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
         if array.dtype.kind not in "buif":
             to_grey(array[0])  # says what is wrong
         check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
-        grey = array if array.dtype == np.uint8 else stretch_from_min_to_max(array)
+        grey = array if array.dtype == np.uint8 else stretch(array, *range_of_volume(array))
         volume = Volume(None, None, "an array does not say where its slices lie")
         return [GreySlice(np.ascontiguousarray(plane), k, volume=volume) for k, plane in enumerate(grey)]
     return [GreySlice(to_grey(array), None)]

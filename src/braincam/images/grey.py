@@ -97,7 +97,8 @@ def stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
 
 
 def _stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
-    numbers = values.astype(np.float64)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float64)
     numbers[~np.isfinite(numbers)] = -np.inf
     span = high / 2 - low / 2  # halves, since the difference of two large floats can overflow
     if span <= 0:
@@ -125,7 +126,8 @@ def stretch_from_min_to_max(values: npt.NDArray[Any]) -> GreyPixels:
 def range_of_volume(values: npt.NDArray[Any]) -> tuple[float, float]:
     """The values that become black and white: the tails, or minimum and maximum where those are equal (a mask)."""
     flat = values.reshape(-1)
-    sample = flat[:: max(1, math.ceil(flat.size / SAMPLE))].astype(np.float64)
+    with np.errstate(over="ignore"):  # a long double may not fit; it then counts as infinite
+        sample = flat[:: max(1, math.ceil(flat.size / SAMPLE))].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return 0.0, 0.0
