@@ -260,6 +260,21 @@ def test_sizes_that_nibabel_mends_give_the_picture_that_nibabel_gives(qform: int
     np.testing.assert_allclose(read_slices(bytes(blob))[0].volume.grid.affine, mended.affine)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("field", ["quatern_b", "qoffset_x"])
+@pytest.mark.parametrize("value", [5e9, np.nan, np.inf])
+def test_a_qform_of_no_sense_is_left_out_where_the_sform_says_the_place(field: str, value: float) -> None:
+    image = nib.Nifti1Image(RANDOM, affine_of())
+    image.set_qform(affine_of(), 1)
+    blob = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(blob[:348]), check=False)
+    header[field] = value
+    blob[:348] = header.binaryblock
+    grid = read_slices(bytes(blob))[0].volume.grid  # type: ignore[union-attr]
+    assert grid is not None
+    assert grid.sform[1] > 0
+    nib.Nifti1Header().set_qform(*grid.qform)
+
+
 def test_an_unknown_code_of_an_affine_is_none() -> None:
     image = nib.Nifti1Image(RANDOM, affine_of((1, 1, 4)))
     image.set_qform(affine_of((1, 1, 4)), 1)

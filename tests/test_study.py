@@ -22,6 +22,7 @@ from braincam.dataset.phantom_volume import make_volume, write_volumes
 from braincam.errors import DataError
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import SIDE, montage, tile
+from braincam.images import read_slices
 from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
 from braincam.predict import Prediction, Predictor
@@ -145,6 +146,34 @@ def test_evidence_comes_back_from_the_file_where_it_was(tmp_path: Path) -> None:
     hottest = np.argwhere(read > 0.9 * read.max())
     assert set(map(tuple, hottest)) == {(i, j, 4) for i in (16, 17) for j in (10, 11)}  # columns run backwards
     assert not read[:, :, 2].any(), "a refused slice carries none"
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 4), (2, 0), (0, 3), (0, 0)])
+def test_the_map_says_its_place_as_the_scan_does(tmp_path: Path, qform: int, sform: int) -> None:
+    turn = np.array([[0, -2.0, 0, 7], [2, 0, 0, -3], [0, 0, 4, 5], [0, 0, 0, 1]])
+    scan = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, (20, 24, 6), np.int16), None)
+    scan.set_qform(turn if qform else None, qform)
+    scan.set_sform(np.diag([-2.5, 2, 4, 1]) if sform else None, sform)
+    (tmp_path / "scan.nii").write_bytes(scan.to_bytes())
+    grid = read_slices(tmp_path / "scan.nii")[0].volume.grid  # type: ignore[union-attr]
+    assert grid is not None
+    write_evidence(tmp_path / "map.nii.gz", *evidence_volume([], 0, grid), grid, "glioma")
+    scan, image = nib.load(tmp_path / "scan.nii"), nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_allclose(image.affine, scan.affine)
+    for form in ("get_qform", "get_sform"):
+        (expected, code), (place, other) = (getattr(item, form)(coded=True) for item in (scan, image))
+        assert code == other
+        if code:
+            np.testing.assert_allclose(place, expected, atol=1e-6)
+
+
+def test_a_sheared_place_has_no_qform(tmp_path: Path) -> None:
+    shear = np.array([[1.0, 0, 0, 0], [0, 1, 0.7, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    sheared = replace(GRID, affine=shear)
+    write_evidence(tmp_path / "map.nii.gz", *evidence_volume([], 0, sheared), sheared, "glioma")
+    image = nib.load(tmp_path / "map.nii.gz")
+    assert (image.get_qform(coded=True)[1], image.get_sform(coded=True)[1]) == (0, 1)
+    np.testing.assert_allclose(image.affine, shear, atol=1e-6)
 
 
 def test_an_empty_map_is_all_zero(tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def evidence_volume(
 
 
 def write_evidence(path: Path, stored: npt.NDArray[np.int16], step: float, grid: Grid, label: str) -> None:
-    """Write it as a .nii.gz, part by part; its header holds nothing of the input's but the affine."""
+    """Write it as a .nii.gz, part by part; its header holds nothing of the input's but its place."""
     import nibabel
 
     header: Any = nibabel.Nifti1Header()  # type: ignore[no-untyped-call]
     header.set_data_dtype(np.int16)
     header.set_data_shape(stored.shape)
     header.set_zooms(np.sqrt((grid.affine[:3, :3] ** 2).sum(0)))
-    header.set_sform(grid.affine, 1)
-    header.set_qform(grid.affine, 1)
+    header.set_sform(*grid.sform)  # both, and their codes: viewers differ in which they go by
+    header.set_qform(*grid.qform)
     header.set_slope_inter(step, 0)
     header.set_xyzt_units("mm")
     header["descrip"] = f"braincam evidence for {label}".encode()[:79]

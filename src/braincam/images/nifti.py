@@ -21,6 +21,7 @@ import gzip
 import math
 import os
 import zlib
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,7 +38,7 @@ from braincam.images.grey import (
     squared_size,
     stretch,
 )
-from braincam.images.volume import Grid, Volume
+from braincam.images.volume import Form, Grid, Volume
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the canonical axis that slices of a plane are stacked along
 THICKER = 1.1  # times the other spacings, before an axis counts as the one the slices were stacked along
@@ -86,7 +87,7 @@ def read_nifti(
     between_columns, between_rows = np.delete(spacing, axis)
     # of the pictures, not of the voxels: a few thick slices are enough to cut through
     check_size(*squared_size(planes.shape[2], planes.shape[1], between_rows, between_columns), len(planes), sizes)
-    volume = Volume(None, _grid(shape, affine, orientation, axis))
+    volume = Volume(None, replace(_grid(shape, affine, orientation, axis), forms=(_qform(header), _sform(header))))
     return [
         GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)
@@ -101,6 +102,20 @@ def _grid(shape: tuple[int, int, int], affine: Any, orientation: npt.NDArray[Any
     x, y, z = (of_picture[k] for k in canonical)
     turned = [(k != axis) != (line[1] < 0) for k, line in zip(canonical, orientation, strict=True)]
     return Grid(shape, np.asarray(affine, np.float64), (x, y, z), (turned[0], turned[1], turned[2]))
+
+
+def _qform(header: Any) -> Form:
+    """None where its numbers are no rotation: the sform said the place then."""
+    try:
+        affine, code = header.get_qform(coded=True)
+    except ValueError:
+        return None, 0
+    return (affine, int(code)) if affine is not None and np.isfinite(affine).all() else (None, 0)
+
+
+def _sform(header: Any) -> Form:
+    affine, code = header.get_sform(coded=True)
+    return affine, int(code)
 
 
 def _header(head: bytes) -> Any:

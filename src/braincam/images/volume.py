@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Axes = tuple[int, int, int]
+Form = tuple[npt.NDArray[np.float64] | None, int]  # (4, 4) and its NIfTI code: what its millimetres are measured from
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within one stack
@@ -30,12 +31,26 @@ class Grid:
     affine: npt.NDArray[np.float64]  # (4, 4): stored voxel (i, j, k) -> mm, RAS
     axes: Axes  # along each stored axis: 0 the number of the picture, 1 its rows, 2 its columns
     flipped: tuple[bool, bool, bool]  # whether a stored axis runs against that of the pictures
+    forms: tuple[Form, Form] | None = None  # qform and sform, where a NIfTI file says its place twice
 
     @property
     def pictures(self) -> Axes:
         """(n, H, W) of the pictures, one stored voxel to a pixel."""
         n, height, width = (self.shape[self.axes.index(axis)] for axis in range(3))
         return n, height, width
+
+    @property
+    def qform(self) -> Form:
+        """The place as a rotation and sizes. Code 0, unknown, where the affine shears, which a qform cannot."""
+        if self.forms:
+            return self.forms[0]
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return self.affine, int(np.abs(axes.T @ axes - np.eye(3)).max() < SAME_DIRECTION)
+
+    @property
+    def sform(self) -> Form:
+        """The place as any affine."""
+        return self.forms[1] if self.forms else (self.affine, 1)
 
     def store(self, pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(n, H, W) in the order of the pictures -> a view in the order of storage."""
