@@ -36,7 +36,6 @@ from braincam.images.grey import (
     square_pixels,
     stretch,
     stretch_from_min_to_max,
-    to_grey,
 )
 from braincam.images.volume import Plane, Volume, stacks
 
@@ -227,7 +226,10 @@ def _slice(
     if frame.ndim == 2:
         return GreySlice(_grey(frame, dataset, number, limits), index, foreign=foreign)
     if frame.dtype != np.uint8:
-        return GreySlice(to_grey(frame), index, foreign=foreign)
+        # a palette's entries fill their type, whatever the depth of the pixels that choose among them
+        palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+        bits = frame.dtype.itemsize * 8 if palette else int(dataset.get("BitsStored") or dataset.BitsAllocated)
+        frame = stretch(frame, 0, 2**bits - 1)
     pixels, colourful = grey_of_picture(Image.fromarray(np.ascontiguousarray(frame)))
     return GreySlice(pixels, index, colourful, foreign)
 
