@@ -140,6 +140,18 @@ def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(
     assert len(predictor.predict(str(tmp_path / "*.png"))) == 2
 
 
+def test_answers_are_not_judged_in_their_turn(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scan.png", "earlier/overlay.png", "earlier/sub/overlay.png", "answers/overlay.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / "earlier" / "predictions.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    assert [row.path for row in predictor.stream(["."], out=tmp_path / "answers")] == ["scan.png"]
+    assert [row.path for row in predictor.predict("earlier")] == ["earlier/overlay.png", "earlier/sub/overlay.png"]
+
+
 def test_a_sub_folder_whose_pictures_cannot_be_reached_is_a_row(
     predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

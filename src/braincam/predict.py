@@ -34,6 +34,7 @@ from braincam.progress import track
 BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
+ANSWERS = "predictions.jsonl"  # marks a folder that answers were written to
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -111,14 +112,23 @@ class Predictor:
         return list(self.stream(sources, cam=cam, plane=plane, volume=volume))  # type: ignore[arg-type]
 
     def stream(
-        self, sources: Iterable[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+        self,
+        sources: Iterable[Source],
+        *,
+        cam: bool = True,
+        plane: str | None = None,
+        volume: int = 0,
+        out: Path | None = None,
     ) -> Iterator[Prediction]:
-        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
+        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads.
+
+        `out` is where the caller writes pictures meanwhile: no input, although it may lie in a folder that is one.
+        """
         if plane is not None and plane not in PLANES:
             raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
         if volume < 0:
             raise ConfigError(f"volume: expected a number from 0, got {volume}")
-        return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
+        return self._stream(_gather(expand(sources, out)), cam, Reading(plane, volume))
 
     def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
         rows: Iterator[tuple[str, GreySlice | Prediction]] = (
@@ -309,8 +319,11 @@ def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.ui
         yield batch
 
 
-def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
-    """Replace folders and patterns by the files they stand for; one that stands for none becomes an error."""
+def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Source | ImageError]:
+    """Replace folders and patterns by the files they stand for; one that stands for none becomes an error.
+
+    What answers were written to, or will be, is passed over where it lies below a folder: its pictures are overlays.
+    """
     for source in sources:
         if isinstance(source, bytes | np.ndarray):
             yield source
@@ -324,7 +337,7 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             )
             continue
         if folder:
-            found = list(_walk(path))
+            found = list(_walk(path, out))
             unread = [item for item in found if isinstance(item, ImageError)]
             files = [file for file in found if isinstance(file, Path) and looks_readable(file) and not _is_index(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
@@ -336,7 +349,7 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
                 yield ImageError(f"{path}: no file matches this pattern")
-            yield from expand(Path(match) for match in matches)
+            yield from expand((Path(match) for match in matches), out)
         elif _is_index(path):
             try:
                 yield from files_of_directory(path)
@@ -371,10 +384,13 @@ def _sorted(run: list[Path]) -> Iterator[_Job]:
         yield from in_series(run, (read_header(path) for path in track(run, "sorting DICOM files", unit="files")))
 
 
-def _walk(folder: Path) -> Iterator[Path | ImageError]:
+def _walk(folder: Path, out: Path | None) -> Iterator[Path | ImageError]:
     """Visible files below a folder, sorted, and an error for each folder whose pictures are not among them."""
     closed: list[OSError] = []
     for where, folders, names in os.walk(folder, onerror=closed.append):
+        if Path(where) != folder and (ANSWERS in names or (out and Path(where).resolve() == out.resolve())):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
         for link in (Path(where) / name for name in folders):
