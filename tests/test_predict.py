@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from braincam import cli
 from braincam.errors import ImageError
 from braincam.predict import Prediction, Predictor
 
@@ -292,6 +293,29 @@ def test_what_was_answered_before_an_interruption_is_kept(
     kept = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
     assert kept == capsys.readouterr().out
     assert len(kept.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names of any bytes exist on Linux only")
+def test_a_name_that_is_no_text_costs_no_answers(run: Path, scans: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.png")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / name).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / "study" / "z.png").write_bytes(a_scan(scans).read_bytes())
+    call = ["predict", str(tmp_path / "study"), "--model", str(run), "--out", str(tmp_path / "out"), "--format", "json"]
+    done = subprocess.run([sys.executable, "-m", "braincam", *call], capture_output=True, text=True, check=True)
+    assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == [name, "z.png"]
+    assert (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8") == done.stdout
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names of any bytes exist on Linux only")
+def test_a_volume_whose_name_is_no_text_gets_its_page(run: Path, tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((64, 64), 40 * k, np.uint8)) for k in range(3)]
+    path = tmp_path / os.fsdecode(b"M\xfcller.tif")
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert cli.main(["predict", str(path), "--model", str(run), "--out", str(tmp_path / "out")]) == 0
+    studies = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert [Path(study["path"]) for study in studies] == [path]
+    assert (tmp_path / "out" / "study.html").is_file()
 
 
 def test_a_slice_on_which_the_graph_fails_is_a_row_and_costs_the_others_nothing(

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Mistakes of the user are one line on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # as in files: see write_text
     options = parser().parse_args(arguments)
     if options.verb is not train and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return _fail("only train can be run by several processes; start this verb without torchrun")
