@@ -550,11 +550,13 @@ def test_looks_readable_goes_by_ending_or_by_the_dicom_mark(tmp_path: Path) -> N
         assert looks_readable(tmp_path / name)
     for name in ("a.txt", "a.csv", "a.gz", "README"):
         assert not looks_readable(tmp_path / name)
-    for name in ("IM0001", "1.2.840.113619.2"):
+    for name in ("IM0001", "1.2.840.113619.2", "scan.MR"):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
         assert looks_readable(tmp_path / name)
     (tmp_path / "Makefile").write_bytes(bytes(300))
     assert not looks_readable(tmp_path / "Makefile")
+    (tmp_path / "names.mr").write_text("Mr. Doe")
+    assert not looks_readable(tmp_path / "names.mr")
     (tmp_path / "notes.txt").write_bytes(bytes(128) + b"DICM")
     assert not looks_readable(tmp_path / "notes.txt")
     (tmp_path / "folder").mkdir()
