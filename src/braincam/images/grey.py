@@ -145,7 +145,7 @@ def square_pixels(
     Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band. `count` slices
     of this size must keep to the limits: a false spacing in a small file would else ask for any amount of memory.
     """
-    height, width = squared_size(*pixels.shape, between_rows, between_columns)
+    height, width = squared_size(pixels.shape[0], pixels.shape[1], between_rows, between_columns)
     if (height, width) == pixels.shape:
         return pixels
     check_size(height, width, count, limits)
