@@ -87,7 +87,7 @@ def write_series(
         dataset = dataset_of(
             plane,
             SeriesInstanceUID=series,
-            SOPInstanceUID=f"{series}.{k}"[:64],
+            SOPInstanceUID=generate_uid(entropy_srcs=[str(path)]),
             InstanceNumber=int(names[k]),
             Modality="MR",
             ImagePositionPatient=[f"{x:.6f}" for x in np.array(origin) + k * move],
@@ -98,6 +98,31 @@ def write_series(
         path.write_bytes(written(dataset))
         paths.append(path)
     return paths
+
+
+def enhanced(stored: np.ndarray, order: list[int], **shared: object) -> Dataset:
+    """Frames lying at 4 mm steps in the given order, with their places and windows frame by frame."""
+    dataset = dataset_of(stored, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
+    group = Dataset()
+    group.PlaneOrientationSequence = Sequence([Dataset()])
+    group.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    group.PixelMeasuresSequence = Sequence([Dataset()])
+    group.PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+    dataset.SharedFunctionalGroupsSequence = Sequence([group])
+    frames = []
+    for number, place in enumerate(order):
+        frame = Dataset()
+        frame.PlanePositionSequence = Sequence([Dataset()])
+        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 4 * place]
+        frame.PixelValueTransformationSequence = Sequence([Dataset()])
+        frame.PixelValueTransformationSequence[0].RescaleSlope = number + 1
+        frame.PixelValueTransformationSequence[0].RescaleIntercept = 10
+        frame.FrameVOILUTSequence = Sequence([Dataset()])
+        frame.FrameVOILUTSequence[0].WindowCenter = 500 * (number + 1) + 10
+        frame.FrameVOILUTSequence[0].WindowWidth = 1000 * (number + 1)
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    return dataset
 
 
 def write_index(path: Path, names: list[list[str]]) -> None:

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile
 import braincam.images
 from braincam.errors import ImageError
 from braincam.images import MAX_PIXELS, SUFFIXES, GreySlice, looks_readable, read_slices, to_grey
+from braincam.images.grey import stretch
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 SIDES = st.tuples(st.integers(16, 40), st.integers(16, 40))
@@ -289,7 +290,15 @@ def test_pages_may_differ_in_size_and_depth() -> None:
     first = Image.fromarray(grey(9))
     slices = read_slices(encoded(first, "TIFF", save_all=True, append_images=[Image.fromarray(wide)]))
     np.testing.assert_array_equal(slices[0].pixels, grey(9))
-    np.testing.assert_array_equal(slices[1].pixels, to_grey(wide))
+    np.testing.assert_array_equal(slices[1].pixels, stretch(wide, *np.percentile(wide, (0.5, 99.5))))
+
+
+def test_the_wide_pages_of_a_file_are_scaled_together() -> None:
+    pages = np.stack([grey(9, (30, 40), np.uint16) // 10, grey(10, (30, 40), np.uint16)])
+    first, second = (Image.fromarray(page) for page in pages)
+    slices = read_slices(encoded(first, "TIFF", save_all=True, append_images=[second]))
+    together = stretch(pages, *np.percentile(pages, (0.5, 99.5)))
+    np.testing.assert_array_equal(np.stack([item.pixels for item in slices]), together)
 
 
 # --- arrays ----------------------------------------------------------------------------------------------
@@ -541,11 +550,13 @@ def test_looks_readable_goes_by_ending_or_by_the_dicom_mark(tmp_path: Path) -> N
         assert looks_readable(tmp_path / name)
     for name in ("a.txt", "a.csv", "a.gz", "README"):
         assert not looks_readable(tmp_path / name)
-    for name in ("IM0001", "1.2.840.113619.2"):
+    for name in ("IM0001", "1.2.840.113619.2", "scan.MR"):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
         assert looks_readable(tmp_path / name)
     (tmp_path / "Makefile").write_bytes(bytes(300))
     assert not looks_readable(tmp_path / "Makefile")
+    (tmp_path / "names.mr").write_text("Mr. Doe")
+    assert not looks_readable(tmp_path / "names.mr")
     (tmp_path / "notes.txt").write_bytes(bytes(128) + b"DICM")
     assert not looks_readable(tmp_path / "notes.txt")
     (tmp_path / "folder").mkdir()

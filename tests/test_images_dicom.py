@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -149,6 +150,17 @@ def test_colour_becomes_grey_and_says_so() -> None:
     same = np.dstack([stored[..., 0]] * 3)
     (item,) = read_slices(written(dataset_of(same)))
     np.testing.assert_array_equal(item.pixels, stored[..., 0])
+    assert not item.colourful
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_colour_deeper_than_eight_bits_is_the_same_picture(bits: int) -> None:
+    narrow = np.random.default_rng(10).integers(0, 256, (*SHAPE, 3), np.uint8)
+    wide = np.round(narrow / 255 * (2**bits - 1)).astype(np.uint16)
+    (item,) = read_slices(written(dataset_of(wide, BitsStored=bits, HighBit=bits - 1)))
+    assert item.colourful
+    assert np.abs(item.pixels.astype(int) - to_grey(narrow)).max() <= 1
+    (item,) = read_slices(written(dataset_of(np.dstack([wide[..., 0]] * 3), BitsStored=bits, HighBit=bits - 1)))
     assert not item.colourful
 
 
@@ -289,7 +301,11 @@ def test_one_scan_in_several_encodings_is_one_picture(name: str) -> None:
 
 
 def test_palette_and_ybr_are_shown_in_grey() -> None:
-    assert read_slices(sample("examples_palette.dcm"))[0].pixels.max() == 255
+    dataset = pydicom.dcmread(sample("examples_palette.dcm"))
+    rgb = apply_color_lut(dataset.pixel_array, dataset)[..., :3] / 65535 * 255
+    (palette,) = read_slices(sample("examples_palette.dcm"))
+    assert palette.colourful
+    assert np.abs(palette.pixels - rgb @ [0.299, 0.587, 0.114]).max() <= 1
     (ybr,), (rgb,) = (
         read_slices(sample("SC_ybr_full_422_uncompressed.dcm")),
         read_slices(sample("SC_rgb_dcmtk_+eb+cr.dcm")),

@@ -246,6 +246,46 @@ def test_bombs_are_refused_from_the_header() -> None:
     refused(patched("dim", [3, 500, 500, 500, 1, 1, 1, 1]), "cut off")
 
 
+@pytest.mark.parametrize(("qform", "place"), [(1, 0), (1, 1), (0, 1), (1, 3)])
+def test_sizes_that_nibabel_mends_give_the_picture_that_nibabel_gives(qform: int, place: int) -> None:
+    image = nib.Nifti1Image(RANDOM, affine_of((1, 1, 4)))
+    image.set_sform(None, 0)
+    image.set_qform(affine_of((1, 1, 4)), qform)
+    blob = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(blob[:348]), check=False)
+    header["pixdim"][place] = 0 if place == 0 else -header["pixdim"][place]
+    blob[:348] = header.binaryblock
+    mended = nib.Nifti1Image.from_bytes(bytes(blob))
+    np.testing.assert_array_equal(pictures(bytes(blob)), pictures(packed(RANDOM, mended.affine)))
+    np.testing.assert_allclose(read_slices(bytes(blob))[0].volume.grid.affine, mended.affine)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("field", ["quatern_b", "qoffset_x"])
+@pytest.mark.parametrize("value", [5e9, np.nan, np.inf])
+def test_a_qform_of_no_sense_is_left_out_where_the_sform_says_the_place(field: str, value: float) -> None:
+    image = nib.Nifti1Image(RANDOM, affine_of())
+    image.set_qform(affine_of(), 1)
+    blob = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(blob[:348]), check=False)
+    header[field] = value
+    blob[:348] = header.binaryblock
+    grid = read_slices(bytes(blob))[0].volume.grid  # type: ignore[union-attr]
+    assert grid is not None
+    assert grid.sform[1] > 0
+    nib.Nifti1Header().set_qform(*grid.qform)
+
+
+def test_an_unknown_code_of_an_affine_is_none() -> None:
+    image = nib.Nifti1Image(RANDOM, affine_of((1, 1, 4)))
+    image.set_qform(affine_of((1, 1, 4)), 1)
+    image.set_sform(np.diag([4.0, 1, 1, 1]), 1)
+    blob = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(blob[:348]), check=False)
+    header["sform_code"] = 77
+    blob[:348] = header.binaryblock
+    np.testing.assert_array_equal(pictures(bytes(blob)), pictures(packed(RANDOM, affine_of((1, 1, 4)))))
+
+
 def test_damaged_headers_are_refused() -> None:
     refused(patched("dim", [0, 20, 24, 28, 1, 1, 1, 1]), "dimensions")
     refused(patched("dim", [1, 20, 24, 28, 1, 1, 1, 1]), "dimensions")

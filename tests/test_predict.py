@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from braincam import cli
 from braincam.errors import ImageError
 from braincam.model_file.decision import why_referred
 from braincam.predict import Prediction, Predictor
@@ -154,6 +155,43 @@ def test_the_path_of_an_answer_is_the_one_that_was_given(
     assert "empty path" in (rows[-1].reason or "")
 
 
+def test_answers_are_not_judged_in_their_turn(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scan.png", "earlier/overlay.png", "earlier/sub/overlay.png", "answers/overlay.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / "earlier" / "predictions.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    assert [row.path for row in predictor.stream(["."], out=tmp_path / "answers")] == ["scan.png"]
+    assert [row.path for row in predictor.predict("earlier")] == ["earlier/overlay.png", "earlier/sub/overlay.png"]
+
+
+def test_a_sub_folder_whose_pictures_cannot_be_reached_is_a_row(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("study/a.png", "study/locked/b.png", "elsewhere/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
+    study, scandir = tmp_path / "study", os.scandir
+    (study / "link").symlink_to(tmp_path / "elsewhere")
+    (study / "circle").symlink_to(study)  # its pictures are met where they are
+
+    def locked(path: str) -> object:  # root may enter every folder, so the refusal is played
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    rows = predictor.predict(study)
+    reasons = {str(Path(row.path).relative_to(study)): row.reason for row in rows if row.status == "error"}
+    assert set(reasons) == {"link", "locked"}
+    assert "Permission denied" in (reasons["locked"] or "")
+    assert "not followed" in (reasons["link"] or "")
+    assert [Path(row.path).name for row in rows if row.status != "error"] == ["a.png"]
+    assert [row.path for row in predictor.predict(study / "locked")] == [str(study / "locked")]
+
+
 def test_refused_referred_and_answered(predictor: Predictor, scans: Path) -> None:
     path = a_scan(scans)
     classes = len(predictor.card.classes)
@@ -258,6 +296,9 @@ def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monke
     slices = predict._from_array(volume)
     assert len(slices) == 12
     assert (slices[0].pixels.min(), slices[-1].pixels.max()) == (0, 255)  # scaled as a whole
+    volume[0, 0, 0] = 100
+    hot = predict._from_array(volume)[5].pixels.astype(int)
+    assert np.abs(hot - slices[5].pixels).max() <= 1, "one hot voxel does not darken the rest"
     with pytest.raises(ImageError, match="pixels"):
         predict._from_array(np.zeros((2, 40, 40), np.float32))
 
@@ -276,6 +317,29 @@ def test_what_was_answered_before_an_interruption_is_kept(
     kept = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
     assert kept == capsys.readouterr().out
     assert len(kept.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names of any bytes exist on Linux only")
+def test_a_name_that_is_no_text_costs_no_answers(run: Path, scans: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.png")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / name).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / "study" / "z.png").write_bytes(a_scan(scans).read_bytes())
+    call = ["predict", str(tmp_path / "study"), "--model", str(run), "--out", str(tmp_path / "out"), "--format", "json"]
+    done = subprocess.run([sys.executable, "-m", "braincam", *call], capture_output=True, text=True, check=True)
+    assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == [name, "z.png"]
+    assert (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8") == done.stdout
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names of any bytes exist on Linux only")
+def test_a_volume_whose_name_is_no_text_gets_its_page(run: Path, tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((64, 64), 40 * k, np.uint8)) for k in range(3)]
+    path = tmp_path / os.fsdecode(b"M\xfcller.tif")
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert cli.main(["predict", str(path), "--model", str(run), "--out", str(tmp_path / "out")]) == 0
+    studies = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert [Path(study["path"]) for study in studies] == [path]
+    assert (tmp_path / "out" / "study.html").is_file()
 
 
 def test_a_slice_on_which_the_graph_fails_is_a_row_and_costs_the_others_nothing(

@@ -23,12 +23,13 @@ from braincam.dataset.phantom_volume import make_volume, write_volumes
 from braincam.errors import DataError
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import SIDE, montage, tile
+from braincam.images import read_slices
 from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
 from braincam.pipeline.study import _free_stem, with_studies
 from braincam.predict import Prediction, Predictor
 from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
-from dicom_files import write_series
+from dicom_files import enhanced, write_series, written
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 FAST = settings(max_examples=100, deadline=None, derandomize=True)
@@ -158,6 +159,34 @@ def test_evidence_comes_back_from_the_file_where_it_was(tmp_path: Path) -> None:
     assert not read[:, :, 2].any(), "a refused slice carries none"
 
 
+@pytest.mark.parametrize(("qform", "sform"), [(1, 4), (2, 0), (0, 3), (0, 0)])
+def test_the_map_says_its_place_as_the_scan_does(tmp_path: Path, qform: int, sform: int) -> None:
+    turn = np.array([[0, -2.0, 0, 7], [2, 0, 0, -3], [0, 0, 4, 5], [0, 0, 0, 1]])
+    scan = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, (20, 24, 6), np.int16), None)
+    scan.set_qform(turn if qform else None, qform)
+    scan.set_sform(np.diag([-2.5, 2, 4, 1]) if sform else None, sform)
+    (tmp_path / "scan.nii").write_bytes(scan.to_bytes())
+    grid = read_slices(tmp_path / "scan.nii")[0].volume.grid  # type: ignore[union-attr]
+    assert grid is not None
+    write_evidence(tmp_path / "map.nii.gz", *evidence_volume([], 0, grid), grid, "glioma")
+    scan, image = nib.load(tmp_path / "scan.nii"), nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_allclose(image.affine, scan.affine)
+    for form in ("get_qform", "get_sform"):
+        (expected, code), (place, other) = (getattr(item, form)(coded=True) for item in (scan, image))
+        assert code == other
+        if code:
+            np.testing.assert_allclose(place, expected, atol=1e-6)
+
+
+def test_a_sheared_place_has_no_qform(tmp_path: Path) -> None:
+    shear = np.array([[1.0, 0, 0, 0], [0, 1, 0.7, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    sheared = replace(GRID, affine=shear)
+    write_evidence(tmp_path / "map.nii.gz", *evidence_volume([], 0, sheared), sheared, "glioma")
+    image = nib.load(tmp_path / "map.nii.gz")
+    assert (image.get_qform(coded=True)[1], image.get_sform(coded=True)[1]) == (0, 1)
+    np.testing.assert_allclose(image.affine, shear, atol=1e-6)
+
+
 def test_an_empty_map_is_all_zero(tmp_path: Path) -> None:
     stored, step = evidence_volume([], 0, GRID)
     write_evidence(tmp_path / "map.nii.gz", stored, step, GRID, "glioma")
@@ -177,7 +206,7 @@ def test_tiles_keep_the_shape_of_the_slice_and_share_one_scale() -> None:
     assert page.width > 4 * SIDE
 
 
-def written(card: Card, out: Path, label: str) -> tuple[dict[str, Any], str, np.ndarray]:
+def study_of(card: Card, out: Path, label: str) -> tuple[dict[str, Any], str, np.ndarray]:
     """study.json, study.html and the montage of a volume whose slices all carry that label and weak evidence."""
     volume = Volume(name="head", grid=GRID)
     cams = np.full((4, 8, 8), 0.01, np.float32)
@@ -195,7 +224,7 @@ def spread_of_colour(picture: np.ndarray) -> int:
 
 
 def test_without_evidence_nothing_glows_and_the_page_warns(card: Card, tmp_path: Path) -> None:
-    found, page, picture = written(card, tmp_path / "none", "notumor")
+    found, page, picture = study_of(card, tmp_path / "none", "notumor")
     assert (found["finding"], found["map"], found["map_class"]) == (NO_EVIDENCE, None, None)
     assert found["no_map"] == "no slice carries evidence"
     assert not list((tmp_path / "none").glob("*.nii.gz"))
@@ -204,7 +233,7 @@ def test_without_evidence_nothing_glows_and_the_page_warns(card: Card, tmp_path:
     assert '<div class="box warn">' in page
     assert "slice 0: notumor 0.90" in page
 
-    found, page, picture = written(card, tmp_path / "some", "glioma")
+    found, page, picture = study_of(card, tmp_path / "some", "glioma")
     assert (found["finding"], found["map_class"]) == (EVIDENCE, "glioma")
     assert spread_of_colour(picture) > 100
     assert "The likeliest slices for glioma" in page
@@ -296,6 +325,21 @@ def test_the_map_of_a_series_lies_on_its_slices_and_nothing_of_the_patient_is_wr
         for secret in ("Doe^Jane", "HeadOfDoe", "StMercy", "19660101", "1.2.840.77777"):
             assert secret.encode() not in content, (name, secret)
             assert secret not in name
+
+
+def test_each_volume_of_one_file_gets_its_own_map(open_model: Path, tmp_path: Path) -> None:
+    pixels, _ = make_volume("meningioma", slices=3, size=64)
+    stored = np.concatenate([pixels, pixels[::-1]]).astype(np.int16) * 4
+    (tmp_path / "two.dcm").write_bytes(written(enhanced(stored, [0, 1, 2, 0, 1, 2])))
+    out = tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path / "two.dcm"), "--model", str(open_model), "--out", str(out)]) == 0
+    studies = json.loads((out / "study.json").read_text(encoding="utf-8"))["studies"]
+    assert [[row["slice"] for row in one["per_slice"]] for one in studies] == [[0, 1, 2], [3, 4, 5]]
+    for one in studies:
+        evidence = nib.load(one["map"]).get_fdata()
+        labelled = [row["label"] is not None for row in one["per_slice"]]
+        assert evidence.shape == (64, 64, 3)
+        assert evidence.any(axis=(0, 1)).tolist() == labelled
 
 
 def test_another_modality_is_rejected_slice_by_slice_and_the_study_is_refused(

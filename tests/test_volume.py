@@ -12,8 +12,6 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from braincam.errors import ConfigError
 from braincam.images import read_slices
@@ -22,7 +20,7 @@ from braincam.images.reader import Reading
 from braincam.images.series import files_of_directory, is_directory_of_media
 from braincam.images.volume import LPS_TO_RAS
 from braincam.predict import Prediction, Predictor
-from dicom_files import dataset_of, write_index, write_series, written
+from dicom_files import enhanced, write_index, write_series, written
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 SHAPE = (18, 20, 24)
@@ -87,6 +85,16 @@ def test_a_cut_through_thick_slices_keeps_the_shape_of_the_head() -> None:
     coronal = read_slices(blob, Reading(plane="coronal"))
     assert coronal[0].pixels.shape == (4 * SHAPE[2], SHAPE[0])
     assert coronal[0].volume.grid.pictures == (SHAPE[1], SHAPE[2], SHAPE[0])  # type: ignore[union-attr]
+
+
+def test_a_few_thick_slices_are_enough_to_cut_through() -> None:
+    few = a_volume(shape=(18, 20, 6))
+    coronal = read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 4.0, 1.0])).to_bytes(), Reading(plane="coronal"))
+    assert [item.pixels.shape for item in coronal] == [(24, 18)] * 20
+    with pytest.raises(ValueError, match="at least 16 x 16 pixels, got 18 x 12"):
+        read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 2.0, 1.0])).to_bytes(), Reading(plane="coronal"))
+    with pytest.raises(ValueError, match="at most"):
+        read_slices(nib.Nifti1Image(few, np.diag([1.0, 1.0, 1e9, 1.0])).to_bytes(), Reading(plane="coronal"))
 
 
 def test_only_clearly_oblong_pixels_are_resampled() -> None:
@@ -201,6 +209,50 @@ def test_echoes_at_the_same_places_make_volumes_of_their_own(predictor: Predicto
     assert {Path(answer.path).parent.name for answer in answers[:4]} == {"1"}
 
 
+@pytest.mark.parametrize("told_apart_by", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_two_examinations_with_one_series_number_are_not_interleaved(
+    predictor: Predictor, tmp_path: Path, told_apart_by: str
+) -> None:
+    for name, height in (("1", 50), ("2", 52)):
+        planes = a_volume(int(name), (4, 20, 24))
+        place = {"origin": (-30, -40, height), told_apart_by: f"1.2.{name}"}
+        write_series(tmp_path / name, planes, series="1.2.3", **place)  # type: ignore[arg-type]
+    answers = predictor.predict(tmp_path)
+    assert [answer.slice for answer in answers] == [*range(4), *range(4)]
+    assert names(answers) == [str(tmp_path / "1"), str(tmp_path / "2")]
+
+
+def test_a_missing_file_does_not_interleave_two_echoes(predictor: Predictor, tmp_path: Path) -> None:
+    write_series(tmp_path / "1", a_volume(1, (4, 20, 24)), series="1.2.3", AcquisitionNumber=1)
+    lost, *second = write_series(tmp_path / "2", a_volume(2, (4, 20, 24)), series="1.2.3", AcquisitionNumber=2)
+    lost.unlink()
+    answers = predictor.predict(tmp_path)
+    assert [answer.slice for answer in answers] == [*range(4), *range(3)]
+    assert answers[0].volume is not None
+    assert answers[0].volume.grid is not None
+    assert [answer.path for answer in answers[4:]] == [str(path) for path in second]
+    assert problem(answers[4:]) == "some of its slices are missing"
+
+
+def test_a_copied_file_is_no_second_slice_at_its_place(predictor: Predictor, tmp_path: Path) -> None:
+    paths = write_series(tmp_path, a_volume(1, (4, 20, 24)))
+    shutil.copy(paths[2], tmp_path / "copy")
+    answers = predictor.predict(tmp_path)
+    assert [(answer.path, answer.slice) for answer in answers if answer.slice is not None] == [
+        (str(path), k) for k, path in enumerate(paths)
+    ]
+    assert all(answer.volume.grid is not None for answer in answers if answer.volume)
+    assert len(answers) == 5, "the copy is answered alone"
+
+
+def test_one_identifier_in_every_slice_does_not_take_a_series_apart(predictor: Predictor, tmp_path: Path) -> None:
+    for path in write_series(tmp_path, a_volume(1, (4, 20, 24))):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        path.write_bytes(written(dataset))
+    assert [answer.slice for answer in predictor.predict(tmp_path)] == [0, 1, 2, 3]
+
+
 def test_a_localiser_in_the_series_stands_apart(predictor: Predictor, tmp_path: Path) -> None:
     write_series(tmp_path, a_volume(1, (4, 20, 24)), series="1.2.3")
     (other,) = write_series(tmp_path / "x", a_volume(2, (1, 20, 24)), series="1.2.3", along_row=(0, 1, 0),
@@ -233,6 +285,26 @@ def test_a_series_with_a_gap_or_without_places_has_no_grid_but_is_answered(
     assert "where they lie" in problem(answers)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "said"),
+    [
+        ([0.4688, 0.4688], None),
+        ([0.5, 0.46875], "its slices do not share one pixel spacing"),
+        (None, "its slices do not say how far apart their pixels lie"),
+    ],
+)
+def test_a_spacing_that_is_only_rounded_differently_costs_no_map(
+    predictor: Predictor, tmp_path: Path, spacing: list[float] | None, said: str | None
+) -> None:
+    paths = write_series(tmp_path, a_volume(1, (4, 20, 24)), spacing=(0.46875, 0.46875))
+    dataset = pydicom.dcmread(paths[2])
+    dataset.PixelSpacing = spacing
+    paths[2].write_bytes(written(dataset))
+    volume = predictor.predict(tmp_path)[0].volume
+    assert volume is not None
+    assert (volume.grid is None, volume.problem) == (said is not None, said)
+
+
 def test_a_damaged_file_costs_the_series_one_slice(predictor: Predictor, tmp_path: Path) -> None:
     paths = write_series(tmp_path, a_volume(1, (5, 20, 24)))
     paths[2].write_bytes(paths[2].read_bytes()[:-200])
@@ -257,6 +329,19 @@ def test_a_series_without_windows_is_scaled_as_a_whole_and_its_own_windows_count
         np.testing.assert_allclose(answer.pixels, plane / 1000 * 255, atol=0.7)
 
 
+def test_one_file_with_a_window_does_not_take_the_common_scale_from_the_others(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    planes = a_volume(3, (6, 40, 48))
+    planes[0] //= 10
+    paths = write_series(tmp_path, planes, spacing=(1, 1))
+    dataset = pydicom.dcmread(paths[3])
+    dataset.WindowCenter, dataset.WindowWidth = 500, 1001
+    paths[3].write_bytes(written(dataset))
+    means = [float(answer.pixels.mean()) for answer in predictor.predict(tmp_path) if answer.pixels is not None]
+    assert means[0] < means[1] / 5, "a dark slice stays dark"
+
+
 def test_one_head_as_dicom_and_as_nifti_is_the_same_volume(predictor: Predictor, tmp_path: Path) -> None:
     planes = a_volume(4, (12, 40, 48))  # twelve slices: every file is sampled for the common scale
     write_series(tmp_path, planes, spacing=(1.5, 1.0))
@@ -273,31 +358,6 @@ def test_one_head_as_dicom_and_as_nifti_is_the_same_volume(predictor: Predictor,
 
 
 # --- enhanced multi-frame --------------------------------------------------------------------------------
-
-
-def enhanced(stored: np.ndarray, order: list[int], **shared: object) -> Dataset:
-    """Frames lying at 4 mm steps in the given order, with their places and windows frame by frame."""
-    dataset = dataset_of(stored, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
-    group = Dataset()
-    group.PlaneOrientationSequence = Sequence([Dataset()])
-    group.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    group.PixelMeasuresSequence = Sequence([Dataset()])
-    group.PixelMeasuresSequence[0].PixelSpacing = [1, 1]
-    dataset.SharedFunctionalGroupsSequence = Sequence([group])
-    frames = []
-    for number, place in enumerate(order):
-        frame = Dataset()
-        frame.PlanePositionSequence = Sequence([Dataset()])
-        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 4 * place]
-        frame.PixelValueTransformationSequence = Sequence([Dataset()])
-        frame.PixelValueTransformationSequence[0].RescaleSlope = number + 1
-        frame.PixelValueTransformationSequence[0].RescaleIntercept = 10
-        frame.FrameVOILUTSequence = Sequence([Dataset()])
-        frame.FrameVOILUTSequence[0].WindowCenter = 500 * (number + 1) + 10
-        frame.FrameVOILUTSequence[0].WindowWidth = 1000 * (number + 1)
-        frames.append(frame)
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    return dataset
 
 
 def test_frames_are_ordered_by_place_and_have_their_own_rescale_and_window() -> None:
@@ -319,6 +379,7 @@ def test_frames_at_repeated_places_are_two_volumes_numbered_on() -> None:
     assert [item.index for item in slices] == list(range(6))
     assert len({id(item.volume) for item in slices}) == 2
     assert slices[0].volume is slices[2].volume
+    assert [item.volume.first for item in slices] == [0, 0, 0, 3, 3, 3]  # type: ignore[union-attr]
 
 
 # --- DICOMDIR --------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Mistakes of the user are one line on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # as in files: see write_text
     given = sys.argv[1:] if arguments is None else arguments
     if not given:
         parser().print_help(sys.stderr)
@@ -243,7 +243,7 @@ def predict(options: argparse.Namespace) -> int:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
     answers: Iterable[Prediction] = predictor.stream(
-        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
+        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume, out=options.out
     )
     if options.cam:
         from braincam.explain.cam import with_torchcam

@@ -74,8 +74,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write UTF-8 text to `path` in one step, with plain line feeds on every system."""
-    write_bytes(path, content.encode("utf-8"))
+    """Write UTF-8 text to `path` in one step, with plain line feeds on every system.
+
+    A byte of a file's name that is no UTF-8 becomes an escape (`\\udcfc`), which JSON reads back as that byte.
+    """
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from braincam.ahead import ahead
 from braincam.errors import ConfigError, ImageError, ModelFileError
-from braincam.images.grey import check_size, stretch_from_min_to_max
+from braincam.images.grey import check_size, range_of_volume, stretch
 from braincam.images.nifti import PLANES
 from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
 from braincam.images.series import (
@@ -35,6 +35,7 @@ BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
 AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large
+ANSWERS = "predictions.jsonl"  # marks a folder that answers were written to
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -112,14 +113,23 @@ class Predictor:
         return list(self.stream(sources, cam=cam, plane=plane, volume=volume))  # type: ignore[arg-type]
 
     def stream(
-        self, sources: Iterable[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
+        self,
+        sources: Iterable[Source],
+        *,
+        cam: bool = True,
+        plane: str | None = None,
+        volume: int = 0,
+        out: Path | None = None,
     ) -> Iterator[Prediction]:
-        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
+        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads.
+
+        `out` is where the caller writes pictures meanwhile: no input, although it may lie in a folder that is one.
+        """
         if plane is not None and plane not in PLANES:
             raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
         if volume < 0:
             raise ConfigError(f"volume: expected a number from 0, got {volume}")
-        return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
+        return self._stream(_gather(expand(sources, out)), cam, Reading(plane, volume))
 
     def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
         rows: Iterator[tuple[str, GreySlice | Prediction]] = (
@@ -304,8 +314,11 @@ def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.ui
         yield batch
 
 
-def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
-    """Replace folders and patterns by the files they stand for; one that stands for none becomes an error."""
+def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Source | ImageError]:
+    """Replace folders and patterns by the files they stand for; one that stands for none becomes an error.
+
+    What answers were written to, or will be, is passed over where it lies below a folder: its pictures are overlays.
+    """
     for source in sources:
         if isinstance(source, bytes | np.ndarray):
             yield source
@@ -321,16 +334,19 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
             yield _nothing(f"{str(path)[:80]}...", why)
             continue
         if folder:
-            files = [file for file in _walk(path) if looks_readable(file) and not _is_index(file)]
+            found = list(_walk(path, out))
+            unread = [item for item in found if isinstance(item, ImageError)]
+            files = [file for file in found if isinstance(file, Path) and looks_readable(file) and not _is_index(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
-            if not files:
+            yield from unread
+            if not files and not unread:
                 yield _nothing(path, f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
         elif not there and glob.has_magic(str(path)):
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
                 yield _nothing(path, f"{path}: no file matches this pattern")
-            yield from expand(Path(match) for match in matches)
+            yield from expand((Path(match) for match in matches), out)
         elif _is_index(path):
             try:
                 yield from files_of_directory(path)
@@ -373,11 +389,24 @@ def _sorted(run: list[str | os.PathLike[str]]) -> Iterator[_Job]:
         yield from in_series(paths, (read_header(path) for path in track(paths, "sorting DICOM files", unit="files")))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Visible files below a folder, sorted."""
-    for where, folders, names in os.walk(folder):
+def _walk(folder: Path, out: Path | None) -> Iterator[Path | ImageError]:
+    """Visible files below a folder, sorted, and an error for each folder whose pictures are not among them."""
+    closed: list[OSError] = []
+    for where, folders, names in os.walk(folder, onerror=closed.append):
+        if Path(where) != folder and (ANSWERS in names or (out and Path(where).resolve() == out.resolve())):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
+        for link in (Path(where) / name for name in folders):
+            # not followed, since it may lead in a circle; what it leads to below this folder is met there
+            if link.is_symlink() and not link.resolve().is_relative_to(folder.resolve()):
+                yield _nothing(
+                    link, f"{link}: expected a folder, got a link to one, which is not followed; give it by name"
+                )
+    for error in closed:
+        why = f"{error.filename}: this folder cannot be read ({error.strerror}); change its rights or copy it"
+        yield _nothing(error.filename, why)
 
 
 def _decoded(jobs: Iterator[_Job], reading: Reading) -> Iterator[tuple[_Job, list[GreySlice] | ImageError]]:
@@ -410,7 +439,7 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
         if array.dtype.kind not in "buif":
             to_grey(array[0])  # says what is wrong
         check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
-        grey = array if array.dtype == np.uint8 else stretch_from_min_to_max(array)
+        grey = array if array.dtype == np.uint8 else stretch(array, *range_of_volume(array))
         volume = Volume(None, None, "an array does not say where its slices lie")
         return [GreySlice(np.ascontiguousarray(plane), k, volume=volume) for k, plane in enumerate(grey)]
     return [GreySlice(to_grey(array), None)]

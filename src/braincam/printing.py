@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
-from braincam.predict import Prediction
+from braincam.predict import ANSWERS, Prediction
 from braincam.resampling import measured, with_interval
 from braincam.study import Study
 
@@ -38,7 +38,7 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
         done = True
     finally:  # also when the user stops it: what was answered is kept; no answer at all replaces nothing
         if out and (done or kept):
-            write_text(out / "predictions.jsonl", "".join(f"{line}\n" for line in kept))
+            write_text(out / ANSWERS, "".join(f"{line}\n" for line in kept))
     if style == "table":
         print(NOTICE)
     return failed

@@ -36,7 +36,6 @@ from braincam.images.grey import (
     square_pixels,
     stretch,
     stretch_from_min_to_max,
-    to_grey,
 )
 from braincam.images.volume import Plane, Volume, stacks
 
@@ -80,7 +79,7 @@ def read_dicom(
         limits = _limits(frames, dataset)
     slices: list[GreySlice] = []
     for stack in stacks([plane_of(dataset, frame) for frame in range(len(frames))]):
-        volume = Volume(None, stack.grid, stack.problem)
+        volume = Volume(None, stack.grid, stack.problem, first=len(slices))
         for frame in stack.members:
             item = _slice(frames[frame], dataset, frame, len(slices), limits, foreign)
             item = _squared(item, dataset, frame, len(frames), sizes)
@@ -95,7 +94,7 @@ def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
     """
     dataset = _opened(stream, SizeLimits())
     frames = _frames(dataset)
-    if frames.ndim == 4 or _window(dataset, 0) is not None or _voi_table(dataset, 0) is not None:
+    if frames.ndim == 4 or brings_window(dataset):
         return None
     stored = frames[:, ::4, ::4]
     return np.where(_padding(stored, dataset), np.nan, _rescaled(stored, dataset, 0)).astype(np.float32)
@@ -232,7 +231,10 @@ def _slice(
     if frame.ndim == 2:
         return GreySlice(_grey(frame, dataset, number, limits), index, foreign=foreign)
     if frame.dtype != np.uint8:
-        return GreySlice(to_grey(frame), index, foreign=foreign)
+        # a palette's entries fill their type, whatever the depth of the pixels that choose among them
+        palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+        bits = frame.dtype.itemsize * 8 if palette else int(dataset.get("BitsStored") or dataset.BitsAllocated)
+        frame = stretch(frame, 0, 2**bits - 1)
     pixels, colourful = grey_of_picture(Image.fromarray(np.ascontiguousarray(frame)))
     return GreySlice(pixels, index, colourful, foreign)
 
@@ -270,7 +272,7 @@ def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] |
     """The range of all frames that bring no window, padding apart; None where each has one, or for colour."""
     if frames.ndim == 4:
         return None
-    bare = [k for k in range(len(frames)) if _window(dataset, k) is None and _voi_table(dataset, k) is None]
+    bare = [k for k in range(len(frames)) if not brings_window(dataset, k)]
     if not bare:
         return None
     every = max(1, math.ceil((len(bare) * frames[0].size / SAMPLE) ** 0.5))  # pixels each way
@@ -296,6 +298,11 @@ def _rescaled(stored: npt.NDArray[Any], dataset: Dataset, number: int) -> npt.ND
         return np.asarray(apply_modality_lut(stored, home))
     slope, intercept = _number(home, "RescaleSlope", 1.0), _number(home, "RescaleIntercept", 0.0)
     return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
+
+
+def brings_window(dataset: Dataset, number: int = 0) -> bool:
+    """Whether a frame says itself what becomes black and white."""
+    return _window(dataset, number) is not None or _voi_table(dataset, number) is not None
 
 
 def _window(dataset: Dataset, number: int) -> tuple[float, float, str] | None:

@@ -98,7 +98,8 @@ def stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
 
 
 def _stretch(values: npt.NDArray[Any], low: float, high: float) -> GreyPixels:
-    numbers = values.astype(np.float64)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float64)
     numbers[~np.isfinite(numbers)] = -np.inf
     span = high / 2 - low / 2  # halves, since the difference of two large floats can overflow
     if span <= 0:
@@ -126,7 +127,8 @@ def stretch_from_min_to_max(values: npt.NDArray[Any]) -> GreyPixels:
 def range_of_volume(values: npt.NDArray[Any]) -> tuple[float, float]:
     """The values that become black and white: the tails, or minimum and maximum where those are equal (a mask)."""
     flat = values.reshape(-1)
-    sample = flat[:: max(1, math.ceil(flat.size / SAMPLE))].astype(np.float64)
+    with np.errstate(over="ignore"):  # a long double may not fit; it then counts as infinite
+        sample = flat[:: max(1, math.ceil(flat.size / SAMPLE))].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return 0.0, 0.0
@@ -144,13 +146,19 @@ def square_pixels(
     Anatomy keeps its shape so: a coronal cut through thick axial slices would else be a narrow band. `count` slices
     of this size must keep to the limits: a false spacing in a small file would else ask for any amount of memory.
     """
+    height, width = squared_size(pixels.shape[0], pixels.shape[1], between_rows, between_columns)
+    if (height, width) == pixels.shape:
+        return pixels
+    check_size(height, width, count, limits)
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def squared_size(height: int, width: int, between_rows: float, between_columns: float) -> tuple[int, int]:
+    """Height and width that `square_pixels` gives: never less than it is given."""
     ratio = between_rows / between_columns
     if 1 / SQUARE <= ratio <= SQUARE or not math.isfinite(ratio):
-        return pixels
-    height, width = pixels.shape
-    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
-    check_size(size[1], size[0], count, limits)
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        return height, width
+    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
 
 
 def grey_of_picture(picture: Image.Image) -> tuple[GreyPixels, bool]:

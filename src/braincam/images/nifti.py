@@ -21,6 +21,7 @@ import gzip
 import math
 import os
 import zlib
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,9 +35,10 @@ from braincam.images.grey import (
     check_size,
     range_of_volume,
     square_pixels,
+    squared_size,
     stretch,
 )
-from braincam.images.volume import Grid, Volume
+from braincam.images.volume import Form, Grid, Volume
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the canonical axis that slices of a plane are stacked along
 THICKER = 1.1  # times the other spacings, before an axis counts as the one the slices were stacked along
@@ -82,9 +84,10 @@ def read_nifti(
     canonical = apply_orientation(grey, orientation)  # type: ignore[no-untyped-call]
     axis = _slice_axis(canonical.shape, spacing) if plane is None else PLANES[plane]
     planes = np.moveaxis(canonical, axis, 0)
-    check_size(planes.shape[2], planes.shape[1], len(planes), sizes)
-    volume = Volume(None, _grid(shape, affine, orientation, axis))
     between_columns, between_rows = np.delete(spacing, axis)
+    # of the pictures, not of the voxels: a few thick slices are enough to cut through
+    check_size(*squared_size(planes.shape[2], planes.shape[1], between_rows, between_columns), len(planes), sizes)
+    volume = Volume(None, replace(_grid(shape, affine, orientation, axis), forms=(_qform(header), _sform(header))))
     return [
         GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)
@@ -101,6 +104,20 @@ def _grid(shape: tuple[int, int, int], affine: Any, orientation: npt.NDArray[Any
     return Grid(shape, np.asarray(affine, np.float64), (x, y, z), (turned[0], turned[1], turned[2]))
 
 
+def _qform(header: Any) -> Form:
+    """None where its numbers are no rotation: the sform said the place then."""
+    try:
+        affine, code = header.get_qform(coded=True)
+    except ValueError:
+        return None, 0
+    return (affine, int(code)) if affine is not None and np.isfinite(affine).all() else (None, 0)
+
+
+def _sform(header: Any) -> Form:
+    affine, code = header.get_sform(coded=True)
+    return affine, int(code)
+
+
 def _header(head: bytes) -> Any:
     """The header of either version and byte order."""
     from nibabel.nifti1 import Nifti1Header
@@ -115,7 +132,20 @@ def _header(head: bytes) -> Any:
     header = kind(head[:size], check=False)  # its own checks would log to stderr
     if header["sizeof_hdr"] != size:
         raise ImageError(f"expected a NIfTI header of {size} bytes, got {header['sizeof_hdr']}; convert it anew")
+    _mend(header)
     return header
+
+
+def _mend(header: Any) -> None:
+    """What nibabel, as other readers, mends in the fields that an affine is made from."""
+    from nibabel.nifti1 import xform_codes
+
+    sizes = header["pixdim"]
+    sizes[0] = sizes[0] if sizes[0] in {-1, 1} else 1
+    sizes[1:4] = np.where(sizes[1:4] == 0, 1, np.abs(sizes[1:4]))
+    for form in ("qform_code", "sform_code"):
+        if int(header[form]) not in xform_codes.value_set():
+            header[form] = 0
 
 
 def _shape(header: Any, sizes: SizeLimits) -> tuple[int, int, int]:

@@ -1,21 +1,33 @@
 """JPEG, PNG, BMP, TIFF, GIF and WebP -> grey slices, with Pillow.
 
 Every page of a TIFF and every frame of an animation is a slice. EXIF rotation is applied. Pillow reads
-16-bit *colour* at 8 bits (the upper byte); 16-bit grey keeps its depth and goes from its own
-minimum..maximum to 0..255.
+16-bit *colour* at 8 bits (the upper byte); 16-bit grey keeps its depth and is scaled by the rule at the head of
+`grey`, the pages of one TIFF together.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import os
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from braincam.errors import ImageError
-from braincam.images.grey import GreyPixels, GreySlice, SizeLimits, check_size, grey_of_picture, to_grey
+from braincam.images.grey import (
+    SAMPLE,
+    GreyPixels,
+    GreySlice,
+    SizeLimits,
+    check_size,
+    grey_of_picture,
+    range_of_volume,
+    stretch,
+    to_grey,
+)
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT = 274, 262, 339  # tags of EXIF and TIFF
 DEFLATE = 1032  # bytes that one packed byte can stand for at most (https://www.zlib.net/zlib_tech.html)
@@ -58,7 +70,8 @@ def read_raster(stream: BinaryIO, name: str, limits: SizeLimits) -> list[GreySli
         if many == 1:
             return [_slice_of(picture, None)]
         check_size(picture.height, picture.width, many, limits)
-        return [_page(picture, number, limits) for number in range(many)]
+        scale = _range_of_pages(picture, many, limits) if name == "TIFF" else None
+        return [_slice_of(_page(picture, number, limits), number, scale) for number in range(many)]
 
 
 def _opened(stream: BinaryIO, name: str, limits: SizeLimits) -> Image.Image:
@@ -82,31 +95,48 @@ def _check_content(picture: Image.Image, stream: BinaryIO) -> None:
         )
 
 
-def _page(picture: Image.Image, number: int, limits: SizeLimits) -> GreySlice:
+def _page(picture: Image.Image, number: int, limits: SizeLimits) -> Image.Image:
     picture.seek(number)
     check_size(picture.height, picture.width, 1, limits)
-    return _slice_of(picture, number)
+    return picture
 
 
-def _slice_of(picture: Image.Image, index: int | None) -> GreySlice:
+def _range_of_pages(picture: Image.Image, count: int, limits: SizeLimits) -> tuple[float, float] | None:
+    """What becomes black and white in the pages wider than 8 bits, all together; None where there is no such page."""
+    samples = []
+    for number in range(count):
+        values = _wide(_page(picture, number, limits))
+        if values is not None:  # pages are decoded twice, rather than held all at once
+            every = max(1, math.ceil(values.size * count / SAMPLE))
+            samples.append(values.reshape(-1)[::every].astype(np.float64))
+    return range_of_volume(np.concatenate(samples)) if samples else None
+
+
+def _slice_of(picture: Image.Image, index: int | None, scale: tuple[float, float] | None = None) -> GreySlice:
+    """The page that a picture stands at; `scale` is that of its volume, if it has one."""
     picture.load()
-    pixels, colourful = _grey_of_tiff(picture) if picture.format == "TIFF" else grey_of_picture(picture)
+    pixels, colourful = _grey_of_tiff(picture, scale) if picture.format == "TIFF" else grey_of_picture(picture)
     return GreySlice(_upright(pixels, picture.getexif().get(ORIENTATION, 1)), index, colourful)
 
 
-def _grey_of_tiff(picture: Image.Image) -> tuple[GreyPixels, bool]:
-    """Mend what Pillow leaves undone: signed bytes, unsigned 32-bit values, wide data where white is zero."""
-    tags = picture.tag_v2  # type: ignore[attr-defined]
-    sample_format = (tags.get(SAMPLE_FORMAT) or (UNSIGNED,))[0]
-    if picture.mode == "L" and sample_format == SIGNED:
-        return to_grey(np.array(picture).view(np.int8)), False
-    if not picture.mode.startswith(("I", "F")):
+def _grey_of_tiff(picture: Image.Image, scale: tuple[float, float] | None) -> tuple[GreyPixels, bool]:
+    values = _wide(picture)
+    if values is None:
         return grey_of_picture(picture)
+    grey = to_grey(values) if scale is None else stretch(values, *scale)
+    white_is_zero = picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+    return (255 - grey if white_is_zero else grey), False  # Pillow inverts 8 bits itself, wide data it does not
+
+
+def _wide(picture: Image.Image) -> npt.NDArray[Any] | None:
+    """The values of a TIFF page beyond 8 bits without sign, else None; Pillow gives some of them a wrong sign."""
+    sample_format = (picture.tag_v2.get(SAMPLE_FORMAT) or (UNSIGNED,))[0]  # type: ignore[attr-defined]
+    if picture.mode == "L" and sample_format == SIGNED:
+        return np.array(picture).view(np.int8)
+    if not picture.mode.startswith(("I", "F")):
+        return None
     values = np.array(picture)
-    if values.dtype == np.int32 and sample_format == UNSIGNED:
-        values = values.view(np.uint32)
-    grey = to_grey(values)
-    return (255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey), False
+    return values.view(np.uint32) if values.dtype == np.int32 and sample_format == UNSIGNED else values
 
 
 def _upright(pixels: GreyPixels, orientation: int) -> GreyPixels:

@@ -28,6 +28,7 @@ from braincam.images.volume import Volume
 __all__ = ["MAX_PIXELS", "SUFFIXES", "GreySlice", "looks_readable", "read_slices", "to_grey"]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+UNTELLING = DICOM_SUFFIXES | {"", ".mr"}  # endings, and any digits, under which the mark of DICOM is looked for
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp"}
     | {".nii", ".nii.gz"}
@@ -74,8 +75,8 @@ def read_slices(
 def looks_readable(path: Path) -> bool:
     """Whether a folder search should take this file: by ending, else by the DICOM mark inside.
 
-    The mark is looked for where the ending tells nothing: none at all, or digits, since hospital archives
-    name files `IM0001` or `1.2.840.113619.2`.
+    The mark is looked for where the ending tells nothing: none at all, digits, or the modality, since hospital archives
+    name files `IM0001`, `1.2.840.113619.2` or `scan.MR`.
     """
     return path.name.lower().endswith(_ENDINGS) or is_dicom_file(path)
 
@@ -83,7 +84,7 @@ def looks_readable(path: Path) -> bool:
 def is_dicom_file(path: Path) -> bool:
     """Whether this is a DICOM file by its mark, looked for unless the ending says that it is something else."""
     ending = path.suffix.lower()
-    if ending and ending not in DICOM_SUFFIXES and not ending[1:].isdigit():
+    if ending not in UNTELLING and not ending[1:].isdigit():
         return False
     try:
         if not path.is_file():

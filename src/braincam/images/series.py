@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from braincam.errors import ImageError
-from braincam.images.dicom import is_dicom, plane_of, refuse_deflated, rescaled_values
+from braincam.images.dicom import brings_window, is_dicom, plane_of, refuse_deflated, rescaled_values
 from braincam.images.grey import MAX_BYTES, range_of_volume
 from braincam.images.quiet import quiet
 from braincam.images.volume import Plane, Volume, stacks
@@ -24,9 +24,11 @@ DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: a DICOMDI
 SAMPLED = 12  # files of a series without windows that its common scale is taken from
 MAX_RECORDS = 100_000  # entries of a DICOMDIR
 
+_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
 _TAGS = [
+    *_SERIES,
     "SOPClassUID",
-    "SeriesInstanceUID",
+    "SOPInstanceUID",
     "AcquisitionNumber",
     "InstanceNumber",
     "TemporalPositionIndex",
@@ -38,6 +40,7 @@ _TAGS = [
     "NumberOfFrames",
     "WindowCenter",
     "WindowWidth",
+    "VOILUTFunction",
     "VOILUTSequence",
 ]
 
@@ -55,7 +58,8 @@ class SeriesSlice:
 @dataclass(frozen=True)
 class _Header:
     path: Path
-    series: str  # its UID; never shown
+    series: tuple[str, ...]  # UIDs of the study, the frame of reference and the series; never shown
+    instance: str  # the UID of this very slice, "" where it has none; never shown
     plane: Plane
     windowed: bool
 
@@ -63,19 +67,24 @@ class _Header:
 def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Iterator[Path | SeriesSlice]:
     """Group DICOM files by series and stack; what stands alone, has several frames or cannot be read stays a path.
 
-    A series comes where its first file stood, its slices in order of position.
+    A series comes where its first file stood, its slices in order of position. A second copy of a slice is no second
+    slice there: copies make a series of their own.
     """
-    groups: dict[str, list[_Header]] = {}
-    alone: dict[Path, None] = {}
-    order: list[Path | str] = []
+    groups: dict[tuple[tuple[str, ...], int], list[_Header]] = {}
+    copies: dict[tuple[tuple[str, ...], str, str], int] = {}
+    order: list[Path | tuple[tuple[str, ...], int]] = []
     for path, header in zip(paths, headers, strict=True):
         if header is None:
-            alone[path] = None
             order.append(path)
-        else:
-            if header.series not in groups:
-                order.append(header.series)
-            groups.setdefault(header.series, []).append(header)
+            continue
+        # by place too: some anonymisers write one UID into every slice
+        slice_ = (header.series, header.instance, str(header.plane.position))
+        copy = copies.get(slice_, 0) if header.instance else 0
+        copies[slice_] = copy + 1
+        series = (header.series, copy)
+        if series not in groups:
+            order.append(series)
+        groups.setdefault(series, []).append(header)
     arranged = {
         series: [
             (tuple(members[k] for k in stack.members), stack.grid, stack.problem)
@@ -109,11 +118,12 @@ def read_header(path: Path) -> _Header | None:
         with quiet, path.open("rb") as file:  # to the end: pydicom complains of values when they are asked for
             refuse_deflated(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-            series = dataset.get("SeriesInstanceUID")
-            if not series or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
+            # all three: careless anonymising gives two examinations one series, and positions compare within a frame
+            series = tuple(str(dataset.get(name) or "") for name in _SERIES)
+            if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
-            windowed = bool(dataset.get("WindowWidth") or dataset.get("VOILUTSequence"))
-            return _Header(path, str(series), plane_of(dataset), windowed)
+            instance = str(dataset.get("SOPInstanceUID") or "")
+            return _Header(path, series, instance, plane_of(dataset), brings_window(dataset))
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 
@@ -164,15 +174,16 @@ def _folder(members: Sequence[_Header]) -> str:
 
 
 def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
-    """Black and white of a series of which no file has a window, from evenly spaced files; None where one has."""
-    if any(header.windowed for header in members):
+    """Black and white for the files of a series that have no window, from evenly spaced ones; None where all have."""
+    bare = [header.path for header in members if not header.windowed]
+    if not bare:
         return None
-    chosen = np.unique(np.linspace(0, len(members) - 1, SAMPLED).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(bare) - 1, SAMPLED).round().astype(int))
     values = []
     for k in chosen:
-        if members[k].path.stat().st_size > MAX_BYTES:
+        if bare[k].stat().st_size > MAX_BYTES:
             continue
-        with suppress(Exception), quiet, members[k].path.open("rb") as file:  # said when it is read as a picture
+        with suppress(Exception), quiet, bare[k].open("rb") as file:  # said when it is read as a picture
             found = rescaled_values(file)
             if found is not None:
                 values.append(found.reshape(-1))

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 Axes = tuple[int, int, int]
+Form = tuple[npt.NDArray[np.float64] | None, int]  # (4, 4) and its NIfTI code: what its millimetres are measured from
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within one stack
+SAME_SPACING = 1e-3  # of the spacing: exports round it differently from slice to slice
 SAME_PLACE = 0.01  # mm between slices that count as one position
 UNEVEN = 0.05  # of the distance between slices: how far one may lie from its place on an even grid
 
@@ -29,12 +31,26 @@ class Grid:
     affine: npt.NDArray[np.float64]  # (4, 4): stored voxel (i, j, k) -> mm, RAS
     axes: Axes  # along each stored axis: 0 the number of the picture, 1 its rows, 2 its columns
     flipped: tuple[bool, bool, bool]  # whether a stored axis runs against that of the pictures
+    forms: tuple[Form, Form] | None = None  # qform and sform, where a NIfTI file says its place twice
 
     @property
     def pictures(self) -> Axes:
         """(n, H, W) of the pictures, one stored voxel to a pixel."""
         n, height, width = (self.shape[self.axes.index(axis)] for axis in range(3))
         return n, height, width
+
+    @property
+    def qform(self) -> Form:
+        """The place as a rotation and sizes. Code 0, unknown, where the affine shears, which a qform cannot."""
+        if self.forms:
+            return self.forms[0]
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return self.affine, int(np.abs(axes.T @ axes - np.eye(3)).max() < SAME_DIRECTION)
+
+    @property
+    def sform(self) -> Form:
+        """The place as any affine."""
+        return self.forms[1] if self.forms else (self.affine, 1)
 
     def store(self, pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(n, H, W) in the order of the pictures -> a view in the order of storage."""
@@ -49,6 +65,7 @@ class Volume:
     name: str | None  # of a series of files; None: the name of the one file it came from
     grid: Grid | None
     problem: str | None = None  # why there is no grid
+    first: int = 0  # the number of its first slice: those of a file are numbered on across its volumes
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +96,9 @@ class Stack:
 def stacks(planes: Sequence[Plane]) -> list[Stack]:
     """Sort slices into stacks that each visit a position once.
 
-    Slices of another size or direction (localisers) make their own stacks. Where every position occurs m times
-    (echoes, time points, diffusion weights), the first at each position make the first stack, and so on. What
-    lacks positions stays in the order of its numbers.
+    Slices of another size or direction (localisers) make their own stacks. Where positions occur several times
+    (echoes, time points, diffusion weights), the first at each position make the first stack, and so on; one that
+    does not come to every position lacks slices. What lacks positions stays in the order of its numbers.
     """
     alike: list[list[int]] = []
     for number, plane in enumerate(planes):
@@ -116,19 +133,22 @@ def _stacks_of(planes: Sequence[Plane], group: list[int]) -> list[Stack]:
             visits.append([k])
     for visit in visits:
         visit.sort(key=lambda k: planes[k].order)
-    often = {len(visit) for visit in visits}
     if len(visits) == 1 and len(group) > 1:
         return [Stack(tuple(visits[0]), None, "all its slices lie at one position")]
-    if len(often) > 1:
-        return [Stack(tuple(k for visit in visits for k in visit), None, "some positions have more slices than others")]
-    members = [tuple(visit[turn] for visit in visits) for turn in range(often.pop())]
-    return [_placed(planes, stack) for stack in members]
+    turns = [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(max(map(len, visits)))]
+    return [
+        _placed(planes, turn) if len(turn) == len(visits) else Stack(turn, None, "some of its slices are missing")
+        for turn in turns
+    ]
 
 
 def _placed(planes: Sequence[Plane], members: tuple[int, ...]) -> Stack:
     """A stack with its grid, if its slices lie evenly."""
     first = planes[members[0]]
-    if first.spacing is None or any(planes[k].spacing != first.spacing for k in members):
+    spacings = [planes[k].spacing for k in members]
+    if first.spacing is None or None in spacings:
+        return Stack(members, None, "its slices do not say how far apart their pixels lie")
+    if not np.allclose(np.asarray(spacings, np.float64), first.spacing, rtol=SAME_SPACING, atol=0):
         return Stack(members, None, "its slices do not share one pixel spacing")
     if first.directions is None or len(members) < 2:
         return Stack(members, None, "it has a single slice")

@@ -118,7 +118,7 @@ def _write_map(base: Path, study: Study, slices: list[Prediction], row: int | No
     if volume is None or volume.grid is None:
         return None, (volume.problem if volume else None) or "the format does not say where its slices lie"
     path = base.with_name(f"{base.name}-evidence-{_plain(shown)}.nii.gz")
-    stored, step = evidence_volume(slices, row, volume.grid)
+    stored, step = evidence_volume(slices, row, volume.grid, volume.first)
     write_evidence(path, stored, step, volume.grid, shown)
     return path, None
 
