@@ -222,16 +222,28 @@ def test_two_examinations_with_one_series_number_are_not_interleaved(
     assert names(answers) == [str(tmp_path / "1"), str(tmp_path / "2")]
 
 
-def test_a_missing_file_does_not_interleave_two_echoes(predictor: Predictor, tmp_path: Path) -> None:
-    write_series(tmp_path / "1", a_volume(1, (4, 20, 24)), series="1.2.3", AcquisitionNumber=1)
-    lost, *second = write_series(tmp_path / "2", a_volume(2, (4, 20, 24)), series="1.2.3", AcquisitionNumber=2)
-    lost.unlink()
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("told_by", ["AcquisitionNumber", "EchoNumbers"])
+def test_a_missing_file_does_not_interleave_two_echoes(
+    predictor: Predictor, tmp_path: Path, told_by: str, lost: int
+) -> None:
+    echoes = [
+        write_series(tmp_path / str(k), a_volume(k, (4, 20, 24)), series="1.2.3", **{told_by: k})  # type: ignore[arg-type]
+        for k in (1, 2)
+    ]
+    echoes[lost].pop(1).unlink()
     answers = predictor.predict(tmp_path)
-    assert [answer.slice for answer in answers] == [*range(4), *range(3)]
-    assert answers[0].volume is not None
-    assert answers[0].volume.grid is not None
-    assert [answer.path for answer in answers[4:]] == [str(path) for path in second]
-    assert problem(answers[4:]) == "some of its slices are missing"
+    assert [answer.path for answer in answers] == [str(path) for echo in echoes for path in echo]
+    whole, part = (answers[:4], answers[4:]) if lost else (answers[3:], answers[:3])
+    assert whole[0].volume is not None
+    assert whole[0].volume.grid is not None
+    assert problem(part) == "some of its slices are missing"
+
+
+def test_visits_that_nothing_tells_apart_are_taken_in_turn(predictor: Predictor, tmp_path: Path) -> None:
+    for k in (1, 2):
+        write_series(tmp_path / str(k), a_volume(k, (4, 20, 24)), series="1.2.3", seed=k)[k].unlink()
+    assert [answer.slice for answer in predictor.predict(tmp_path)] == [*range(4), *range(2)]
 
 
 def test_a_copied_file_is_no_second_slice_at_its_place(predictor: Predictor, tmp_path: Path) -> None:

@@ -374,6 +374,7 @@ def plane_of(dataset: Dataset, number: int = 0) -> Plane:
         order=(
             _counter(content, "TemporalPositionIndex"),
             _counter(dataset, "AcquisitionNumber"),
+            _counter(dataset, "EchoNumbers"),
             _counter(dataset, "InstanceNumber"),
             number,
         ),

@@ -30,6 +30,7 @@ _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "AcquisitionNumber",
+    "EchoNumbers",
     "InstanceNumber",
     "TemporalPositionIndex",
     "ImagePositionPatient",

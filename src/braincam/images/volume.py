@@ -73,7 +73,7 @@ class Plane:
     """Where one DICOM slice says it lies. Lengths in mm, LPS."""
 
     shape: tuple[int, int]  # rows, columns
-    order: tuple[float, ...]  # instance or frame number: the order where positions do not tell
+    order: tuple[float, ...]  # time point, acquisition, echo, instance, frame: the order where positions do not tell
     position: npt.NDArray[np.float64] | None  # (3,) centre of the first pixel
     directions: npt.NDArray[np.float64] | None  # (2, 3): along a row, down a column
     spacing: tuple[float, float] | None  # between rows, between columns
@@ -135,11 +135,23 @@ def _stacks_of(planes: Sequence[Plane], group: list[int]) -> list[Stack]:
         visit.sort(key=lambda k: planes[k].order)
     if len(visits) == 1 and len(group) > 1:
         return [Stack(tuple(visits[0]), None, "all its slices lie at one position")]
-    turns = [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(max(map(len, visits)))]
     return [
         _placed(planes, turn) if len(turn) == len(visits) else Stack(turn, None, "some of its slices are missing")
-        for turn in turns
+        for turn in _turns(planes, visits)
     ]
+
+
+def _turns(planes: Sequence[Plane], visits: list[list[int]]) -> list[tuple[int, ...]]:
+    """Slices of one time point, acquisition and echo, where these tell the visits apart; else the k-th at each place.
+
+    A lost slice would else put one of the next echo in its place.
+    """
+    often = max(map(len, visits))
+    kind = {k: planes[k].order[:3] for visit in visits for k in visit}
+    kinds = sorted(set(kind.values()))
+    if len(kinds) == often and all(len({kind[k] for k in visit}) == len(visit) for visit in visits):
+        return [tuple(k for visit in visits for k in visit if kind[k] == one) for one in kinds]
+    return [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(often)]
 
 
 def _placed(planes: Sequence[Plane], members: tuple[int, ...]) -> Stack:
