@@ -74,7 +74,7 @@ def read_kept(path: Path, truth: pd.DataFrame) -> dict[str, Kept]:
 
 def read_truth(split: Path) -> pd.DataFrame:
     """The table of folds, by path: label and group of every slice."""
-    return pd.read_csv(split, dtype=str).set_index("path")
+    return pd.read_csv(split, dtype=str, keep_default_na=False).set_index("path")
 
 
 def difference(a: Kept, b: Kept) -> dict[str, Any]:

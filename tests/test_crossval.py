@@ -16,7 +16,9 @@ from braincam.evaluation.calibration import logits_of
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
+from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.export import export
+from braincam.pipeline.out_of_fold import Answers
 from braincam.pipeline.prepare import split
 from braincam.predict import Predictor
 
@@ -99,6 +101,20 @@ def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path)
         np.arange(12), table["label"].map(own.card.classes.index)
     ]
     assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
+
+
+def test_names_of_classes_and_patients_stay_words(tmp_path: Path) -> None:
+    rows = {"path": ["0/a.png", "None/b.png"], "label": ["0", "None"], "patient": ["", "007"], "group": ["1.0", "nan"]}
+    answers = {"predicted": ["None", "0"], "status": ["ok", "refer"], "p_0": [0.25, 1.0], "p_None": [0.75, 0.0]}
+    written = pd.DataFrame({**rows, **answers, "seen_in_training": [True, False], "points_at_lesion": [None, True]})
+    written.to_csv(tmp_path / "predictions.csv", index=False)
+    read = read_predictions(tmp_path / "predictions.csv")
+    for name in (*rows, "predicted", "status"):
+        assert read[name].tolist() == written[name].tolist()
+    assert read["p_None"].dtype == float and read["seen_in_training"].dtype == bool
+    assert read["points_at_lesion"].isna().tolist() == [True, False]
+    answered = Answers(read.assign(temperature=1.0), np.zeros((0, 0), bool), ("0", "None"))
+    assert answered.labels.tolist() == [0, 1] and answered.groups == ["1.0", "nan"]
 
 
 def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:

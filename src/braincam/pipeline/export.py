@@ -23,7 +23,7 @@ from braincam.model_file.card import HASH_LENGTH, Card
 from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import export_onnx, load_model, save_model, strip, with_card
 from braincam.model_file.quantise import quantise
-from braincam.pipeline.evaluate import judge_rows
+from braincam.pipeline.evaluate import judge_rows, read_predictions
 from braincam.pipeline.facts import headline_scores
 from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import Grouped, grouped
@@ -87,7 +87,7 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     decisions = answers.decisions()
     scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
     if own_answers.is_file():
-        scores |= scores_after(pd.read_csv(own_answers), card, decisions)
+        scores |= scores_after(read_predictions(own_answers), card, decisions)
     return replace(
         card,
         temperature=decisions.temperature,
