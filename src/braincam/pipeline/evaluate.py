@@ -195,7 +195,7 @@ def write_results(
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """A `predictions.csv` as `write_results` wrote it: names stay words, be they 0, 1.0 or None."""
-    numbers = [name for name in pd.read_csv(path, nrows=0) if name not in WORDS]
+    numbers = [str(name) for name in pd.read_csv(path, nrows=0) if name not in WORDS]
     return pd.read_csv(
         path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=dict.fromkeys(numbers, "")
     )
