@@ -10,6 +10,7 @@ import pytest
 from braincam.cli import main
 from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.zoo import find_model
+from braincam.printing import print_model_scores
 from braincam.report.card import ITEMS, model_card
 from braincam.report.checklists import CLAIM, TRIPOD_AI
 
@@ -80,6 +81,15 @@ def test_an_evaluation_is_told_in_place_of_the_cards_own_scores(card: Card) -> N
     metrics = {**card.scores, "accuracy": 0.123, "ci95": {}, "split": {"part": "fold 3", "verdict": "unmet"}}
     text = model_card(replace(card, extra={}), "0" * 64, evaluated=metrics)
     assert "| accuracy | 0.123 |" in text and "measured on fold 3" in text
+
+
+def test_a_score_on_a_leaky_split_is_not_called_clean(card: Card, capsys: pytest.CaptureFixture[str]) -> None:
+    for headline, clean in (("unseen", True), ("all", False)):
+        told = replace(card, scores={**card.scores, "headline": headline}, extra={})
+        assert ("On slices that training never met" in model_card(told, "0" * 64)) == clean
+        assert ("which flatters it" in model_card(told, "0" * 64)) != clean
+        print_model_scores(told)
+        assert ("held-out" in capsys.readouterr().out) == clean
 
 
 def test_names_from_a_strangers_file_stay_words(card: Card) -> None:

@@ -99,7 +99,8 @@ def print_model_scores(card: Card) -> None:
     """
     scores = card.scores
     if scores.get("accuracy") is not None:
-        print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+        which = "slices, some of them met in training" if scores.get("headline") == "all" else "held-out slices"
+        print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} {which}")
     if pooled := card.extra.get("recipe_pooled"):
         runs = f"{pooled['folds']} folds and {pooled['seeds']} seeds"
         print(f"  its recipe, by patient, over {runs}: accuracy {with_interval(pooled, 'accuracy')}")

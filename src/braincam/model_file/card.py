@@ -23,7 +23,11 @@ HASH_LENGTH = 12  # hexadecimal digits of a slice's or group's short hash: 48 bi
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts a model carries. Numbers in `scores` come from slices that training never saw."""
+    """The facts a model carries.
+
+    Numbers in `scores` come from slices that training never saw, as far as known; where `scores["headline"]` is "all",
+    the split leaked, and slices that training had met count too.
+    """
 
     name: str
     classes: tuple[str, ...]  # in the order of the outputs
