@@ -19,7 +19,7 @@ from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.export import export
 from braincam.pipeline.out_of_fold import Answers
-from braincam.pipeline.prepare import split
+from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
 
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
@@ -62,7 +62,14 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     assert (out / "reliability.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
+    runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+
+
+def runs_on_other_folds_are_not_taken_for_finished(data: Path, out: Path, other: Path) -> None:
+    split(data, other, folds=2, seed=5)
+    with pytest.raises(TrainingError, match="folds_sha256 changed"):
+        crossval(data, out, split_file=other, overrides=QUICK)
 
 
 def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
@@ -78,11 +85,18 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
     with pytest.raises(DataError, match="finished braincam crossval"):
         export(out / "fold0-seed0", model, crossval=out.parent)
-    stored = json.loads((out / "fold1-seed0" / "run.json").read_text(encoding="utf-8"))
-    stored["config"]["learning_rate"] = 1.0
-    (out / "fold1-seed0" / "run.json").write_text(json.dumps(stored), encoding="utf-8")
-    with pytest.raises(DataError, match="differs in learning_rate"):
-        export(out / "fold0-seed0", model, crossval=out)
+    facts = out / "fold1-seed0" / "run.json"
+    stored = json.loads(facts.read_text(encoding="utf-8"))
+    for changed, complaint in (
+        ({"config": {**stored["config"], "learning_rate": 1.0}}, "differs in learning_rate"),
+        ({"data_sha256": "0" * 64}, "data_sha256 differs"),
+        ({"folds_sha256": "0" * 64}, "folds_sha256 differs"),
+        ({"revision": -1}, "revision differs"),
+        ({"split": {**stored["split"], "leaks": True}}, "its folds leak"),
+    ):
+        facts.write_text(json.dumps({**stored, **changed}), encoding="utf-8")
+        with pytest.raises(DataError, match=complaint):
+            export(out / "fold0-seed0", model, crossval=out)
 
 
 def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path) -> None:
@@ -101,6 +115,20 @@ def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path)
         np.arange(12), table["label"].map(own.card.classes.index)
     ]
     assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
+
+
+def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:
+    found = grouped(scans / "data")
+    paths = [item.path for item in found.manifest.slices]
+    rows = pd.DataFrame({"path": [*paths, *paths], "seed": [0] * len(paths) + [1] * len(paths)})
+
+    def pooled(table: pd.DataFrame) -> None:
+        module.check_complete(tmp_path, Answers(table, np.zeros((0, 0), bool), ()), found)
+
+    pooled(rows.sample(frac=1, random_state=0))
+    for wrong in (rows[1:], pd.concat([rows, rows[:1]]), rows.replace({"path": {paths[0]: paths[1]}})):
+        with pytest.raises(TrainingError, match="of different folds"):
+            pooled(wrong)
 
 
 def test_names_of_classes_and_patients_stay_words(tmp_path: Path) -> None:

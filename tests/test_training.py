@@ -284,6 +284,15 @@ def test_numbers_that_cannot_be_are_refused(override: str) -> None:
         read_config(None, [override])
 
 
+def test_a_run_of_another_version_of_the_training_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(QUICK, tmp_path)
+    monkeypatch.setattr(loop, "REVISION", loop.REVISION + 1)
+    with pytest.raises(TrainingError, match="another version"):
+        run(QUICK, tmp_path, resume=True)
+
+
 def test_a_run_is_not_resumed_on_other_slices_or_labels(tmp_path: Path) -> None:
     run(QUICK, tmp_path)
     whole = pool()

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 from scipy.special import softmax
 
+from braincam.errors import TrainingError
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
-from braincam.pipeline.out_of_fold import describe_confidence, pooled_confidence, read_answers
+from braincam.pipeline.facts import identity
+from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
 from braincam.printing import MAP_COLUMNS
@@ -86,7 +88,7 @@ def _crossval(
     for seed in range(seeds):
         for fold in folds:
             run = out / f"fold{fold}-seed{seed}"
-            if finished(run, replace(recipe, seed=seed)):
+            if finished(run, replace(recipe, seed=seed), found):
                 say(f"{run.name}: finished already")
                 continue
             say(f"{run.name}: training")
@@ -104,16 +106,38 @@ def _crossval(
     return sum_up(out, found, folds, seeds, recipe)
 
 
-def finished(run: Path, recipe: TrainConfig) -> bool:
-    """Whether a run folder holds a finished run of this recipe.
+def finished(run: Path, recipe: TrainConfig, found: Grouped) -> bool:
+    """Whether a run folder holds a finished run of this recipe, on these slices in these folds.
 
     Raises:
-        TrainingError: it holds one of another recipe.
+        TrainingError: it holds one of another recipe, of other slices or of other folds.
     """
     if not (run / "run.json").exists():
         return False
-    check_same_recipe(read_json(run / "run.json")["config"], recipe, run)
+    stored = read_json(run / "run.json")
+    check_same_recipe(stored["config"], recipe, run)
+    # what the first runs do not say is taken as the same; `check_complete` sees most of what that lets pass
+    if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
+        raise TrainingError(
+            f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "
+            "changed); repeat its data, --patients and --split exactly, or use a new --out folder"
+        )
     return True
+
+
+def check_complete(out: Path, answers: Answers, found: Grouped) -> None:
+    """Pooled scores are of every slice, once for each seed.
+
+    Raises:
+        TrainingError: a slice was answered twice, or never, or is not of the folder: the runs are of different folds.
+    """
+    paths = sorted(item.path for item in found.manifest.slices)
+    for seed, rows in answers.table.groupby("seed"):
+        if sorted(rows["path"]) != paths:
+            raise TrainingError(
+                f"{out}: the runs of seed {seed} hold {len(rows)} answers, and not one for each of the {len(paths)} "
+                "slices in the table of folds: they are of different folds; use a new --out folder"
+            )
 
 
 def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: TrainConfig) -> Crossval:
@@ -134,10 +158,12 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
                     "ece": metrics["ece"],
                     "points_at_lesion": (metrics.get("localisation") or {}).get("hit_rate"),
                     "with_twin_in_training": metrics["split"].get("with_twin_in_training"),
+                    "leaks": metrics["split"]["leaks"],
                     "minutes": run["seconds"] / 60,
                 }
             )  # fmt: skip
     answers = read_answers(out, [(row["fold"], row["seed"]) for row in runs])
+    check_complete(out, answers, found)
     fitted = answers.cross_fitted()
     floors = pd.concat([baseline_table(found, fold, recipe, columns) for fold in folds])
     pooled = {
@@ -239,6 +265,8 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
         f"Over the {len(table)} runs: accuracy {table['accuracy'].mean():.3f}, standard deviation",
         f"{table['accuracy'].std():.3f} (a spread, not an interval).",
     ]
+    if leaking := sorted(set(table.loc[table["leaks"], "fold"])):
+        lines = [f"**The folds leak ({', '.join(map(str, leaking))}): these scores are flattered.**", "", *lines]
     if facts:
         lines += ["", *map_table(facts)]
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]

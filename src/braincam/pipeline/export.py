@@ -36,6 +36,7 @@ ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
 AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
+SAME = ("data_sha256", "folds_sha256", "revision")  # in all runs of a crossval; the card says the folder and the code
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
@@ -113,22 +114,31 @@ def scores_after(table: pd.DataFrame, card: Card, decisions: Decisions) -> dict[
 
 
 def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
-    """What `crossval` wrote of a recipe, once it is certain that it is the card's.
+    """What `crossval` wrote of a recipe, once it is certain that it is the card's, on the card's data.
 
     Raises:
-        DataError: the folder holds no finished crossval, or one of another recipe.
+        DataError: the folder holds no finished crossval, one of another recipe or of other data, or one that leaks.
     """
     try:
         found = read_json(folder / "crossval.json")
         found["pooled"][OURS], found["localisation"]
         runs = [folder / f"fold{row['fold']}-seed{row['seed']}" / "run.json" for row in found["runs"]]
+        facts = [read_json(run) for run in runs]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: expected the folder of a finished braincam crossval ({error!r})") from error
-    for run in runs:
-        stored = read_json(run)["config"]
+    for run, fact in zip(runs, facts, strict=True):
+        stored = fact["config"]
         keys = sorted((set(stored) | set(card.recipe)) - NOT_OF_THE_RECIPE)
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
+        for key in SAME:  # an older card or run does not say them all
+            told = [value for value in (fact.get(key), card.training.get(key), facts[0].get(key)) if value is not None]
+            if len(set(told)) > 1:
+                raise DataError(
+                    f"{run}: expected a run on the data of {card.name}, by the same version ({key} differs)"
+                )
+        if fact["split"]["leaks"]:
+            raise DataError(f"{run}: its folds leak, which flatters what a card would say; make safe ones")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +40,12 @@ class Grouped:
     folds: list[int] | None  # where a split file gave them
     unreadable: list[Unreadable]
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
+
+    def fold_digest(self) -> str:
+        """A hash of what every slice holds, which group it is of, and into which fold it was put."""
+        rows = zip(self.manifest.slices, self.digests, self.groups, self.folds or (), strict=True)
+        text = "\n".join(f"{item.path}\t{digest}\t{name}\t{fold}" for item, digest, name, fold in rows)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

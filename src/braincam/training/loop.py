@@ -24,7 +24,7 @@ from braincam.network.preprocess import Preprocess
 from braincam.progress import say
 from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
-from braincam.training.config import MACHINE, TrainConfig
+from braincam.training.config import MACHINE, REVISION, TrainConfig
 from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, write_history
 from braincam.training.schedule import learning_rate_at, side_at
@@ -137,6 +137,7 @@ class Progress:
             {
                 "config": {key: list_if_tuple(value) for key, value in asdict(self.config).items()},
                 "slices": self.slices,
+                "revision": REVISION,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "best": self.best,
@@ -155,6 +156,8 @@ class Progress:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], self.config, folder)
         check_same_slices(state.get("slices"), self.slices, folder)
+        if state.get("revision", REVISION) != REVISION:  # the first checkpoints do not say
+            raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
