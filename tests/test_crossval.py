@@ -11,7 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from braincam.dataset.phantom import write_phantom
-from braincam.errors import DataError, TrainingError
+from braincam.errors import DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
@@ -83,6 +83,8 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     assert card.temperature == pytest.approx(stored["confidence"]["decisions"]["temperature"])
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
+    with pytest.raises(ModelFileError, match="lies in a run folder"):
+        export(out / "fold0-seed0", out / "fold0-seed0" / "model.onnx", crossval=out)
     with pytest.raises(DataError, match="finished braincam crossval"):
         export(out / "fold0-seed0", model, crossval=out.parent)
     facts = out / "fold1-seed0" / "run.json"

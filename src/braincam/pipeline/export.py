@@ -48,8 +48,9 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
     trainable twin with the same card is written beside `out` then.
 
     Raises:
-        ModelFileError: the model cannot be read, `out` is no .onnx name, or the graph disagrees with PyTorch.
-        DataError: the folder holds no finished crossval, or one of another recipe.
+        ModelFileError: the model cannot be read, `out` is no .onnx name or with `crossval` lies in a run folder, or the
+            graph disagrees with PyTorch.
+        DataError: the folder holds no finished crossval, or one of another recipe, of other data or that leaks.
     """
     model, out = Path(model), Path(out)
     source = model / "model.safetensors" if model.is_dir() else model
@@ -58,6 +59,9 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
         raise ModelFileError(f"{source}: is an ONNX file already; expected its trainable twin, such as {twin}")
     if out.suffix != ".onnx":
         raise ModelFileError(f"{out}: expected a name that ends in .onnx")
+    if crossval is not None and out.with_name("predictions.csv").exists():
+        # the answers there were given at the temperature of the model there, and later crossvals read both
+        raise ModelFileError(f"{out}: lies in a run folder, whose own model must stay with its answers; choose another")
     deployed, card = load_model(source)
     if crossval is not None:
         card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"))
