@@ -92,6 +92,13 @@ def test_a_score_on_a_leaky_split_is_not_called_clean(card: Card, capsys: pytest
         assert ("held-out" in capsys.readouterr().out) == clean
 
 
+def test_a_class_that_can_never_be_ruled_out_is_named(card: Card) -> None:
+    assert card.never_ruled_out == () and "is in every such set" not in model_card(card, "0" * 64)
+    few = replace(card, conformal_thresholds=(0.1, 0.0, *card.conformal_thresholds[2:]))
+    assert few.never_ruled_out == (card.classes[1],)
+    assert f"**`{card.classes[1]}` is in every such set**" in model_card(few, "0" * 64)
+
+
 def test_names_from_a_strangers_file_stay_words(card: Card) -> None:
     classes = ("<script>alert(1)</script>", "a|b", *card.classes[2:])
     text = model_card(replace(card, name="<img src=x>", classes=classes), "0" * 64)

@@ -51,6 +51,11 @@ class Card:
     notice: str = NOTICE
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def never_ruled_out(self) -> tuple[str, ...]:
+        """Classes in every prediction set: there were too few slices of them to set a threshold on."""
+        return tuple(name for name, least in zip(self.classes, self.conformal_thresholds, strict=True) if least <= 0)
+
     def to_json(self) -> str:
         """The card on one line, as it is stored."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, separators=(",", ":"))

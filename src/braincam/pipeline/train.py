@@ -152,6 +152,12 @@ def train(
             run=run,
         )
         write_json(out / "run.json", run)
+        for name in card.never_ruled_out:
+            count = sum(found.manifest.slices[row].label == name for row in parts.validation)
+            say(
+                f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
+                "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"
+            )
         return Trained(out, metrics, parts.describe(), seconds)
 
 
