@@ -137,7 +137,7 @@ def describe_confidence(found: dict[str, Any] | None) -> str:
 def _column(found: dict[str, Any]) -> dict[str, str]:
     now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
     rows = {
-        "calibration error, by chance alone up to": f"{now['ece']:.3f}, {now['chance']['high']:.3f}",
+        "calibration error; of a perfect model up to": f"{now['ece']:.3f}; {now['chance']['high']:.3f}",
         "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
         "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
         f"sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),
