@@ -56,6 +56,7 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     }  # fmt: skip
     text = model_card(replace(card, scores={}, extra={"recipe_pooled": pooled}), "0" * 64)
     assert "| accuracy | 0.900 [0.800, 0.950] |" in text
+    assert "on patients or groups that training never met, as far as known" in text
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
     assert "hold the true class for 0.951" in text
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
