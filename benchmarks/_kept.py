@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Kept:
             self.table.assign(**{f"p_{name}": fitted.probabilities[:, k] for k, name in enumerate(self.classes)}),
             self.classes,
         )
+
+    def of_folds(self, folds: Sequence[int]) -> Kept:
+        """The answers on some folds alone; a fold that nobody answered ends the program."""
+        if missing := sorted(set(folds) - set(self.table["fold"])):
+            sys.exit(f"fold {missing[0]}: expected one of {self.numbers('fold')}")
+        return replace(self, table=self.table[self.table["fold"].isin(folds)])
 
     def metrics(self) -> dict[str, Any]:
         """Scores over all slices and seeds, with intervals over patients or groups."""
