@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,10 +17,11 @@ from torch.nn import functional as F
 from braincam.errors import ConfigError, TrainingError
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
+from braincam.pipeline.train import Machine
 from braincam.training import loop
 from braincam.training.batches import Pool, augment, batches, generator, shrink
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
-from braincam.training.device import pick_device, pick_precision
+from braincam.training.device import describe_device, pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch
 from braincam.training.loop import Fit, class_weights, fit
 from braincam.training.schedule import learning_rate_at, side_at
@@ -282,6 +284,29 @@ def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> No
 def test_numbers_that_cannot_be_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         read_config(None, [override])
+
+
+def test_a_resumed_run_tells_of_all_its_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "describe_device", lambda _: "first")
+    real = loop.validate
+
+    def stopped(*arguments: Any) -> dict[str, float]:
+        if (tmp_path / "last.ckpt").exists():
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "validate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(QUICK, tmp_path)
+    monkeypatch.undo()
+    fitted = run(QUICK, tmp_path, resume=True)
+    assert [(session["device"], session["precision"]) for session in fitted.machines] == [
+        ("first", "float32"), (describe_device(torch.device("cpu")), "float32"),
+    ]  # fmt: skip
+    assert fitted.seconds == sum(row.seconds for row in fitted.history)
+    facts = Machine(torch.device("cpu"), torch.float32).facts(fitted)
+    assert facts["device"].startswith("first, then cpu") and facts["precision"] == "float32"
+    assert facts["processes"] == 1 and facts["seconds"] == pytest.approx(fitted.seconds, abs=0.1)
 
 
 def test_a_run_of_another_version_of_the_training_is_not_resumed(

@@ -74,7 +74,6 @@ def run_facts(
     fitted: Fit,
     *,
     seconds: float,
-    training_seconds: float,
 ) -> dict[str, Any]:
     """`run.json`: what it takes to understand and repeat the run."""
     return {
@@ -90,7 +89,7 @@ def run_facts(
         "best_epoch": fitted.best,
         "stopped_early": fitted.stopped_early,
         "seconds": round(seconds, 1),
-        "training_seconds": round(training_seconds, 1),
+        "training_seconds": round(fitted.seconds, 1),
         "device": card.training["device"],
         "precision": card.training["precision"],
         "deterministic": card.training["deterministic"],

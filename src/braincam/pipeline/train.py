@@ -33,7 +33,7 @@ from braincam.training.batches import Pool
 from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.deterministic import same_bits
-from braincam.training.device import describe_device, pick_device, pick_precision
+from braincam.training.device import describe_device, name_of, pick_device, pick_precision
 from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, processes, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
@@ -70,15 +70,13 @@ class Machine:
     precision: torch.dtype
     deterministic: bool = False
 
-    def facts(self, processes: int, seconds: float) -> dict[str, Any]:
-        """What a card says of it."""
-        facts = {
-            "device": describe_device(self.device),
-            "processes": processes,
-            "precision": name_of(self.precision),
-            "deterministic": self.deterministic,
-        }
-        return facts if self.deterministic else {**facts, "seconds": round(seconds, 1)}  # no two take equally long
+    def facts(self, fitted: Fit) -> dict[str, Any]:
+        """What a card says of where a training ran, in all its sessions."""
+        facts: dict[str, Any] = {"deterministic": self.deterministic}
+        for key in ("device", "processes", "precision"):
+            values = list(dict.fromkeys(session[key] for session in fitted.machines))
+            facts[key] = values[0] if len(values) == 1 else ", then ".join(map(str, values))
+        return facts if self.deterministic else {**facts, "seconds": round(fitted.seconds, 1)}  # no two take as long
 
 
 def train(
@@ -132,15 +130,17 @@ def train(
                 training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
             material = Material(found, parts, preprocess, training, validation)
             announce(material, machine, together.size)
+            begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
             if not together.leads:
                 raise HelperDone
-            training_seconds = time.perf_counter() - started
-            facts = machine.facts(together.size, training_seconds)
+            learnt = time.perf_counter()
+            facts = machine.facts(fitted)
             judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
 
-        seconds = time.perf_counter() - started
-        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds, training_seconds=training_seconds)
+        # as if all epochs had been trained in this session
+        seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
+        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds)
         write_results(
             out,
             judged,
@@ -250,11 +250,6 @@ def announce(material: Material, machine: Machine, processes: int) -> None:
     )
     times = f", {processes} processes" if processes > 1 else ""
     say(f"training on {describe_device(machine.device)}{times} in {name_of(machine.precision)}")
-
-
-def name_of(precision: torch.dtype) -> str:
-    """A precision's name for people, such as "bfloat16"."""
-    return str(precision).removeprefix("torch.")
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:
