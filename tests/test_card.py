@@ -61,6 +61,7 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     assert "hold the true class for 0.951" in text
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
+    assert "| 100 (50 slices × 2 seeds); 20 |" in text
     own_labels = "Labels of the test part are among these"
     assert own_labels in text and own_labels not in model_card(replace(card, extra={}), "0" * 64)
 

@@ -78,7 +78,7 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     card = Predictor(model).card
     pooled = card.extra["recipe_pooled"]
     assert pooled["accuracy"] == pytest.approx(accuracy)
-    assert (pooled["folds"], pooled["seeds"], pooled["n"]) == (2, 1, 24)
+    assert (pooled["folds"], pooled["seeds"], pooled["n"], pooled["slices"]) == (2, 1, 24, 24)
     stored = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
     assert card.temperature == pytest.approx(stored["confidence"]["decisions"]["temperature"])
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
@@ -164,5 +164,6 @@ def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
     assert found["by_class"]["a"]["pointing"]["value"] == 1 and found["by_class"]["b"]["pointing"]["value"] == 0.5
     assert found["erased"]["n"] == 3 and found["erased"]["own_class"]["value"] == 0.5
     table = "\n".join(module.map_table(found))
+    assert "| all 4 answers that name the tumour |" in table and "of 3 answers (by chance" in table
     assert "any tumour" not in table and "of its own class on 0.500" in table
     assert module.localisation(rows.assign(points_at_lesion=None)) is None

@@ -277,7 +277,7 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
 
 def map_table(facts: dict[str, Any]) -> list[str]:
     """How the maps lie on the lesions, pooled over the runs, as Markdown."""
-    parts = {f"all {facts['n']} rightly named tumours": facts["measures"], **facts["by_class"]}
+    parts = {f"all {facts['n']} answers that name the tumour": facts["measures"], **facts["by_class"]}
     lines = [f"| maps | {' | '.join(MAP_COLUMNS.values())} |", "|" + "---|" * (len(MAP_COLUMNS) + 1)]
     lines += [
         f"| {name} | {' | '.join(measured(measures[key]) for key in MAP_COLUMNS)} |" for name, measures in parts.items()
@@ -286,7 +286,7 @@ def map_table(facts: dict[str, Any]) -> list[str]:
         words = {"any_tumour": "of any tumour", "own_class": "of its own class"}
         falls = " and ".join(f"{words[kind]} on {measured(erased[kind])}" for kind in words if kind in erased)
         text = "With the lesion erased, the probability falls more than with an equal area elsewhere:"
-        lines += ["", f"{text} {falls} of {erased['n']} slices (by chance: 0.5)."]
+        lines += ["", f"{text} {falls} of {erased['n']} answers (by chance: 0.5)."]
     return lines
 
 

@@ -154,6 +154,7 @@ def recipe_scores(stored: dict[str, Any], answers: Answers) -> dict[str, Any]:
     return {
         "folds": answers.table["fold"].nunique(),
         "seeds": answers.table["seed"].nunique(),
+        "slices": answers.table["path"].nunique(),  # `n` counts answers: one per slice and seed
         **{key: pooled[key] for key in POOLED},
         "ci95": {key: pooled["ci95"][key] for key in POOLED if key in pooled["ci95"]},
         "three_tumour_classes": {key: pooled["three_tumour_classes"][key] for key in ("accuracy", "ci95")}
