@@ -96,6 +96,13 @@ def test_a_score_on_a_leaky_split_is_not_called_clean(card: Card, capsys: pytest
         assert ("held-out" in capsys.readouterr().out) == clean
 
 
+def test_near_copies_between_training_and_validation_are_told(card: Card) -> None:
+    split = {**card.training["split"], "validation_with_twin_in_training": 7}
+    told = model_card(replace(card, training={**card.training, "split": split}), "0" * 64)
+    assert "- 7 of the validation slices have a near copy in training" in told
+    assert "of the validation slices have" not in model_card(card, "0" * 64)
+
+
 def test_a_class_that_can_never_be_ruled_out_is_named(card: Card) -> None:
     assert card.never_ruled_out == () and "is in every such set" not in model_card(card, "0" * 64)
     few = replace(card, conformal_thresholds=(0.1, 0.0, *card.conformal_thresholds[2:]))

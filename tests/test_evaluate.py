@@ -127,6 +127,16 @@ def test_a_split_file_that_leaks_is_refused_unless_allowed_and_then_counted(scan
     assert divide(found, "file", 0, 0.2, 0, allow_leak=True).leak.with_patient_in_training == 1
 
 
+def test_near_copies_of_validation_slices_in_training_are_counted(scans: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds.csv"
+    cli.main(["split", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--out", str(folds)])
+    found = grouped(scans / "data", None, folds)
+    clean = divide(found, "file", 0, 0.2, 0)
+    assert clean.describe()["validation_with_twin_in_training"] == 0
+    torn = np.array([[clean.train[0], clean.validation[0]], [clean.validation[1], clean.train[0]]])
+    assert divide(replace(found, twins=torn), "file", 0, 0.2, 0).describe()["validation_with_twin_in_training"] == 2
+
+
 def test_identical_files_across_the_folds_of_a_file_are_a_leak(scans: Path, tmp_path: Path) -> None:
     shutil.copytree(scans / "data", tmp_path / "data")
     original = sorted((tmp_path / "data" / "glioma").iterdir())[0]

@@ -58,6 +58,7 @@ class Parts:
     kind: str  # grouped, official, file
     leak: Leak
     fold: int | None
+    validation_twins: int  # validation slices with a near copy in training: only where a split file tore them apart
 
     def describe(self) -> dict[str, Any]:
         """What cards, reports and `run.json` say of the split."""
@@ -66,6 +67,7 @@ class Parts:
             "fold": self.fold,
             "train_slices": len(self.train),
             "validation_slices": len(self.validation),
+            "validation_with_twin_in_training": self.validation_twins,
             **asdict(self.leak),
             "leaks": self.leak.leaks,
             "verdict": str(self.leak),
@@ -215,7 +217,8 @@ def divide(
             "and have the leak printed beside the score"
         )
     train, validation = cut_validation(labels, found.groups, rest, validation_share, seed)
-    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold)
+    twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
+    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold, twins)
     check_filled(manifest, parts)
     return parts
 

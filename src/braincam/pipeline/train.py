@@ -248,6 +248,8 @@ def announce(material: Material, machine: Machine, processes: int) -> None:
         f"{made}: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test slices; "
         f"{parts.leak}"
     )
+    if parts.validation_twins:
+        say(f"{parts.validation_twins} of the validation slices have a near copy in training")
     times = f", {processes} processes" if processes > 1 else ""
     say(f"training on {describe_device(machine.device)}{times} in {name_of(machine.precision)}")
 
