@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from braincam.errors import ConfigError, TrainingError
@@ -129,6 +130,40 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     preprocess = Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,)))
     kept = loop.validate(fitted.model, preprocess, pool(), torch.float32)
     assert kept["val_loss"] == pytest.approx(fitted.history[fitted.best - 1].val_loss, rel=1e-4)
+
+
+def test_the_average_moves_by_one_minus_its_decay_and_copies_whole_numbers() -> None:
+    slow, fast = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    for module, value in ((slow, 1.0), (fast, 3.0)):
+        for tensor in (module.weight.data, module.running_mean, module.running_var):
+            assert tensor is not None
+            tensor.fill_(value)
+    assert fast.num_batches_tracked is not None
+    fast.num_batches_tracked.fill_(7)
+    loop.follow(slow, fast, decay=0.9)
+    for name, tensor in slow.state_dict().items():
+        expected = {"num_batches_tracked": 7.0, "bias": 0.0}.get(name, 0.9 * 1 + 0.1 * 3)
+        assert tensor.tolist() == pytest.approx([expected] * 2 if tensor.ndim else expected)
+    assert fast.weight.tolist() == [3.0, 3.0]
+
+
+def test_the_average_forgets_the_untrained_start_quickly() -> None:
+    assert [loop.ramp(step) for step in (1, 2, 8)] == pytest.approx([2 / 11, 3 / 12, 9 / 18])
+    assert loop.ramp(1789) < 0.995 <= loop.ramp(1790)  # from there on the default's decay holds
+
+
+def test_weight_decay_and_label_smoothing_reach_the_weights(tmp_path: Path) -> None:
+    plain = replace(QUICK, weight_decay=0.0, label_smoothing=0.0)
+    free, decayed, smoothed = (
+        weights(run(config, tmp_path / str(number)))
+        for number, config in enumerate((plain, replace(plain, weight_decay=20.0), replace(plain, label_smoothing=0.5)))
+    )
+
+    def size(tensors: list[torch.Tensor]) -> float:
+        return sum(float(tensor.square().sum()) for tensor in tensors if tensor.ndim == 4)
+
+    assert size(decayed) < 0.9 * size(free)
+    assert not all(torch.equal(a, b) for a, b in zip(free, smoothed, strict=True))
 
 
 def test_class_weights_are_inverse_to_frequency() -> None:
