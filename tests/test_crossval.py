@@ -11,7 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from braincam.dataset.phantom import write_phantom
-from braincam.errors import DataError, ModelFileError, TrainingError
+from braincam.errors import ConfigError, DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
@@ -117,6 +117,12 @@ def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path)
         np.arange(12), table["label"].map(own.card.classes.index)
     ]
     assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
+
+
+def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed=7: crossval trains the seeds 0 to"):
+        crossval(tmp_path, tmp_path / "out", overrides=("seed=7",))
+    assert not (tmp_path / "out").exists()
 
 
 def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:

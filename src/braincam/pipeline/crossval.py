@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import softmax
 
-from braincam.errors import TrainingError
+from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
@@ -63,6 +63,8 @@ def crossval(
     """
     data, out, patients = Path(data), Path(out), as_path(patients)
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    if recipe.seed:
+        raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         return _crossval(data, out, patients, table, recipe, seeds, masks, allow_leak, given=split_file is not None)

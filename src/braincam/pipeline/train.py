@@ -112,6 +112,8 @@ def train(
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
+    if fold and recipe.split == "official":
+        raise ConfigError(f"--fold {fold} and split=official exclude each other: the test is Testing/; leave one out")
     started = time.perf_counter()
     if deterministic and processes() > 1:
         raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")

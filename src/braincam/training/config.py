@@ -77,7 +77,9 @@ class TrainConfig:
     schedule: str = "cosine"
     label_smoothing: float = 0.05
     ema_decay: float = 0.995  # averaged weights are validated and kept; 0 switches averaging off
-    patience: int = 12  # epochs without a lower validation loss before stopping; 0 never stops early
+    # epochs at full size without a lower validation loss before stopping; 0 never stops early, and neither do 12 where,
+    # as by default, only 10 epochs are of full size
+    patience: int = 12
 
     # the machine
     seed: int = 0
