@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ class Kept:
             self.classes,
         )
 
+    def of_folds(self, folds: Sequence[int]) -> Kept:
+        """The answers on some folds alone; a fold that nobody answered ends the program."""
+        if missing := sorted(set(folds) - set(self.table["fold"])):
+            sys.exit(f"fold {missing[0]}: expected one of {self.numbers('fold')}")
+        return replace(self, table=self.table[self.table["fold"].isin(folds)])
+
     def metrics(self) -> dict[str, Any]:
         """Scores over all slices and seeds, with intervals over patients or groups."""
         return score(self.table["label"], self.probabilities(), self.classes, self.table["group"])
@@ -74,7 +81,7 @@ def read_kept(path: Path, truth: pd.DataFrame) -> dict[str, Kept]:
 
 def read_truth(split: Path) -> pd.DataFrame:
     """The table of folds, by path: label and group of every slice."""
-    return pd.read_csv(split, dtype=str).set_index("path")
+    return pd.read_csv(split, dtype=str, keep_default_na=False).set_index("path")
 
 
 def difference(a: Kept, b: Kept) -> dict[str, Any]:

@@ -55,20 +55,22 @@ def main() -> None:
     labels, folds = table["label"].to_numpy(), table["fold"].to_numpy()
     groups = table["group"].astype(str).tolist()
     print(
-        "| calibrated by | accuracy | ECE | slope, intercept | NLL | Brier | coverage | classes in a set | referred |"
+        "| calibrated by | accuracy | ECE | "
+        "a perfect model up to | slope, intercept | NLL | Brier | coverage | classes in a set | referred |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     answers = {"each run's validation part": kept.probabilities()}
     if "temperature" in table:
         answers["nothing"] = softmax(logits, axis=1)
     answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *way) for name, way in WAYS.items()}
     for name, probabilities in answers.items():
-        metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities)
+        metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities, groups)
         sets = cross_conformal(probabilities, labels, folds)
         held = coverage_of(sets, labels, classes, groups)
         cells = (
             f"{metrics['accuracy']:.4f}",
             with_interval(metrics, "ece"),
+            f"{found['chance']['high']:.3f}",
             f"{found['slope']:.2f}, {found['intercept']:+.2f}",
             f"{found['nll']:.4f}",
             f"{found['brier']:.4f}",
@@ -77,7 +79,6 @@ def main() -> None:
             f"{1 - settled(probabilities, sets).mean():.3f}",
         )
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    print(f"\nChance alone gives a perfect model an ECE of up to {found['chance']['high']:.3f}.")
 
 
 def cross_fitted(logits: Floats, labels: Ints, folds: Ints, start: Callable[[int], Floats], mend: Mend) -> Floats:

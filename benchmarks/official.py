@@ -1,8 +1,9 @@
 """The popular split with and without byte-identical copies, for finished runs on it and for the cheap baselines.
 
-    python benchmarks/official.py DATA RUN...
+    python benchmarks/official.py DATA RUN... [--patients patients.csv]
 
-A test slice is clean when no training or validation slice has the same bytes. Clean of copies is not clean of patients.
+Intervals are over patients where a table names them, else over groups of copies. A test slice is clean when no training
+or validation slice has the same bytes. Clean of copies is not clean of patients.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--patients", type=Path)
     options = parser.parse_args()
-    found = grouped(options.data)
+    found = grouped(options.data, options.patients)
     slices = found.manifest.slices
     test = [row for row, item in enumerate(slices) if item.part == "Testing"]
     train = [row for row, item in enumerate(slices) if item.part == "Training"]

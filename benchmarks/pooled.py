@@ -1,10 +1,10 @@
 """Scores over all folds, computed again from kept predictions; nothing is trained.
 
-    python benchmarks/pooled.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv [--without flags.csv]
+    python benchmarks/pooled.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv [--folds 3 4]
 
-Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--without`
-leaves out the slices that a table names. With several seeds the scores are means over them; the lines below the table
-say how far seeds and folds spread.
+Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--folds`
+scores some folds alone, `--without flags.csv` leaves out the slices that a table names. With several seeds the scores
+are means over them; the lines below the table say how far seeds and folds spread.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--folds", type=int, nargs="+")
     parser.add_argument("--without", type=Path)
     options = parser.parse_args()
     kept = read_kept(options.predictions, read_truth(options.split))
@@ -33,13 +34,16 @@ def main() -> None:
         kept = {
             name: replace(rows, table=rows.table[~rows.table["path"].isin(left_out)]) for name, rows in kept.items()
         }
+    kept[OURS] = kept[OURS].cross_fitted()  # before folds are left out: each is calibrated by all the others
+    if options.folds:
+        kept = {name: rows.of_folds(options.folds) for name, rows in kept.items()}
     print(
         "| learner | slices | patients or groups | accuracy | balanced accuracy | three tumour classes | "
         "mean over patients | ECE |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for learner, rows in kept.items():
-        metrics = (rows.cross_fitted() if learner == OURS else rows).metrics()
+        metrics = rows.metrics()
         scores = (
             with_interval(metrics, "accuracy"),
             with_interval(metrics, "balanced_accuracy"),

@@ -76,6 +76,15 @@ def test_only_slices_that_both_judged_are_compared(tmp_path: Path) -> None:
     assert _kept.difference(part, whole)["n"] == (known["fold"] < 2).sum()
 
 
+def test_some_folds_can_be_scored_alone(tmp_path: Path) -> None:
+    known = truth()
+    some = kept(tmp_path, known, 0.9, range(2)).of_folds([3, 4])
+    assert set(some.table["path"]) == set(known.index[known["fold"] >= 3])
+    assert some.metrics()["n_groups"] == 12
+    with pytest.raises(SystemExit, match="fold 7: expected one of 3 to 4"):
+        some.of_folds([7])
+
+
 def test_the_same_answers_again_do_not_narrow_the_interval(tmp_path: Path) -> None:
     once = kept(tmp_path, truth(), 0.8, [0])
     again = _kept.Kept(pd.concat([once.table, once.table.assign(seed=1)]), once.classes)

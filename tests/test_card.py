@@ -10,6 +10,7 @@ import pytest
 from braincam.cli import main
 from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.zoo import find_model
+from braincam.printing import print_model_scores
 from braincam.report.card import ITEMS, model_card
 from braincam.report.checklists import CLAIM, TRIPOD_AI
 
@@ -55,11 +56,15 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     }  # fmt: skip
     text = model_card(replace(card, scores={}, extra={"recipe_pooled": pooled}), "0" * 64)
     assert "| accuracy | 0.900 [0.800, 0.950] |" in text
+    assert "on patients or groups that training never met, as far as known" in text
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
     assert "hold the true class for 0.951" in text
     assert "this file" not in text[text.index("## Calibration") : text.index("## Refusals")]
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
+    assert "| 100 (50 slices × 2 seeds); 20 |" in text
+    own_labels = "Labels of the test part are among these"
+    assert own_labels in text and own_labels not in model_card(replace(card, extra={}), "0" * 64)
 
 
 def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(card: Card) -> None:
@@ -96,6 +101,29 @@ def test_an_evaluation_is_told_in_place_of_the_cards_own_scores(card: Card) -> N
     metrics = {**card.scores, "accuracy": 0.123, "ci95": {}, "split": {"part": "fold 3", "verdict": "unmet"}}
     text = model_card(replace(card, extra={}), "0" * 64, evaluated=metrics)
     assert "| accuracy | 0.123 |" in text and "measured on fold 3" in text
+
+
+def test_a_score_on_a_leaky_split_is_not_called_clean(card: Card, capsys: pytest.CaptureFixture[str]) -> None:
+    for headline, clean in (("unseen", True), ("all", False)):
+        told = replace(card, scores={**card.scores, "headline": headline}, extra={})
+        assert ("On slices that training never met" in model_card(told, "0" * 64)) == clean
+        assert ("which flatters it" in model_card(told, "0" * 64)) != clean
+        print_model_scores(told)
+        assert ("held-out" in capsys.readouterr().out) == clean
+
+
+def test_near_copies_between_training_and_validation_are_told(card: Card) -> None:
+    split = {**card.training["split"], "validation_with_twin_in_training": 7}
+    told = model_card(replace(card, training={**card.training, "split": split}), "0" * 64)
+    assert "- 7 of the validation slices have a near copy in training" in told
+    assert "of the validation slices have" not in model_card(card, "0" * 64)
+
+
+def test_a_class_that_can_never_be_ruled_out_is_named(card: Card) -> None:
+    assert card.never_ruled_out == () and "is in every such set" not in model_card(card, "0" * 64)
+    few = replace(card, conformal_thresholds=(0.1, 0.0, *card.conformal_thresholds[2:]))
+    assert few.never_ruled_out == (card.classes[1],)
+    assert f"**`{card.classes[1]}` is in every such set**" in model_card(few, "0" * 64)
 
 
 def test_names_from_a_strangers_file_stay_words(card: Card) -> None:

@@ -48,8 +48,18 @@ def test_a_model_that_is_too_sure_or_too_shy_is_found_out(factor: float) -> None
 
 
 def test_the_band_of_chance_narrows_with_the_root_of_the_slices() -> None:
-    few, many = (chance_band(perfect(n)[1], draws=300)["mean"] for n in (500, 8000))
+    few, many = (chance_band(*perfect(n), draws=300)["mean"] for n in (500, 8000))
     assert few / many == pytest.approx(4, rel=0.2)
+
+
+def test_answers_that_err_together_do_not_narrow_the_band_of_chance() -> None:
+    labels, probabilities = perfect(3000)
+    once = chance_band(labels, probabilities)
+    seeds = [str(k) for k in np.arange(3000).repeat(3)]
+    thrice = chance_band(labels.repeat(3), probabilities.repeat(3, axis=0), seeds)
+    assert thrice["high"] == pytest.approx(once["high"], rel=0.02)
+    alone = chance_band(labels.repeat(3), probabilities.repeat(3, axis=0))
+    assert alone["high"] == pytest.approx(once["high"] / 3**0.5, rel=0.1)
 
 
 @settings(max_examples=30, deadline=None)

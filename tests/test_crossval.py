@@ -11,13 +11,15 @@ import pytest
 from scipy.special import softmax
 
 from braincam.dataset.phantom import write_phantom
-from braincam.errors import DataError, TrainingError
+from braincam.errors import ConfigError, DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
+from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.export import export
-from braincam.pipeline.prepare import split
+from braincam.pipeline.out_of_fold import Answers
+from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
 
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
@@ -60,7 +62,14 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     assert (out / "reliability.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
+    runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+
+
+def runs_on_other_folds_are_not_taken_for_finished(data: Path, out: Path, other: Path) -> None:
+    split(data, other, folds=2, seed=5)
+    with pytest.raises(TrainingError, match="folds_sha256 changed"):
+        crossval(data, out, split_file=other, overrides=QUICK)
 
 
 def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
@@ -69,18 +78,27 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     card = Predictor(model).card
     pooled = card.extra["recipe_pooled"]
     assert pooled["accuracy"] == pytest.approx(accuracy)
-    assert (pooled["folds"], pooled["seeds"], pooled["n"]) == (2, 1, 24)
+    assert (pooled["folds"], pooled["seeds"], pooled["n"], pooled["slices"]) == (2, 1, 24, 24)
     stored = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
     assert card.temperature == pytest.approx(stored["confidence"]["decisions"]["temperature"])
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
+    with pytest.raises(ModelFileError, match="lies in a run folder"):
+        export(out / "fold0-seed0", out / "fold0-seed0" / "model.onnx", crossval=out)
     with pytest.raises(DataError, match="finished braincam crossval"):
         export(out / "fold0-seed0", model, crossval=out.parent)
-    stored = json.loads((out / "fold1-seed0" / "run.json").read_text(encoding="utf-8"))
-    stored["config"]["learning_rate"] = 1.0
-    (out / "fold1-seed0" / "run.json").write_text(json.dumps(stored), encoding="utf-8")
-    with pytest.raises(DataError, match="differs in learning_rate"):
-        export(out / "fold0-seed0", model, crossval=out)
+    facts = out / "fold1-seed0" / "run.json"
+    stored = json.loads(facts.read_text(encoding="utf-8"))
+    for changed, complaint in (
+        ({"config": {**stored["config"], "learning_rate": 1.0}}, "differs in learning_rate"),
+        ({"data_sha256": "0" * 64}, "data_sha256 differs"),
+        ({"folds_sha256": "0" * 64}, "folds_sha256 differs"),
+        ({"revision": -1}, "revision differs"),
+        ({"split": {**stored["split"], "leaks": True}}, "its folds leak"),
+    ):
+        facts.write_text(json.dumps({**stored, **changed}), encoding="utf-8")
+        with pytest.raises(DataError, match=complaint):
+            export(out / "fold0-seed0", model, crossval=out)
 
 
 def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path) -> None:
@@ -101,6 +119,40 @@ def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path)
     assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
 
 
+def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed=7: crossval trains the seeds 0 to"):
+        crossval(tmp_path, tmp_path / "out", overrides=("seed=7",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:
+    found = grouped(scans / "data")
+    paths = [item.path for item in found.manifest.slices]
+    rows = pd.DataFrame({"path": [*paths, *paths], "seed": [0] * len(paths) + [1] * len(paths)})
+
+    def pooled(table: pd.DataFrame) -> None:
+        module.check_complete(tmp_path, Answers(table, np.zeros((0, 0), bool), ()), found)
+
+    pooled(rows.sample(frac=1, random_state=0))
+    for wrong in (rows[1:], pd.concat([rows, rows[:1]]), rows.replace({"path": {paths[0]: paths[1]}})):
+        with pytest.raises(TrainingError, match="of different folds"):
+            pooled(wrong)
+
+
+def test_names_of_classes_and_patients_stay_words(tmp_path: Path) -> None:
+    rows = {"path": ["0/a.png", "None/b.png"], "label": ["0", "None"], "patient": ["", "007"], "group": ["1.0", "nan"]}
+    answers = {"predicted": ["None", "0"], "status": ["ok", "refer"], "p_0": [0.25, 1.0], "p_None": [0.75, 0.0]}
+    written = pd.DataFrame({**rows, **answers, "seen_in_training": [True, False], "points_at_lesion": [None, True]})
+    written.to_csv(tmp_path / "predictions.csv", index=False)
+    read = read_predictions(tmp_path / "predictions.csv")
+    for name in (*rows, "predicted", "status"):
+        assert read[name].tolist() == written[name].tolist()
+    assert read["p_None"].dtype == float and read["seen_in_training"].dtype == bool
+    assert read["points_at_lesion"].isna().tolist() == [True, False]
+    answered = Answers(read.assign(temperature=1.0), np.zeros((0, 0), bool), ("0", "None"))
+    assert answered.labels.tolist() == [0, 1] and answered.groups == ["1.0", "nan"]
+
+
 def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
     rows = pd.DataFrame(
         {
@@ -118,5 +170,6 @@ def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
     assert found["by_class"]["a"]["pointing"]["value"] == 1 and found["by_class"]["b"]["pointing"]["value"] == 0.5
     assert found["erased"]["n"] == 3 and found["erased"]["own_class"]["value"] == 0.5
     table = "\n".join(module.map_table(found))
+    assert "| all 4 answers that name the tumour |" in table and "of 3 answers (by chance" in table
     assert "any tumour" not in table and "of its own class on 0.500" in table
     assert module.localisation(rows.assign(points_at_lesion=None)) is None

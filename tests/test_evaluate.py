@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from braincam import cli
-from braincam.errors import DataError, SplitError, TrainingError
+from braincam.errors import ConfigError, DataError, SplitError, TrainingError
 from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
 from braincam.pipeline.evaluate import evaluate
@@ -125,6 +125,21 @@ def test_a_split_file_that_leaks_is_refused_unless_allowed_and_then_counted(scan
     with pytest.raises(SplitError, match="the split leaks: 1 of the"):
         divide(found, "file", 0, 0.2, 0)
     assert divide(found, "file", 0, 0.2, 0, allow_leak=True).leak.with_patient_in_training == 1
+
+
+def test_a_fold_of_the_popular_split_is_refused(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--fold 3 and split=official exclude each other"):
+        train(scans / "data", tmp_path / "out", fold=3, overrides=("split=official",))
+
+
+def test_near_copies_of_validation_slices_in_training_are_counted(scans: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds.csv"
+    cli.main(["split", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--out", str(folds)])
+    found = grouped(scans / "data", None, folds)
+    clean = divide(found, "file", 0, 0.2, 0)
+    assert clean.describe()["validation_with_twin_in_training"] == 0
+    torn = np.array([[clean.train[0], clean.validation[0]], [clean.validation[1], clean.train[0]]])
+    assert divide(replace(found, twins=torn), "file", 0, 0.2, 0).describe()["validation_with_twin_in_training"] == 2
 
 
 def test_identical_files_across_the_folds_of_a_file_are_a_leak(scans: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from braincam.errors import ModelFileError
 from braincam.model_file import export as exporting
 from braincam.model_file.card import METADATA_KEY, NOTICE, Card
 from braincam.model_file.export import export_onnx, load_model, save_model
+from braincam.model_file.parity import check_parity
 from braincam.model_file.zoo import ModelFile, find_model, models
 from braincam.pipeline.export import export
 
@@ -86,6 +87,15 @@ def test_weights_survive_the_round_trip_bit_for_bit(run: Path, tmp_path: Path) -
     again, same = load_model(tmp_path / "again.safetensors")
     assert same == card
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_a_graph_whose_outlier_score_alone_is_off_is_refused(run: Path) -> None:
+    model, _ = load_model(run / "model.safetensors")
+    content = (run / "model.onnx").read_bytes()
+    assert check_parity(model, content, "it") < 1e-4
+    model.centres.mul_(1.1)
+    with pytest.raises(ModelFileError, match=r"maps by \S+ \(at most 0.001\), outlier scores by 0"):
+        check_parity(model, content, "it")
 
 
 def test_export_refuses_a_graph_that_disagrees_and_writes_nothing(

@@ -178,6 +178,9 @@ def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path)
     assert leak_box({"kind": "random"})["colour"] == "plain"
     assert leak_box(CLEAN | {"warning": "patients unknown"})["colour"] == "warn"
     assert leak_box(CLEAN | {"with_group_in_training": 1})["colour"] == "warn"
+    few = leak_box(CLEAN | {"leaks": False, "with_twin_in_training": 1})
+    assert few is not None
+    assert (few["colour"], few["title"]) == ("plain", "A few near copies straddle the split")
     met = leak_box({"kind": "evaluation", "test_slices": 9, "seen_in_training": 4})
     assert met is not None
     assert met["title"] == "Slices the model has met are kept out of the headline"

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from braincam.errors import ConfigError, TrainingError
 from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
+from braincam.pipeline.train import Machine
 from braincam.training import loop
 from braincam.training.batches import Pool, augment, batches, generator, shrink
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
-from braincam.training.device import pick_device, pick_precision
+from braincam.training.device import describe_device, pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch
 from braincam.training.loop import Fit, class_weights, fit
 from braincam.training.schedule import learning_rate_at, side_at
@@ -127,6 +130,40 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     preprocess = Preprocess(PreprocessConfig(image_size=32, mean=(0.2,), std=(0.2,)))
     kept = loop.validate(fitted.model, preprocess, pool(), torch.float32)
     assert kept["val_loss"] == pytest.approx(fitted.history[fitted.best - 1].val_loss, rel=1e-4)
+
+
+def test_the_average_moves_by_one_minus_its_decay_and_copies_whole_numbers() -> None:
+    slow, fast = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    for module, value in ((slow, 1.0), (fast, 3.0)):
+        for tensor in (module.weight.data, module.running_mean, module.running_var):
+            assert tensor is not None
+            tensor.fill_(value)
+    assert fast.num_batches_tracked is not None
+    fast.num_batches_tracked.fill_(7)
+    loop.follow(slow, fast, decay=0.9)
+    for name, tensor in slow.state_dict().items():
+        expected = {"num_batches_tracked": 7.0, "bias": 0.0}.get(name, 0.9 * 1 + 0.1 * 3)
+        assert tensor.tolist() == pytest.approx([expected] * 2 if tensor.ndim else expected)
+    assert fast.weight.tolist() == [3.0, 3.0]
+
+
+def test_the_average_forgets_the_untrained_start_quickly() -> None:
+    assert [loop.ramp(step) for step in (1, 2, 8)] == pytest.approx([2 / 11, 3 / 12, 9 / 18])
+    assert loop.ramp(1789) < 0.995 <= loop.ramp(1790)  # from there on the default's decay holds
+
+
+def test_weight_decay_and_label_smoothing_reach_the_weights(tmp_path: Path) -> None:
+    plain = replace(QUICK, weight_decay=0.0, label_smoothing=0.0)
+    free, decayed, smoothed = (
+        weights(run(config, tmp_path / str(number)))
+        for number, config in enumerate((plain, replace(plain, weight_decay=20.0), replace(plain, label_smoothing=0.5)))
+    )
+
+    def size(tensors: list[torch.Tensor]) -> float:
+        return sum(float(tensor.square().sum()) for tensor in tensors if tensor.ndim == 4)
+
+    assert size(decayed) < 0.9 * size(free)
+    assert not all(torch.equal(a, b) for a, b in zip(free, smoothed, strict=True))
 
 
 def test_class_weights_are_inverse_to_frequency() -> None:
@@ -282,6 +319,38 @@ def test_a_mistyped_path_is_not_taken_for_a_shipped_recipe(tmp_path: Path) -> No
 def test_numbers_that_cannot_be_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         read_config(None, [override])
+
+
+def test_a_resumed_run_tells_of_all_its_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "describe_device", lambda _: "first")
+    real = loop.validate
+
+    def stopped(*arguments: Any) -> dict[str, float]:
+        if (tmp_path / "last.ckpt").exists():
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "validate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(QUICK, tmp_path)
+    monkeypatch.undo()
+    fitted = run(QUICK, tmp_path, resume=True)
+    assert [(session["device"], session["precision"]) for session in fitted.machines] == [
+        ("first", "float32"), (describe_device(torch.device("cpu")), "float32"),
+    ]  # fmt: skip
+    assert fitted.seconds == sum(row.seconds for row in fitted.history)
+    facts = Machine(torch.device("cpu"), torch.float32).facts(fitted)
+    assert facts["device"].startswith("first, then cpu") and facts["precision"] == "float32"
+    assert facts["processes"] == 1 and facts["seconds"] == pytest.approx(fitted.seconds, abs=0.1)
+
+
+def test_a_run_of_another_version_of_the_training_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(QUICK, tmp_path)
+    monkeypatch.setattr(loop, "REVISION", loop.REVISION + 1)
+    with pytest.raises(TrainingError, match="another version"):
+        run(QUICK, tmp_path, resume=True)
 
 
 def test_a_run_is_not_resumed_on_other_slices_or_labels(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def print_model_scores(card: Card) -> None:
     """
     scores = card.scores
     if scores.get("accuracy") is not None:
-        print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} held-out slices")
+        which = "slices, some of them met in training" if scores.get("headline") == "all" else "held-out slices"
+        print(f"  accuracy {with_interval(scores, 'accuracy')} on {scores['n']} {which}")
     if pooled := card.extra.get("recipe_pooled"):
         runs = f"{pooled['folds']} folds and {pooled['seeds']} seeds"
         print(f"  its recipe, by patient, over {runs}: accuracy {with_interval(pooled, 'accuracy')}")
@@ -165,7 +166,8 @@ def print_confidence(found: dict[str, Any]) -> None:
     now, sets = found["calibration"], found["prediction_sets"]
     print("  can the probabilities be relied on?")
     slope = "" if now["slope"] is None else f"; slope {now['slope']:.2f} (1 is perfect, less is too sure)"
-    print(f"  {'- calibration error':<24}{now['ece']:.3f} (chance alone: up to {now['chance']['high']:.3f}){slope}")
+    chance = f"a perfect model on so few patients: up to {now['chance']['high']:.3f}"
+    print(f"  {'- calibration error':<24}{now['ece']:.3f} ({chance}){slope}")
     if before := found.get("before_temperature"):
         print(f"  {'  before temperature':<24}{before['ece']:.3f}; nll {before['nll']:.3f}, then {now['nll']:.3f}")
     print(

@@ -6,9 +6,11 @@ tables written here have the columns ``path,label,patient,group,fold``.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from braincam.files import write_csv
 from braincam.progress import say
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
+MOST_FOLDS = 20  # of which some are taken for validation, unless less than one of so many is asked for
 MOST_DIGITS = 9  # of a fold's number
 COLUMNS = ("path", "label", "patient", "group", "fold")
 
@@ -101,7 +104,7 @@ def cut_validation(
     labels: Sequence[str], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
     """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
-    folds = max(2, round(1 / share))
+    fraction = Fraction(share).limit_denominator(max(MOST_FOLDS, math.ceil(1 / share)))
     picked_labels, picked_groups = [labels[row] for row in rows], [groups[row] for row in rows]
     fewest = min(
         (len({g for label, g in zip(picked_labels, picked_groups, strict=True) if label == name}), name)
@@ -112,9 +115,11 @@ def cut_validation(
             f"class {fewest[1]} is too small to cut validation from training: expected at least 2 patients or groups "
             "of twins outside the test part, got 1; add patients of that class"
         )
-    numbers = make_folds(picked_labels, picked_groups, min(folds, fewest[0]), seed)
-    train = [row for row, number in zip(rows, numbers, strict=True) if number != 0]
-    validation = [row for row, number in zip(rows, numbers, strict=True) if number == 0]
+    folds = min(fraction.denominator, fewest[0])
+    taken = min(max(1, round(share * folds)), folds - 1)
+    numbers = make_folds(picked_labels, picked_groups, folds, seed)
+    train = [row for row, number in zip(rows, numbers, strict=True) if number >= taken]
+    validation = [row for row, number in zip(rows, numbers, strict=True) if number < taken]
     return train, validation
 
 

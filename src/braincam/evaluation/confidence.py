@@ -16,15 +16,17 @@ from scipy.special import expit, logit, softmax
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import (
+    ECE_BINS,
     Bools,
     Floats,
     Ints,
+    equal_mass_bins,
     labelled_rows,
     logits_of,
     losses,
     reliability_bins,
 )
-from braincam.resampling import means, ratios
+from braincam.resampling import group_numbers, means, ratios
 
 CHANCE_DRAWS = 1000
 SHARES_ANSWERED = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
@@ -51,21 +53,22 @@ def confidence_report(
     values, truth = labelled_rows(probabilities, labels, "probabilities")
     if not len(truth):
         return None
-    report: dict[str, Any] = {"calibration": calibration(truth, values)}
+    report: dict[str, Any] = {"calibration": calibration(truth, values, groups)}
     if temperature is not None:
-        report["before_temperature"] = calibration(truth, before_temperature(values, temperature))
+        report["before_temperature"] = calibration(truth, before_temperature(values, temperature), groups)
     report["prediction_sets"] = {"asked": coverage, **coverage_of(sets, truth, classes, groups)}
     report["risk_by_coverage"] = risk_by_coverage(truth, values)
     report["missed_tumours"] = missed_tumours(truth, values.argmax(axis=1), answered, none, groups)
     return report
 
 
-def calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, seed: int = 0) -> dict[str, Any]:
+def calibration(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, groups: Sequence[str] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
     """Calibration error with the band that chance alone gives a perfect model, slope and intercept, NLL and Brier.
 
-    `ece`: equal-mass bins of the highest probability. `chance`: mean and 95th percentile of the ECE of labels drawn
-    from the probabilities themselves, each slice on its own; slices of one patient err together, so the band of a
-    perfect model on so many patients is wider than this one. `slope` and `intercept`: see `recalibration`.
+    `ece`: equal-mass bins of the highest probability. `chance`: see `chance_band`; without `groups` (N,) each slice is
+    its own. `slope` and `intercept`: see `recalibration`.
     """
     values, truth = labelled_rows(probabilities, labels, "probabilities")
     if not len(truth):
@@ -74,7 +77,7 @@ def calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, seed: in
     slope, intercept = recalibration(truth, values)
     return {
         "ece": reliability_bins(truth, values).ece,
-        "chance": chance_band(values, seed=seed),
+        "chance": chance_band(truth, values, groups, seed=seed),
         "slope": slope,
         "intercept": intercept,
         "nll": float(nll.mean()),
@@ -82,20 +85,27 @@ def calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, seed: in
     }
 
 
-def chance_band(probabilities: Floats, *, draws: int = CHANCE_DRAWS, seed: int = 0) -> dict[str, float]:
-    """ECE of a perfectly calibrated model with these probabilities (N, K): its mean and its 95th percentile.
+def chance_band(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    groups: Sequence[str] | None = None,
+    *,
+    draws: int = CHANCE_DRAWS,
+    seed: int = 0,
+) -> dict[str, float]:
+    """ECE that a perfect model shows by chance on such slices (N,), (N, K), (N,): its mean and its 95th percentile.
 
-    A perfect model is right as often as its highest probability says, so it is enough to draw right or wrong.
+    What each group is too often right, or too seldom, gets a random sign: were the confidence perfect, it would be
+    either equally often. Slices of one patient, and answers of several seeds on one slice, err together, so the band is
+    as wide as so few groups make it (a wild cluster bootstrap; Cameron et al. 2008, doi 10.1162/rest.90.3.414).
     """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    confidence = values.max(axis=1)
+    group = group_numbers(groups, len(truth))
+    gaps = np.zeros((group.max(initial=-1) + 1, ECE_BINS))  # (G, B)
+    np.add.at(gaps, (group, equal_mass_bins(confidence)), (values.argmax(axis=1) == truth) - confidence)
     random = np.random.default_rng(seed)
-    bins = reliability_bins(np.zeros(len(probabilities), np.int64), probabilities)
-    confidence = np.sort(probabilities.max(axis=1))
-    ends = np.cumsum(bins.count)
-    starts = ends - bins.count
-    found = np.empty(draws)
-    for draw in range(draws):
-        gaps = (random.random(len(confidence)) < confidence) - confidence
-        found[draw] = np.abs(np.add.reduceat(gaps, starts)).sum() / len(confidence)
+    found = np.array([np.abs(random.choice((-1.0, 1.0), len(gaps)) @ gaps).sum() for _ in range(draws)]) / len(truth)
     return {"mean": float(found.mean()), "high": float(np.percentile(found, 95))}
 
 

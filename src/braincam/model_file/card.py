@@ -23,7 +23,11 @@ HASH_LENGTH = 12  # hexadecimal digits of a slice's or group's short hash: 48 bi
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts a model carries. Numbers in `scores` come from slices that training never saw."""
+    """The facts a model carries.
+
+    Numbers in `scores` come from slices that training never saw, as far as known; where `scores["headline"]` is "all",
+    the split leaked, and slices that training had met count too.
+    """
 
     name: str
     classes: tuple[str, ...]  # in the order of the outputs
@@ -46,6 +50,11 @@ class Card:
     license: str = "Apache-2.0"
     notice: str = NOTICE
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def never_ruled_out(self) -> tuple[str, ...]:
+        """Classes in every prediction set: there were too few slices of them to set a threshold on."""
+        return tuple(name for name, least in zip(self.classes, self.conformal_thresholds, strict=True) if least <= 0)
 
     def to_json(self) -> str:
         """The card on one line, as it is stored."""

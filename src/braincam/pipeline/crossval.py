@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 from scipy.special import softmax
 
+from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
-from braincam.pipeline.out_of_fold import describe_confidence, pooled_confidence, read_answers
+from braincam.pipeline.facts import identity
+from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
 from braincam.printing import MAP_COLUMNS
@@ -61,6 +63,8 @@ def crossval(
     """
     data, out, patients = Path(data), Path(out), as_path(patients)
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    if recipe.seed:
+        raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         return _crossval(data, out, patients, table, recipe, seeds, masks, allow_leak, given=split_file is not None)
@@ -86,7 +90,7 @@ def _crossval(
     for seed in range(seeds):
         for fold in folds:
             run = out / f"fold{fold}-seed{seed}"
-            if finished(run, replace(recipe, seed=seed)):
+            if finished(run, replace(recipe, seed=seed), found):
                 say(f"{run.name}: finished already")
                 continue
             say(f"{run.name}: training")
@@ -104,16 +108,38 @@ def _crossval(
     return sum_up(out, found, folds, seeds, recipe)
 
 
-def finished(run: Path, recipe: TrainConfig) -> bool:
-    """Whether a run folder holds a finished run of this recipe.
+def finished(run: Path, recipe: TrainConfig, found: Grouped) -> bool:
+    """Whether a run folder holds a finished run of this recipe, on these slices in these folds.
 
     Raises:
-        TrainingError: it holds one of another recipe.
+        TrainingError: it holds one of another recipe, of other slices or of other folds.
     """
     if not (run / "run.json").exists():
         return False
-    check_same_recipe(read_json(run / "run.json")["config"], recipe, run)
+    stored = read_json(run / "run.json")
+    check_same_recipe(stored["config"], recipe, run)
+    # what the first runs do not say is taken as the same; `check_complete` sees most of what that lets pass
+    if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
+        raise TrainingError(
+            f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "
+            "changed); repeat its data, --patients and --split exactly, or use a new --out folder"
+        )
     return True
+
+
+def check_complete(out: Path, answers: Answers, found: Grouped) -> None:
+    """Pooled scores are of every slice, once for each seed.
+
+    Raises:
+        TrainingError: a slice was answered twice, or never, or is not of the folder: the runs are of different folds.
+    """
+    paths = sorted(item.path for item in found.manifest.slices)
+    for seed, rows in answers.table.groupby("seed"):
+        if sorted(rows["path"]) != paths:
+            raise TrainingError(
+                f"{out}: the runs of seed {seed} hold {len(rows)} answers, and not one for each of the {len(paths)} "
+                "slices in the table of folds: they are of different folds; use a new --out folder"
+            )
 
 
 def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: TrainConfig) -> Crossval:
@@ -134,10 +160,12 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
                     "ece": metrics["ece"],
                     "points_at_lesion": (metrics.get("localisation") or {}).get("hit_rate"),
                     "with_twin_in_training": metrics["split"].get("with_twin_in_training"),
+                    "leaks": metrics["split"]["leaks"],
                     "minutes": run["seconds"] / 60,
                 }
             )  # fmt: skip
     answers = read_answers(out, [(row["fold"], row["seed"]) for row in runs])
+    check_complete(out, answers, found)
     fitted = answers.cross_fitted()
     floors = pd.concat([baseline_table(found, fold, recipe, columns) for fold in folds])
     pooled = {
@@ -239,6 +267,8 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
         f"Over the {len(table)} runs: accuracy {table['accuracy'].mean():.3f}, standard deviation",
         f"{table['accuracy'].std():.3f} (a spread, not an interval).",
     ]
+    if leaking := sorted(set(table.loc[table["leaks"], "fold"])):
+        lines = [f"**The folds leak ({', '.join(map(str, leaking))}): these scores are flattered.**", "", *lines]
     if facts:
         lines += ["", *map_table(facts)]
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
@@ -249,7 +279,7 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
 
 def map_table(facts: dict[str, Any]) -> list[str]:
     """How the maps lie on the lesions, pooled over the runs, as Markdown."""
-    parts = {f"all {facts['n']} rightly named tumours": facts["measures"], **facts["by_class"]}
+    parts = {f"all {facts['n']} answers that name the tumour": facts["measures"], **facts["by_class"]}
     lines = [f"| maps | {' | '.join(MAP_COLUMNS.values())} |", "|" + "---|" * (len(MAP_COLUMNS) + 1)]
     lines += [
         f"| {name} | {' | '.join(measured(measures[key]) for key in MAP_COLUMNS)} |" for name, measures in parts.items()
@@ -258,7 +288,7 @@ def map_table(facts: dict[str, Any]) -> list[str]:
         words = {"any_tumour": "of any tumour", "own_class": "of its own class"}
         falls = " and ".join(f"{words[kind]} on {measured(erased[kind])}" for kind in words if kind in erased)
         text = "With the lesion erased, the probability falls more than with an equal area elsewhere:"
-        lines += ["", f"{text} {falls} of {erased['n']} slices (by chance: 0.5)."]
+        lines += ["", f"{text} {falls} of {erased['n']} answers (by chance: 0.5)."]
     return lines
 
 

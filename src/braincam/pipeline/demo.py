@@ -11,6 +11,7 @@ from braincam.errors import DataError
 from braincam.explain.save import with_overlays
 from braincam.files import write_text
 from braincam.pipeline.audit import audit
+from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.prepare import split
 from braincam.pipeline.train import train
 from braincam.predict import Predictor
@@ -84,9 +85,7 @@ def score_lines(metrics: dict[str, Any]) -> list[str]:
 
 def overlays(run: Path, data: Path, out: Path) -> int:
     """Write overlay pictures for a few test slices of each class; returns how many."""
-    import pandas as pd
-
-    table = pd.read_csv(run / "predictions.csv")
+    table = read_predictions(run / "predictions.csv")
     chosen = table.groupby("label").head(OVERLAYS_PER_CLASS)
     answers = Predictor(run / "model.onnx").stream([data / path for path in chosen["path"]])
     return sum(answer.overlay is not None for answer in with_overlays(answers, out))

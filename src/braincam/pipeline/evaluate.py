@@ -23,6 +23,8 @@ from braincam.predict import Predictor
 from braincam.report.assemble import write_pictures_and_report
 from braincam.report.card import model_card
 
+WORDS = ("path", "label", "patient", "group", "predicted", "status")  # columns of predictions.csv that hold no numbers
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -188,6 +190,14 @@ def write_results(
         history=history,
         best_epoch=best_epoch,
         run=run,
+    )
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """A `predictions.csv` as `write_results` wrote it: names stay words, be they 0, 1.0 or None."""
+    numbers = [str(name) for name in pd.read_csv(path, nrows=0) if name not in WORDS]
+    return pd.read_csv(
+        path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=dict.fromkeys(numbers, "")
     )
 
 

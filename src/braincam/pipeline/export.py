@@ -23,7 +23,7 @@ from braincam.model_file.card import HASH_LENGTH, Card
 from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import export_onnx, load_model, save_model, strip, with_card
 from braincam.model_file.quantise import quantise
-from braincam.pipeline.evaluate import judge_rows
+from braincam.pipeline.evaluate import judge_rows, read_predictions
 from braincam.pipeline.facts import headline_scores
 from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import Grouped, grouped
@@ -36,6 +36,7 @@ ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
 AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
+SAME = ("data_sha256", "folds_sha256", "revision")  # in all runs of a crossval; the card says the folder and the code
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
@@ -47,8 +48,9 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
     trainable twin with the same card is written beside `out` then.
 
     Raises:
-        ModelFileError: the model cannot be read, `out` is no .onnx name, or the graph disagrees with PyTorch.
-        DataError: the folder holds no finished crossval, or one of another recipe.
+        ModelFileError: the model cannot be read, `out` is no .onnx name or with `crossval` lies in a run folder, or the
+            graph disagrees with PyTorch.
+        DataError: the folder holds no finished crossval, or one of another recipe, of other data or that leaks.
     """
     model, out = Path(model), Path(out)
     source = model / "model.safetensors" if model.is_dir() else model
@@ -57,6 +59,9 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
         raise ModelFileError(f"{source}: is an ONNX file already; expected its trainable twin, such as {twin}")
     if out.suffix != ".onnx":
         raise ModelFileError(f"{out}: expected a name that ends in .onnx")
+    if crossval is not None and out.with_name("predictions.csv").exists():
+        # the answers there were given at the temperature of the model there, and later crossvals read both
+        raise ModelFileError(f"{out}: lies in a run folder, whose own model must stay with its answers; choose another")
     deployed, card = load_model(source)
     if crossval is not None:
         card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"))
@@ -87,7 +92,7 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     decisions = answers.decisions()
     scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
     if own_answers.is_file():
-        scores |= scores_after(pd.read_csv(own_answers), card, decisions)
+        scores |= scores_after(read_predictions(own_answers), card, decisions)
     return replace(
         card,
         temperature=decisions.temperature,
@@ -113,22 +118,31 @@ def scores_after(table: pd.DataFrame, card: Card, decisions: Decisions) -> dict[
 
 
 def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
-    """What `crossval` wrote of a recipe, once it is certain that it is the card's.
+    """What `crossval` wrote of a recipe, once it is certain that it is the card's, on the card's data.
 
     Raises:
-        DataError: the folder holds no finished crossval, or one of another recipe.
+        DataError: the folder holds no finished crossval, one of another recipe or of other data, or one that leaks.
     """
     try:
         found = read_json(folder / "crossval.json")
         found["pooled"][OURS], found["localisation"]
         runs = [folder / f"fold{row['fold']}-seed{row['seed']}" / "run.json" for row in found["runs"]]
+        facts = [read_json(run) for run in runs]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: expected the folder of a finished braincam crossval ({error!r})") from error
-    for run in runs:
-        stored = read_json(run)["config"]
+    for run, fact in zip(runs, facts, strict=True):
+        stored = fact["config"]
         keys = sorted((set(stored) | set(card.recipe)) - NOT_OF_THE_RECIPE)
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
+        for key in SAME:  # an older card or run does not say them all
+            told = [value for value in (fact.get(key), card.training.get(key), facts[0].get(key)) if value is not None]
+            if len(set(told)) > 1:
+                raise DataError(
+                    f"{run}: expected a run on the data of {card.name}, by the same version ({key} differs)"
+                )
+        if fact["split"]["leaks"]:
+            raise DataError(f"{run}: its folds leak, which flatters what a card would say; make safe ones")
     return found
 
 
@@ -140,6 +154,7 @@ def recipe_scores(stored: dict[str, Any], answers: Answers) -> dict[str, Any]:
     return {
         "folds": answers.table["fold"].nunique(),
         "seeds": answers.table["seed"].nunique(),
+        "slices": answers.table["path"].nunique(),  # `n` counts answers: one per slice and seed
         **{key: pooled[key] for key in POOLED},
         "ci95": {key: pooled["ci95"][key] for key in POOLED if key in pooled["ci95"]},
         "three_tumour_classes": {key: pooled["three_tumour_classes"][key] for key in ("accuracy", "ci95")}

@@ -17,7 +17,7 @@ from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
 from braincam.pipeline.evaluate import command_line
 from braincam.pipeline.prepare import Grouped, Parts
-from braincam.training.config import TrainConfig
+from braincam.training.config import REVISION, TrainConfig
 from braincam.training.loop import Fit
 
 
@@ -39,6 +39,7 @@ def make_card(
         conformal_coverage=COVERAGE,
         training={
             "data_sha256": data_hash,
+            "revision": REVISION,
             "slices": len(met),
             "patients_known": len(patients),
             "groups": len({found.groups[row] for row in met}),
@@ -73,14 +74,13 @@ def run_facts(
     fitted: Fit,
     *,
     seconds: float,
-    training_seconds: float,
 ) -> dict[str, Any]:
     """`run.json`: what it takes to understand and repeat the run."""
     return {
         "command": command_line(),
         "created": now(),
         "data": str(data),
-        "data_sha256": found.manifest.digest(),
+        **identity(found),
         "unreadable": [asdict(item) for item in found.unreadable],
         "ignored": list(found.manifest.ignored),
         "split": parts.describe(),
@@ -89,7 +89,7 @@ def run_facts(
         "best_epoch": fitted.best,
         "stopped_early": fitted.stopped_early,
         "seconds": round(seconds, 1),
-        "training_seconds": round(training_seconds, 1),
+        "training_seconds": round(fitted.seconds, 1),
         "device": card.training["device"],
         "precision": card.training["precision"],
         "deterministic": card.training["deterministic"],
@@ -97,6 +97,12 @@ def run_facts(
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": versions(),
     }
+
+
+def identity(found: Grouped) -> dict[str, Any]:
+    """What runs must share, beside their recipe, to be runs of one cross-validation."""
+    facts: dict[str, Any] = {"data_sha256": found.manifest.digest(), "revision": REVISION}
+    return facts if found.folds is None else {**facts, "folds_sha256": found.fold_digest()}
 
 
 def versions() -> dict[str, str]:

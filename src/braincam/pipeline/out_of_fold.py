@@ -20,6 +20,7 @@ from braincam.evaluation.metrics import no_tumour_class
 from braincam.model_file.card import Card
 from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import safetensors_metadata
+from braincam.pipeline.evaluate import read_predictions
 from braincam.resampling import measured
 
 
@@ -73,7 +74,7 @@ def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
     for fold, seed in runs:
         run = folder / f"fold{fold}-seed{seed}"
         card = Card.from_metadata(safetensors_metadata(run / "model.safetensors"), str(run / "model.safetensors"))
-        table = pd.read_csv(run / "predictions.csv")
+        table = read_predictions(run / "predictions.csv")
         classes = card.classes
         tables.append(table.assign(fold=fold, seed=seed, temperature=card.temperature))
         sets.append(prediction_sets(table[[f"p_{name}" for name in classes]], card.conformal_thresholds))
@@ -136,7 +137,7 @@ def describe_confidence(found: dict[str, Any] | None) -> str:
 def _column(found: dict[str, Any]) -> dict[str, str]:
     now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
     rows = {
-        "calibration error, by chance alone up to": f"{now['ece']:.3f}, {now['chance']['high']:.3f}",
+        "calibration error; of a perfect model up to": f"{now['ece']:.3f}; {now['chance']['high']:.3f}",
         "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
         "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
         f"sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -44,6 +45,12 @@ class Grouped:
     unreadable: list[Unreadable]
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
 
+    def fold_digest(self) -> str:
+        """A hash of what every slice holds, which group it is of, and into which fold it was put."""
+        rows = zip(self.manifest.slices, self.digests, self.groups, self.folds or (), strict=True)
+        text = "\n".join(f"{item.path}\t{digest}\t{name}\t{fold}" for item, digest, name, fold in rows)
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
@@ -55,6 +62,7 @@ class Parts:
     kind: str  # grouped, official, file
     leak: Leak
     fold: int | None
+    validation_twins: int  # validation slices with a near copy in training: only where a split file tore them apart
 
     def describe(self) -> dict[str, Any]:
         """What cards, reports and `run.json` say of the split."""
@@ -63,6 +71,7 @@ class Parts:
             "fold": self.fold,
             "train_slices": len(self.train),
             "validation_slices": len(self.validation),
+            "validation_with_twin_in_training": self.validation_twins,
             **asdict(self.leak),
             "leaks": self.leak.leaks,
             "verdict": str(self.leak),
@@ -219,7 +228,8 @@ def divide(
             "and have the leak printed beside the score"
         )
     train, validation = cut_validation(labels, found.groups, rest, validation_share, seed)
-    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold)
+    twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
+    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold, twins)
     check_filled(manifest, parts)
     return parts
 

@@ -33,7 +33,7 @@ from braincam.training.batches import Pool
 from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.deterministic import same_bits
-from braincam.training.device import describe_device, pick_device, pick_precision
+from braincam.training.device import describe_device, name_of, pick_device, pick_precision
 from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, processes, restarted
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
@@ -70,15 +70,13 @@ class Machine:
     precision: torch.dtype
     deterministic: bool = False
 
-    def facts(self, processes: int, seconds: float) -> dict[str, Any]:
-        """What a card says of it."""
-        facts = {
-            "device": describe_device(self.device),
-            "processes": processes,
-            "precision": name_of(self.precision),
-            "deterministic": self.deterministic,
-        }
-        return facts if self.deterministic else {**facts, "seconds": round(seconds, 1)}  # no two take equally long
+    def facts(self, fitted: Fit) -> dict[str, Any]:
+        """What a card says of where a training ran, in all its sessions."""
+        facts: dict[str, Any] = {"deterministic": self.deterministic}
+        for key in ("device", "processes", "precision"):
+            values = list(dict.fromkeys(session[key] for session in fitted.machines))
+            facts[key] = values[0] if len(values) == 1 else ", then ".join(map(str, values))
+        return facts if self.deterministic else {**facts, "seconds": round(fitted.seconds, 1)}  # no two take as long
 
 
 def train(
@@ -114,6 +112,8 @@ def train(
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
+    if fold and recipe.split == "official":
+        raise ConfigError(f"--fold {fold} and split=official exclude each other: the test is Testing/; leave one out")
     started = time.perf_counter()
     if deterministic and processes() > 1:
         raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")
@@ -132,15 +132,17 @@ def train(
                 training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
             material = Material(found, parts, preprocess, training, validation)
             announce(material, machine, together.size)
+            begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
             if not together.leads:
                 raise HelperDone
-            training_seconds = time.perf_counter() - started
-            facts = machine.facts(together.size, training_seconds)
+            learnt = time.perf_counter()
+            facts = machine.facts(fitted)
             judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
 
-        seconds = time.perf_counter() - started
-        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds, training_seconds=training_seconds)
+        # as if all epochs had been trained in this session
+        seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
+        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds)
         write_results(
             out,
             judged,
@@ -152,6 +154,12 @@ def train(
             run=run,
         )
         write_json(out / "run.json", run)
+        for name in card.never_ruled_out:
+            count = sum(found.manifest.slices[row].label == name for row in parts.validation)
+            say(
+                f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
+                "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"
+            )
         return Trained(out, metrics, parts.describe(), seconds)
 
 
@@ -242,13 +250,10 @@ def announce(material: Material, machine: Machine, processes: int) -> None:
         f"{made}: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test slices; "
         f"{parts.leak}"
     )
+    if parts.validation_twins:
+        say(f"{parts.validation_twins} of the validation slices have a near copy in training")
     times = f", {processes} processes" if processes > 1 else ""
     say(f"training on {describe_device(machine.device)}{times} in {name_of(machine.precision)}")
-
-
-def name_of(precision: torch.dtype) -> str:
-    """A precision's name for people, such as "bfloat16"."""
-    return str(precision).removeprefix("torch.")
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:

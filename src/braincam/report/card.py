@@ -73,6 +73,7 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         versions=", ".join(f"{name} {number}" for name, number in card.versions.items()),
         empty=[name for name in card.classes if name not in tumour_classes(card)],
         scores=scores,
+        leaky=scores.get("headline") == "all",
         where=part.get("part", "the test part of its training"),
         pooled=pooled,
         columns=columns(scores, pooled),

@@ -116,7 +116,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
     known.
 
     `colour` is "warn" when any slice leaks or `warning` is given, "good" when leaks were counted and there
-    are none, "plain" when nothing was counted.
+    are none, "plain" when they are a few near copies, or nothing was counted.
     """
     if not split:
         return None
@@ -135,6 +135,8 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
     elif split.get("warning"):
         colour, title = "warn", "Read these scores with care"
+    elif split.get("with_twin_in_training"):
+        colour, title = "plain", "A few near copies straddle the split"
     elif lines:
         colour, title = "good", "No patient or twin group straddles the split"
     else:

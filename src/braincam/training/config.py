@@ -42,6 +42,7 @@ AT_LEAST: dict[str, float] = {
 BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
 
 
+REVISION = 1  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
 MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
 
 
@@ -76,7 +77,9 @@ class TrainConfig:
     schedule: str = "cosine"
     label_smoothing: float = 0.05
     ema_decay: float = 0.995  # averaged weights are validated and kept; 0 switches averaging off
-    patience: int = 12  # epochs without a lower validation loss before stopping; 0 never stops early
+    # epochs at full size without a lower validation loss before stopping; 0 never stops early, and neither do 12 where,
+    # as by default, only 10 epochs are of full size
+    patience: int = 12
 
     # the machine
     seed: int = 0

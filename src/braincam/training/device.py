@@ -52,3 +52,8 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return str(device)
+
+
+def name_of(precision: torch.dtype) -> str:
+    """A precision's name for people, such as "bfloat16"."""
+    return str(precision).removeprefix("torch.")

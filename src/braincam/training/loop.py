@@ -24,7 +24,8 @@ from braincam.network.preprocess import Preprocess
 from braincam.progress import say
 from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
-from braincam.training.config import MACHINE, TrainConfig
+from braincam.training.config import MACHINE, REVISION, TrainConfig
+from braincam.training.device import describe_device, name_of
 from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, write_history
 from braincam.training.schedule import learning_rate_at, side_at
@@ -40,6 +41,12 @@ class Fit:
     history: list[Epoch]
     best: int
     stopped_early: bool
+    machines: list[dict[str, Any]]  # device, processes and precision of its sessions, each set of them once
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs, also of those before the last `resume`."""
+        return sum(row.seconds for row in self.history)
 
 
 def fit(
@@ -70,7 +77,8 @@ def fit(
     train, validation = train.to(device), validation.to(device)
     trained = crew.wrap(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    progress = Progress(config, digest(train, validation), model, copy.deepcopy(model).eval(), optimizer)
+    here = {"device": describe_device(device), "processes": crew.size, "precision": name_of(precision)}
+    progress = Progress(config, digest(train, validation), model, copy.deepcopy(model).eval(), optimizer, here)
     if resume:
         progress.take_up(folder)
         if crew.leads:  # a kill may have come between the checkpoint and the table
@@ -109,7 +117,7 @@ def fit(
 
     averaged.load_state_dict(progress.best)
     history = progress.history
-    return Fit(averaged.float().eval(), history, best_epoch(history), len(history) < config.epochs)
+    return Fit(averaged.float().eval(), history, best_epoch(history), len(history) < config.epochs, progress.machines)
 
 
 @dataclass(eq=False)
@@ -121,12 +129,16 @@ class Progress:
     model: Classifier
     averaged: Classifier
     optimizer: torch.optim.Optimizer
+    here: dict[str, Any]  # where this session runs
+    machines: list[dict[str, Any]] = field(default_factory=list)  # where its epochs ran
     history: list[Epoch] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # the averaged weights of the best epoch
 
     def note(self, row: Epoch) -> None:
         """Add an epoch, and remember its weights if it is the best."""
         self.history.append(row)
+        if self.here not in self.machines:
+            self.machines.append(self.here)
         if best_epoch(self.history) == row.epoch:
             self.best = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
 
@@ -137,6 +149,8 @@ class Progress:
             {
                 "config": {key: list_if_tuple(value) for key, value in asdict(self.config).items()},
                 "slices": self.slices,
+                "revision": REVISION,
+                "machines": self.machines,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "best": self.best,
@@ -155,11 +169,14 @@ class Progress:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], self.config, folder)
         check_same_slices(state.get("slices"), self.slices, folder)
+        if state.get("revision", REVISION) != REVISION:  # the first checkpoints do not say
+            raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [Epoch(**row) for row in state["history"]]
         self.best = state["best"]
+        self.machines = state.get("machines", [self.here])  # the first checkpoints do not say
 
 
 def train_epoch(
