@@ -60,7 +60,7 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
     assert "hold the true class for 0.951" in text
     assert "this file" not in text[text.index("## Calibration") : text.index("## Refusals")]
-    assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the plain answers" in text
+    assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the answers with status `ok`" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
     assert "| 100 (50 slices × 2 seeds); 20 |" in text
     own_labels = "Labels of the test part are among these"

@@ -179,7 +179,7 @@ def print_confidence(found: dict[str, Any]) -> None:
     print(f"  {'- wrong':<24}{shares}")
     if missed := found.get("missed_tumours"):
         print(
-            f"  {'- tumours missed':<24}{missed['n']}: {measured(missed['of_answers'])} of the plain answers, "
+            f"  {'- tumours missed':<24}{missed['n']}: {measured(missed['of_answers'])} of the answers with status ok, "
             f"{measured(missed['of_tumours'])} of the tumours"
         )
 
@@ -197,7 +197,7 @@ MAP_COLUMNS = {  # measure → words at the head of its column
 def print_localisation(found: dict[str, Any]) -> None:
     """Whether the maps lie on the lesions, beside maps that see nothing and a perfect one."""
     print(
-        f"  {'points at the lesion':<24}{found['hit_rate']:.3f} of {found['n']} tumours "
+        f"  {'hottest pixel in lesion':<24}{found['hit_rate']:.3f} of {found['n']} tumours "
         f"(a random pixel: {found['mean_area']:.3f})"
     )
     if "maps" not in found:

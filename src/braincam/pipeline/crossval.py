@@ -272,7 +272,8 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
     if facts:
         lines += ["", *map_table(facts)]
     names = ["fold", "seed", "test slices", "groups", "accuracy", "balanced accuracy", "three tumour classes", "ECE"]
-    lines += ["", f"| {' | '.join([*names, 'points at the lesion', 'minutes'])} |", "|" + "---|" * (len(names) + 2)]
+    names += ["hottest pixel in the lesion", "minutes"]
+    lines += ["", f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     lines += [run_line(row) for row in table.to_dict("records")]
     return "\n".join(lines) + "\n"
 

@@ -144,10 +144,15 @@ def _column(found: dict[str, Any]) -> dict[str, str]:
         "classes in a set": measured(sets["mean_size"]),
         "sets of one class": measured(sets["one_class"]),
         "referred, rejected": f"{found['referred']:.3f}, {found['rejected']:.3f}",
-        **{f"wrong among the surest {float(share):.0%}": f"{value:.3f}" for share, value in risk.items()},
+        **{
+            f"error rate of the {float(share):.0%} with the highest probability": f"{value:.3f}"
+            for share, value in risk.items()
+        },
     }
     for name, part in sets["by_class"].items():
         rows[f"sets of {name}: coverage, size"] = f"{measured(part['coverage'])}, {measured(part['mean_size'])}"
     if missed := found["missed_tumours"]:
-        rows["tumours answered as none, of the plain answers"] = f"{missed['n']}: {measured(missed['of_answers'])}"
+        rows["tumours answered as none, of the answers with status ok"] = (
+            f"{missed['n']}: {measured(missed['of_answers'])}"
+        )
     return rows

@@ -35,7 +35,7 @@ ITEMS = {  # section → items of CLAIM 2024, of TRIPOD+AI
 MEASURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "patient_averaged_accuracy": "accuracy, each patient or group one weight",
+    "patient_averaged_accuracy": "accuracy, mean over patients or groups",
     "auroc_macro": "area under the ROC curve, mean of the classes",
     "tumour_auroc": "any tumour against none (may be confounded with source and sequence)",
 }
