@@ -10,10 +10,12 @@ from scipy.special import softmax
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import (
+    ROUNDED,
     TEMPERATURE_BOUNDS,
     conformal_thresholds,
     equal_mass_bins,
     fit_temperature,
+    losses,
     reliability_bins,
 )
 from braincam.model_file.decision import prediction_sets
@@ -26,6 +28,12 @@ def calibrated(seed=0, n=4000, k=4):
     p = softmax(logits, axis=1)
     labels = (rng.random(n)[:, None] > p.cumsum(axis=1)).sum(axis=1).clip(0, k - 1)
     return logits, labels
+
+
+def test_a_probability_rounded_to_zero_costs_no_more_than_it_may_have_been():
+    nll, brier = losses(np.array([[1.0, 0.0], [1 - 4e-7, 4e-7], [0.5, 0.5]]), np.array([1, 1, 0]))
+    assert nll == pytest.approx([-np.log(ROUNDED), -np.log(ROUNDED), -np.log(0.5)])
+    assert brier[0] == 2
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

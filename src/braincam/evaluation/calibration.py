@@ -25,7 +25,6 @@ ECE_BINS = 15
 COVERAGE = 0.95  # share of prediction sets that should hold the true class
 
 ROUNDED = 5e-7  # what an answer's probability of 0 may have been: answers are kept to six digits
-_FLOOR = 1e-12  # smallest probability the log-likelihood sees
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -52,13 +51,13 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.exp(best))
 
 
-def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0, least: float = ROUNDED) -> Floats:
+def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) -> Floats:
     """Logits, up to a constant per row, behind probabilities (N, K) made at a temperature, a number or (N, 1).
 
-    Smaller probabilities than `least` count as much: the logarithm of a rounded 0 would be an invention, and a single
+    Smaller probabilities than `ROUNDED` count as much: the logarithm of a rounded 0 would be an invention, and a single
     one for the true class would rule over a temperature.
     """
-    found: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), least)) * np.asarray(temperature)
+    found: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), ROUNDED)) * np.asarray(temperature)
     return found
 
 
@@ -84,8 +83,11 @@ def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, co
 
 
 def losses(probabilities: Floats, labels: Ints) -> tuple[Floats, Floats]:
-    """Negative log-likelihood (nats) and Brier score (summed over classes) of each slice: (N, K), (N,) -> two (N,)."""
-    nll: Floats = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _FLOOR))
+    """Negative log-likelihood (nats) and Brier score (summed over classes) of each slice: (N, K), (N,) -> two (N,).
+
+    A probability of 0 counts as `ROUNDED`, which it may have been: else one such slice would rule over a mean.
+    """
+    nll: Floats = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], ROUNDED))
     brier: Floats = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
     return nll, brier
 

@@ -133,7 +133,7 @@ def recalibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[
 
 def before_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
     """The probabilities (N, K) that the network gave before they were divided by the temperature as logits."""
-    found: Floats = softmax(logits_of(probabilities, temperature, least=1e-30), axis=1)
+    found: Floats = softmax(logits_of(probabilities, temperature), axis=1)
     return found
 
 

@@ -68,8 +68,8 @@ def score(
       no_tumor. In the public data the two sides come from other collections and sequences: hence
       `tumour_auroc_note`.
     - `three_tumour_classes`: among the true tumour slices, with p(notumor) removed and the rest renormalised.
-    - `nll`: mean -ln p(true class), with p >= 1e-12; `brier`: mean over slices of the *sum over classes* of
-      (p - [true])^2, from 0 to 2; `ece`: 15 equal-mass bins of the highest probability.
+    - `nll`: mean -ln p(true class), with p >= 5e-7, since answers are rounded; `brier`: mean over slices of the
+      *sum over classes* of (p - [true])^2, from 0 to 2; `ece`: 15 equal-mass bins of the highest probability.
     - `ci95`: the same keys -> [low, high]. None where fewer than two groups bear on the number, or where it
       is undefined in more than half of the resamples. The error of calibration grows with noise, so its
       resamples lie too high on average; they are shifted down by their mean excess, not below 0.

@@ -58,9 +58,9 @@ def make_card(
 def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:
     """The part of the metrics that a card carries."""
     keys = (
-        "n", "n_groups", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "three_tumour_classes",
-        "auroc_macro", "tumour_auroc", "tumour_auroc_note", "nll", "brier", "ece", "ci95", "ci95_method", "headline",
-        "status", "localisation", "confidence",
+        "n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "macro_f1", "per_class",
+        "three_tumour_classes", "auroc_macro", "tumour_auroc", "tumour_auroc_note", "nll", "brier", "ece", "ci95",
+        "ci95_method", "headline", "status", "localisation", "confidence",
     )  # fmt: skip
     return {key: metrics[key] for key in keys if key in metrics}
 

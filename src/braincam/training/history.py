@@ -17,7 +17,7 @@ class Epoch:
 
     epoch: int  # from 1
     side: int  # pixels of the training slices; validation is always at full size
-    train_loss: float
+    train_loss: float  # plain cross-entropy, as for validation, while the weights move
     train_accuracy: float  # on augmented slices, while the weights move
     val_loss: float  # plain cross-entropy, without label smoothing
     val_accuracy: float

@@ -194,7 +194,7 @@ def train_epoch(
 ) -> tuple[float, float]:
     """Every training slice once, at `side` pixels: moves the weights, and the averaged ones behind them.
 
-    Returns loss and accuracy.
+    Returns the plain cross-entropy, whatever smoothing and class weights are in what is minimised, and the accuracy.
     """
     device = train.labels.device
     weights = class_weights(train.labels, averaged.config.classes) if config.class_weights else None
@@ -226,8 +226,10 @@ def train_epoch(
             (loss * crew.size).backward()
             optimizer.step()
             follow(averaged, trained, min(config.ema_decay, ramp(optimizer_steps(optimizer))))
-            right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack((loss.detach() * len(batch), right, right.new_tensor(len(labels))))
+            with torch.no_grad():  # the loss that is told is the plain one, as on the validation part
+                told = F.cross_entropy(logits.float(), labels, reduction="sum")
+                right = (logits.argmax(1) == labels).sum()
+            sums += torch.stack((told, right, right.new_tensor(len(labels))))
             report(len(batch), sums)
     loss_sum, right_sum, seen = crew.total(sums).tolist()
     return loss_sum / seen, right_sum / seen
