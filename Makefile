@@ -78,8 +78,8 @@ soak: $(READY)
 	$(BIN)/python benchmarks/serve.py --seconds $(SECONDS) --mixed --hostile
 
 # Tests that train stay out: each of these says something about the wing that answers without torch
-COVERING := cache container framing examples files images images_dicom images_nifti manifest model_attacks model_file \
-	numerics overlay package page predict reading report runtime_wing serve serve_attacks study volume
+COVERING := ahead cache container framing examples files images images_dicom images_nifti manifest model_attacks model_file \
+	numerics overlay package page predict reading report resampling runtime_wing serve serve_attacks study volume
 coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[quality]'
 	$(BIN)/coverage erase

@@ -25,7 +25,9 @@ from braincam.predict import Predictor
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
 
 
-def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_slice_is_judged_once_and_finished_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_phantom(tmp_path, patients=24, slices_per_patient=1, seed=0)
     data, table = tmp_path / "data", tmp_path / "folds.csv"
     split(data, table, folds=2)
@@ -43,6 +45,7 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         crossval(data, out, split_file=table, overrides=QUICK)
     found = crossval(data, out, split_file=table, overrides=QUICK)
+    assert "class glioma has 1 validation slices, too few to rule it out by" in capsys.readouterr().err
     assert [Path(name).name for name in trained] == ["fold0-seed0", "fold1-seed0", "fold1-seed0"]
     own = found.pooled["this network"]
     assert own["n"] == 24

@@ -255,7 +255,7 @@ def test_seven_thousand_slices_take_seconds():
         ([0.0], [[0.5, 0.5]], None, "integer"),
         ([0], [[float("nan"), 0.5]], None, "row 0"),
         ([0], [[3.0, -2.0]], None, r"; are these logits\?$"),
-        ([0, 1], [[0.5, 0.5], [0.9, 0.9]], None, "got row 1 ="),
+        ([0, 1], [[0.5, 0.5], [0.1, 0.1]], None, "got row 1 ="),
         ([0], [0.5], None, "shape"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p"], "one per slice"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p", ""], "row 1"),
@@ -416,6 +416,11 @@ def test_the_calibration_error_of_the_resamples_is_moved_down_to_the_estimate_an
     m = score(labels, p, CLASSES, groups)
     low, high = m["ci95"]["ece"]
     assert 0 <= low <= m["ece"] <= high
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), 300)
+    drawn = (p.cumsum(axis=1) > rng.random((300, 1))).argmax(axis=1)  # a calibrated model, whose error is all noise
+    m = score(drawn, p, CLASSES, np.arange(300))
+    assert np.mean(m["ci95"]["ece"]) == pytest.approx(m["ece"], abs=0.01)
     perfect = score([0, 1] * 20, one_hot([0, 1] * 20, 2), ["a", "b"])
     assert perfect["ci95"]["ece"] == [0, 0]
 

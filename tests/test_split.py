@@ -149,7 +149,9 @@ def test_validation_is_cut_from_small_classes_too_and_one_group_is_refused() -> 
         cut_validation(labels, [*groups[:20], "same", "same", "same"], range(23), 0.1, 0)
 
 
-@pytest.mark.parametrize(("share", "part"), [(0.01, 1), (0.1, 10), (0.15, 15), (0.25, 25), (0.4, 40), (0.9, 90)])
+@pytest.mark.parametrize(
+    ("share", "part"), [(0.01, 1), (0.1, 10), (0.15, 15), (0.25, 25), (0.4, 40), (0.9, 90), (0.99, 95)]
+)
 def test_validation_takes_the_share_that_was_asked_for_of_every_class(share: float, part: int) -> None:
     labels = ["ab"[number % 2] for number in range(400)]  # 200 of each, every other one
     rows = list(range(100, 300))

@@ -104,7 +104,8 @@ def cut_validation(
     labels: Sequence[str], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
     """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
-    fraction = Fraction(share).limit_denominator(max(MOST_FOLDS, math.ceil(1 / share)))
+    most = 1 - 1 / MOST_FOLDS  # something is left to train on
+    fraction = Fraction(min(share, most)).limit_denominator(max(MOST_FOLDS, math.ceil(1 / share)))
     picked_labels, picked_groups = [labels[row] for row in rows], [groups[row] for row in rows]
     fewest = min(
         (len({g for label, g in zip(picked_labels, picked_groups, strict=True) if label == name}), name)
