@@ -44,7 +44,7 @@ def test_dicom_slices_of_one_patient_share_a_group_and_a_table_that_tears_them_a
     assert "6 patients lie in more than one fold: that of a/0-0.dcm" in capsys.readouterr().out
     assert main(["split", str(data), "--out", str(table), "--folds", "3"]) == 0
     text = capsys.readouterr().out
-    assert "no known patient and no twin group straddles a fold" in text
+    assert "no known patient and no group of copies straddles a fold" in text
     assert "patients are unknown for 12 slices" in text
     assert main(["split", str(data), "--check", str(table)]) == 0
     for path in tmp_path.rglob("*"):

@@ -173,7 +173,7 @@ def test_the_date_of_the_model_is_not_taken_for_that_of_the_evaluation(tmp_path)
 
 
 def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path):
-    assert "No patient or twin group straddles the split" in written(tmp_path, full_facts(split=CLEAN))
+    assert "No known patient and no group of copies straddles the split" in written(tmp_path, full_facts(split=CLEAN))
     assert leak_box(CLEAN)["colour"] == "good"
     assert leak_box({"kind": "random"})["colour"] == "plain"
     assert leak_box(CLEAN | {"warning": "patients unknown"})["colour"] == "warn"

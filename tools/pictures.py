@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from braincam.files import write_bytes, write_text  # noqa: E402
 from braincam.pipeline.audit import audit as run_audit  # noqa: E402
 from braincam.pipeline.demo import run_demo  # noqa: E402
 from braincam.pipeline.study import with_studies  # noqa: E402
+from braincam.printing import percent  # noqa: E402
 from browsing import BROWSER, launched  # noqa: E402
 from robustness import contact_sheet  # noqa: E402
 from serving import serving  # noqa: E402
@@ -177,7 +179,7 @@ def words(answer: Prediction) -> str:
     """An answer in a few words."""
     if answer.status == "rejected":
         return "rejected"
-    return f"{answer.status}: {answer.label}, {answer.confidence or 0:.0%}"
+    return f"{answer.status}: {answer.label}, {percent(answer.confidence or 0)}"
 
 
 # -- taken of pages ----------------------------------------------------------------------------------------------------
@@ -256,19 +258,23 @@ def study(studio: Studio, out: Path) -> None:
 def montage(studio: Studio, out: Path) -> None:
     """The top slices of a volume with their maps."""
     with tempfile.TemporaryDirectory() as folder:
-        save(Image.open(answered_volume(studio, Path(folder)) / "glioma-montage.png"), out, palette=False)
+        (drawn,) = answered_volume(studio, Path(folder)).glob("*-montage.png")
+        save(Image.open(drawn), out, palette=False)
 
 
 def answered_volume(studio: Studio, work: Path) -> Path:
-    """The folder that `braincam predict glioma.nii.gz --out FOLDER` leaves."""
-    write_volumes(work / "phantom")
-    out, found = work / "answers", []
-    with chdir(work):  # a page shows the path that it was given
-        answers = with_overlays(studio.model.stream(["phantom/volumes/glioma.nii.gz"]), out)
-        list(with_studies(answers, studio.model.card, out, found, maps=True))
-    if found[0].label != "glioma":
-        raise NotGoodError(f"the demo's model says of the drawn volume: {found[0].statement}")
-    return out
+    """The folder that `braincam predict VOLUME --out FOLDER` leaves, for a drawn volume that is named rightly."""
+    said = ""
+    for seed, name in product(range(3), ("glioma", "meningioma", "pituitary")):
+        write_volumes(work / f"phantom-{seed}", seed)
+        out, found = work / f"answers-{seed}-{name}", []
+        with chdir(work):  # a page shows the path that it was given
+            answers = with_overlays(studio.model.stream([f"phantom-{seed}/volumes/{name}.nii.gz"]), out)
+            list(with_studies(answers, studio.model.card, out, found, maps=True))
+        if found[0].label == name:
+            return out
+        said = found[0].statement
+    raise NotGoodError(f"the demo's model says of each drawn volume something like: {said}")
 
 
 PICTURES: dict[str, Callable[[Studio, Path], None]] = {

@@ -151,7 +151,7 @@ def split(options: argparse.Namespace) -> int:
     facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
     print(
         f"{facts['slices']} slices in {facts['groups']} groups ({facts['patients']} known patients; the largest group "
-        f"has {facts['largest_group']} slices); no known patient and no twin group straddles a fold"
+        f"has {facts['largest_group']} slices); no known patient and no group of copies straddles a fold"
     )
     if unknown := facts["slices_without_patient"]:
         print(

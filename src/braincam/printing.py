@@ -75,7 +75,7 @@ def _table_writer() -> Callable[[Prediction], str]:
         head = "" if started else f"{'status':<9} {'label':<11} {'probability':>11}  {'outlier':>7}  picture\n"
         started.append(True)
         # a rejected slice has no label that a probability could belong to
-        share = "" if answer.label is None or answer.confidence is None else _percent(answer.confidence)
+        share = "" if answer.label is None or answer.confidence is None else percent(answer.confidence)
         outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
         where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
         reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
@@ -84,7 +84,7 @@ def _table_writer() -> Callable[[Prediction], str]:
     return line
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A probability in whole per cent; never 100 %, which no model can know."""
     return "> 99%" if share >= 0.995 else f"{share:.0%}"
 

@@ -36,7 +36,7 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
     data, table, masks = scans / "data", scans / "patients.csv", scans / "masks"
     print(f"     {count} slices of {patients} patients\n2/5  an audit: copies, leaks, conflicts, shortcuts")
     complaints = audit(data, table, out=out / "audit").complaints
-    print(f"     {complaints or 'no'} findings\n3/5  a split that no patient and no twin straddles")
+    print(f"     {complaints or 'no'} findings\n3/5  a split that no patient and no copy straddles")
     facts = split(data, out / "folds.csv", table)
     print(f"     {facts['groups']} groups in five folds\n4/5  training, and judging on patients held out")
     recipe = read_config(shipped("demo"), overrides)

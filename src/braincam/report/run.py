@@ -43,9 +43,9 @@ MAP_COLUMNS = (  # measure, words
 )
 LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
-    ("with_twin_in_training", "have a twin (near copy) in training"),
+    ("with_twin_in_training", "have a near copy in training"),
     ("with_group_in_training", "have their group in training"),
-    ("seen_in_training", "were met by the model in training, themselves or by a twin or their patient"),
+    ("seen_in_training", "were met by the model in training, themselves or by a copy or their patient"),
 )
 
 
@@ -138,7 +138,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
     elif split.get("with_twin_in_training"):
         colour, title = "plain", "A few near copies straddle the split"
     elif lines:
-        colour, title = "good", "No patient or twin group straddles the split"
+        colour, title = "good", "No known patient and no group of copies straddles the split"
     else:
         colour, title = "plain", "Leakage was not counted"
     return {
