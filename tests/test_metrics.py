@@ -256,7 +256,7 @@ def test_seven_thousand_slices_take_seconds():
         ([0], [[float("nan"), 0.5]], None, "row 0"),
         ([0], [[3.0, -2.0]], None, r"; are these logits\?$"),
         ([0, 1], [[0.5, 0.5], [0.1, 0.1]], None, "got row 1 ="),
-        ([0], [0.5], None, "shape"),
+        ([0], [0.5], None, "^probabilities: .*shape"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p"], "one per slice"),
         ([0, 1], [[0.5, 0.5]] * 2, ["p", ""], "row 1"),
         ([0, 1], [[0.5, 0.5]] * 2, [1.0, float("nan")], "row 1"),
