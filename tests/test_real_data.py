@@ -21,6 +21,7 @@ def test_the_folder_is_read_as_it_is_and_its_stray_copy_is_ignored(real_data: Pa
     assert not any(".ipynb_checkpoints" in item.path for item in manifest.slices)
 
 
+@pytest.mark.slow
 def test_the_popular_split_leaks_every_patient_it_can(real_data: Path) -> None:
     patients = real_data.parent / "patients.csv"
     if not patients.is_file():

@@ -265,8 +265,9 @@ def montage(studio: Studio, out: Path) -> None:
 def answered_volume(studio: Studio, work: Path) -> Path:
     """The folder that `braincam predict VOLUME --out FOLDER` leaves, for a drawn volume that is named rightly."""
     said = ""
-    for seed, name in product(range(3), ("glioma", "meningioma", "pituitary")):
+    for seed in range(3):
         write_volumes(work / f"phantom-{seed}", seed)
+    for seed, name in product(range(3), ("glioma", "meningioma", "pituitary")):
         out, found = work / f"answers-{seed}-{name}", []
         with chdir(work):  # a page shows the path that it was given
             answers = with_overlays(studio.model.stream([f"phantom-{seed}/volumes/{name}.nii.gz"]), out)
