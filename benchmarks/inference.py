@@ -11,7 +11,8 @@ float32 throughout, unless M is an int8 file. "Times" is a row's p50 over that o
   speed does not depend on them.
 - **graph**: a grey slice (224 x 224, uint8) to all outputs of the model file, with and without the map.
 - **map**: a standardised input to a prediction with its map: our network in ONNX Runtime as it is, beside Grad-CAM by
-  pytorch-grad-cam and by torchcam on the same network in eager PyTorch, which see the slice once, not its mirror image.
+  pytorch-grad-cam and by torchcam on the same network in eager PyTorch, which see the slice once, not its mirror image;
+  and by pytorch-grad-cam of both, which is what the same answer takes.
 - **file**: the bytes of a PNG (224 x 224) to the decided answer with map, beside ResNet-18 with Pillow, NumPy and ONNX
   Runtime, no map.
 - **cold**: a fresh process for one PNG, to its exit: `braincam predict`, beside a script with PyTorch and ResNet-18.
@@ -151,8 +152,8 @@ def graph(*, cam: bool) -> Callable[[argparse.Namespace, int], Query]:
     return make
 
 
-def grad_cam(library: str) -> Callable[[argparse.Namespace, int], Query]:
-    """Grad-CAM on our network; the library's own defaults."""
+def grad_cam(library: str, *, mirror: bool = False) -> Callable[[argparse.Namespace, int], Query]:
+    """Grad-CAM on our network, with `mirror` of the slice and its mirror image; the library's own defaults."""
 
     def make(options: argparse.Namespace, n: int) -> Query:
         import torch
@@ -164,6 +165,8 @@ def grad_cam(library: str) -> Callable[[argparse.Namespace, int], Query]:
             from pytorch_grad_cam import GradCAM
 
             theirs = GradCAM(model=network, target_layers=[network.last_stage])
+            if mirror:
+                return lambda: theirs(input_tensor=torch.cat((x, x.flip(3))), targets=None)
             return lambda: theirs(input_tensor=x, targets=None)  # of the leading class
         from torchcam.methods import GradCAM as TorchGradCAM
 
@@ -225,6 +228,7 @@ ROWS = [
     Row("graph", "braincam, without map", ORT, graph(cam=False)),
     Row("map", "braincam, exact map", ORT, runtime_network(OURS)),
     Row("map", "Grad-CAM by pytorch-grad-cam", EAGER, grad_cam("pytorch-grad-cam")),
+    Row("map", "the same, mirror image too", EAGER, grad_cam("pytorch-grad-cam", mirror=True)),
     Row("map", "Grad-CAM by torchcam", EAGER, grad_cam("torchcam")),
     Row("file", "braincam, with map", ORT, our_file),
     Row("file", "ResNet-18, no map", ORT, peer_file),
