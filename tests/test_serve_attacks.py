@@ -486,8 +486,8 @@ def test_bodies_in_memory_are_bounded_over_all_clients(predictor: Predictor) -> 
 
 def uploaded() -> int:
     """Bytes of uploaded files that are in memory, whatever the books say."""
-    gc.collect()
-    return sum(len(item.content) for item in gc.get_objects() if isinstance(item, Upload))
+    gc.collect()  # by type, not isinstance: that asks each object for its class, which some of torch's complain of
+    return sum(len(item.content) for item in gc.get_objects() if type(item) is Upload)
 
 
 def until_true(condition: Callable[[], bool]) -> None:
@@ -500,7 +500,7 @@ def until_true(condition: Callable[[], bool]) -> None:
 def test_what_clients_sent_that_left_is_let_go_and_counted_until_then(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, others = threading.Event(), uploaded()  # what earlier tests left is not of this one
+    go_on = threading.Event()
 
     def slow(files: Sequence[Upload], *_: object) -> tuple[bytes, Counter[str]]:
         for _file in files:
@@ -517,11 +517,11 @@ def test_what_clients_sent_that_left_is_let_go_and_counted_until_then(
                 until_true(lambda: served.metric("braincam_queue_depth") == waiting)  # noqa: B023
             until_true(lambda: served.metric("braincam_queue_depth") == 0)
         until_true(lambda: served.metric("braincam_held_bytes") < 2 * 10**6)
-        assert uploaded() - others == 10**6
+        assert uploaded() == 10**6
         assert served.metric("braincam_held_bytes") == len(body)  # nobody waits, but it is still held
         go_on.set()
         until_true(lambda: served.metric("braincam_held_bytes") == 0)
-        until_true(lambda: uploaded() == others)
+        until_true(lambda: uploaded() == 0)
 
 
 def test_two_hundred_clients_at_once_are_all_answered(predictor: Predictor) -> None:
