@@ -143,7 +143,7 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     if unreadable:
         found.append(
             Finding(
-                "unreadable", "warning", len(unreadable), f"{_many(len(unreadable), 'file')} that cannot be read",
+                "unreadable", "warning", len(unreadable), f"{many(len(unreadable), 'file')} that cannot be read",
                 "They are left out of every split, training and score.",
                 "Restore them from the source or delete them. The first: " + unreadable[0].reason,
                 tuple(item.path for item in unreadable[:EXAMPLES]),
@@ -161,8 +161,8 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
     stray = [name for name in manifest.ignored if name not in hidden]
     for key, names, title in (
-        ("hidden", hidden, f"hidden {_many(len(hidden), 'file')} or {_many(len(hidden), 'folder')}"),
-        ("stray", stray, f"stray {_many(len(stray), 'file')} or {_many(len(stray), 'folder')}"),
+        ("hidden", hidden, f"hidden {many(len(hidden), 'file')} or {many(len(hidden), 'folder')}"),
+        ("stray", stray, f"stray {many(len(stray), 'file')} or {many(len(stray), 'folder')}"),
     ):
         if names:
             found.append(
@@ -200,7 +200,7 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     if within:
         found.append(
             Finding(
-                "twins", "note", len(within), f"{_many(len(within), 'pair')} of copies within one part",
+                "twins", "note", len(within), f"{many(len(within), 'pair')} of copies within one part",
                 "Copies weigh double, and a random split would put them on both sides.",
                 "Split with braincam split, which keeps them together; they stand in twins.csv.",
                 pairs=_named(manifest, within),
@@ -238,7 +238,7 @@ def _patients(manifest: Manifest, owned: Sequence[str | None]) -> list[Finding]:
         found.append(
             Finding(
                 "patients_with_several_labels", "note", len(several),
-                f"{_many(len(several), 'patient')} with slices of several classes",
+                f"{many(len(several), 'patient')} with slices of several classes",
                 "Either these patients have both, or a label or an identifier is wrong.",
                 "Look at their slices.", tuple(path for paths in several for path in paths.values())[:EXAMPLES],
             )
@@ -253,7 +253,7 @@ def _conflicts(manifest: Manifest, twins: Twins) -> list[Finding]:
         return []
     return [
         Finding(
-            "label_conflicts", "conflict", len(torn), f"{_many(len(torn), 'pair')} of copies with different labels",
+            "label_conflicts", "conflict", len(torn), f"{many(len(torn), 'pair')} of copies with different labels",
             "One of the two labels is wrong; nothing was relabelled.",
             "Look at each pair in twins.csv (same_label = 0), and correct or remove one.",
             pairs=_named(manifest, torn),
@@ -271,7 +271,7 @@ def _formats(manifest: Manifest, files: FileFacts) -> list[Finding]:
             return [
                 Finding(
                     "colour_mode", "warning", int((modes == mode).sum()),
-                    f"{_many(int((modes == mode).sum()), 'file')} of mode {mode}, unevenly spread",
+                    f"{many(int((modes == mode).sum()), 'file')} of mode {mode}, unevenly spread",
                     f"The format tells the class: {listed}. A model that reads three channels may use it.",
                     "Read every file as grey, as braincam does.",
                 )
@@ -289,7 +289,7 @@ def _no_mr_slices(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
         found.append(
             Finding(
                 "foreign", "warning", sum(map(bool, reasons)),
-                f"{_many(sum(map(bool, reasons)), 'slice')} of no MR modality, by what the files say",
+                f"{many(sum(map(bool, reasons)), 'slice')} of no MR modality, by what the files say",
                 f"{rejects} The first: {first}.", "Remove them, or correct what their files say.",
                 _some(manifest, reasons),
             )
@@ -297,7 +297,7 @@ def _no_mr_slices(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
     if any(colourful):
         found.append(
             Finding(
-                "colourful", "warning", sum(colourful), f"{_many(sum(colourful), 'picture')} in visible colour",
+                "colourful", "warning", sum(colourful), f"{many(sum(colourful), 'picture')} in visible colour",
                 rejects, "Remove them, or export them in grey.", _some(manifest, colourful),
             )
         )  # fmt: skip
@@ -311,7 +311,7 @@ def _windowless(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
         return []
     return [
         Finding(
-            "windowless", "warning", sum(marks), f"DICOM {_many(sum(marks), 'slice')} without a window",
+            "windowless", "warning", sum(marks), f"DICOM {many(sum(marks), 'slice')} without a window",
             "In a labelled folder each is stretched over its own grey values, by braincam predict over those of its "
             "whole series: the same slice looks different there.",
             "Export them with a window, or as pictures that were scaled series by series.", _some(manifest, marks),
@@ -334,7 +334,7 @@ def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
     return [
         Finding(
             "unlike_their_class", "note", len(rows),
-            f"{_many(len(rows), 'slice')} with a far brighter skull than the rest of {its} class",
+            f"{many(len(rows), 'slice')} with a far brighter skull than the rest of {its} class",
             "Most such slices are CT, where bone is white; some show lesions or another sequence.",
             "Look at them and at their groups; they stand in flags.csv. Nothing was removed or relabelled.",
             tuple(manifest.slices[row].path for row in rows[:: max(1, len(rows) // EXAMPLES)][:EXAMPLES]),
@@ -367,7 +367,7 @@ def ring_brightness(heads: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(np.sort(brightest, 1)[:, 2] / (middle + high - low + 10))
 
 
-def _many(count: int, word: str) -> str:
+def many(count: int, word: str) -> str:
     """The word as it stands after the count."""
     return word if count == 1 else f"{word}s"
 

@@ -232,16 +232,11 @@ def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], 
     A table of patients goes first: it may have been corrected since the folds were made.
     """
     named = [(rows[item.path].get("patient") or "").strip() or None for item in manifest.slices]
-    both = zip(manifest.slices, named, strict=True)
+    both = list(zip(manifest.slices, named, strict=True))
     differ = sum(item.patient is not None and name not in (None, item.patient) for item, name in both)
     if differ:
         say(f"{table}: names another patient than the table of patients for {differ} slices; the latter counts")
-    return replace(
-        manifest,
-        slices=tuple(
-            replace(item, patient=item.patient or name) for item, name in zip(manifest.slices, named, strict=True)
-        ),
-    )
+    return replace(manifest, slices=tuple(replace(item, patient=item.patient or name) for item, name in both))
 
 
 def class_shares(labels: Sequence[str], folds: Sequence[int]) -> dict[int, dict[str, float]]:

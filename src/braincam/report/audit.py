@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from braincam.dataset.audit import Audit
+from braincam.dataset.audit import Audit, many
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import ImageError
@@ -115,7 +115,7 @@ def _probed(facts: dict[str, Any]) -> list[str]:
 
 
 def _number(count: int, one: str) -> str:
-    return f"{count:,} {one if count == 1 else one + 's'}"
+    return f"{count:,} {many(count, one)}"
 
 
 def _counts(numbers: dict[str, int]) -> str:
