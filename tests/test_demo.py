@@ -8,6 +8,7 @@ import pytest
 
 from braincam import cli
 from braincam.pipeline.demo import run_demo
+from braincam.predict import Predictor
 
 
 def test_the_demo_leaves_everything_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +16,7 @@ def test_the_demo_leaves_everything_it_names(tmp_path: Path, capsys: pytest.Capt
     code = run_demo(out, patients=40, overrides=("epochs=2", "image_size=64", "threads=1"))
     assert code == 0
     printed = capsys.readouterr().out
-    for name in ("run/report.html", "run/curves.png", "run/model.onnx", "overlays"):
+    for name in ("run/report.html", "run/curves.png", "run/model.onnx", "overlays", "study/study.html"):
         assert str(out / name) in printed
         assert (out / name).exists()
     assert "nothing about patients" in printed
@@ -31,3 +32,11 @@ def test_the_full_demo_learns_and_points_at_lesions(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["balanced_accuracy"] >= 0.95
     assert metrics["localisation"]["hit_rate"] >= 0.85
+    model = Predictor(tmp_path / "demo" / "run")
+    for head in sorted((tmp_path / "demo" / "scans" / "volumes").iterdir()):  # a volume has its own window
+        answers = model.predict(head)
+        assert sum(item.status == "ok" for item in answers) >= 20
+        truth = head.name.removesuffix(".nii.gz")
+        named = [item.label for item in answers if item.status == "ok" and item.label != "notumor"]
+        assert set(named) <= {truth}
+        assert named or truth == "notumor"

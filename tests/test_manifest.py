@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 from braincam.dataset.manifest import Manifest, Slice, class_name, read_folder, read_table, with_patients
 from braincam.errors import DataError
+from braincam.explain.save import with_overlays
+from braincam.predict import Predictor
 
 
 def picture(path: Path, seed: int = 0) -> None:
@@ -159,3 +162,14 @@ def test_a_name_that_is_not_utf_8_is_refused_where_tables_would_name_it(tmp_path
     picture(tmp_path / "a" / f"{odd}.png")
     with pytest.raises(DataError, match=r"the name of a/caf\\udce9\.png is not UTF-8"):
         read_folder(tmp_path)
+
+
+def test_pictures_of_evidence_among_the_slices_are_left_out(scans: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(scans / "data", tmp_path / "data")
+    before = read_folder(tmp_path / "data")
+    folder = tmp_path / "data" / "pituitary"
+    written = [item.overlay for item in with_overlays(Predictor(run).predict(folder), folder) if item.overlay]
+    assert written
+    after = read_folder(tmp_path / "data")
+    assert after.slices == before.slices
+    assert set(after.ignored) == {f"pituitary/{Path(path).name}" for path in written}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -272,6 +274,31 @@ def outputs(out: Path) -> dict[str, bytes]:
     }
 
 
+def test_what_was_written_among_the_scans_is_not_judged_the_second_time_nor_takes_a_name(
+    open_model: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes(tmp_path / "drawn")
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (tmp_path / "drawn" / "volumes" / "glioma.nii.gz").rename(folder / "head.nii.gz")
+    shutil.copy(next((scans / "data" / "glioma").iterdir()), folder / "slice.png")
+    (folder / "head-montage.png").write_bytes(b"of somebody else")
+    before, names = {path.name for path in folder.iterdir()}, []
+    for _ in range(2):
+        said = cli.main(["predict", str(folder), "--model", str(open_model), "--out", str(folder), "--format", "csv"])
+        assert said == 1  # for the one that is no picture
+        rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert {Path(row["path"]).name for row in rows} == {"head.nii.gz", "slice.png", "head-montage.png"}
+        assert len(rows) == 26
+        names.append(sorted(path.name for path in folder.iterdir()))
+    assert names[0] == names[1]
+    assert (folder / "head-montage.png").read_bytes() == b"of somebody else"
+    assert {"head_2-montage.png", "slice-evidence.png"} <= set(names[0]) - before
+    assert any(re.fullmatch(r"head_2-evidence-\w+\.nii\.gz", name) for name in names[0])
+    cli.main(["predict", f"{folder}/*.png", "--model", str(open_model), "--format", "csv"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2  # so is a pattern
+
+
 def test_a_nifti_volume_gets_a_summary_a_page_a_montage_and_a_map_on_its_grid(
     open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -437,7 +464,7 @@ def test_a_volume_of_another_kind_says_why_it_has_no_map(open_model: Path, tmp_p
     assert "where its slices lie" in (answers[0].volume.problem or "")
 
 
-def test_the_files_of_a_second_volume_in_one_file_are_named_without_its_ending() -> None:
+def test_the_files_of_a_second_volume_in_one_file_are_named_without_its_ending(tmp_path: Path) -> None:
     taken: set[str] = set()
     names = ["a/enh.dcm", "a/enh.dcm (2)", "b/enh.dcm", "scan (2).nii.gz"]
-    assert [_free_stem(name, taken) for name in names] == ["enh", "enh-2", "enh_2", "scan-2"]
+    assert [_free_stem(name, taken, tmp_path) for name in names] == ["enh", "enh-2", "enh_2", "scan-2"]

@@ -17,6 +17,7 @@ from braincam.ahead import ahead
 from braincam.errors import ConfigError, ImageError, ModelFileError
 from braincam.images.grey import check_size, range_of_volume, stretch
 from braincam.images.nifti import PLANES
+from braincam.images.ours import is_ours
 from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
 from braincam.images.series import (
     SeriesSlice,
@@ -317,7 +318,7 @@ def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.ui
 def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Source | ImageError]:
     """Replace folders and patterns by the files they stand for; one that stands for none becomes an error.
 
-    What answers were written to, or will be, is passed over where it lies below a folder: its pictures are overlays.
+    Pictures and maps of evidence are passed over there, and so is a whole folder of answers that lies below.
     """
     for source in sources:
         if isinstance(source, bytes | np.ndarray):
@@ -336,14 +337,14 @@ def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Sourc
         if folder:
             found = list(_walk(path, out))
             unread = [item for item in found if isinstance(item, ImageError)]
-            files = [file for file in found if isinstance(file, Path) and looks_readable(file) and not _is_index(file)]
+            files = [file for file in found if isinstance(file, Path) and _is_scan(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
             yield from unread
             if not files and not unread:
                 yield _nothing(path, f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
         elif not there and glob.has_magic(str(path)):
-            matches = sorted(glob.glob(str(path), recursive=True))
+            matches = [match for match in sorted(glob.glob(str(path), recursive=True)) if not is_ours(Path(match))]
             if not matches:
                 yield _nothing(path, f"{path}: no file matches this pattern")
             yield from expand((Path(match) for match in matches), out)
@@ -354,6 +355,11 @@ def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Sourc
                 yield _nothing(path, str(error))
         else:
             yield source  # its answer names it as it was given
+
+
+def _is_scan(file: Path) -> bool:
+    """Whether a file that was come upon in a folder should be read: neither an index nor a picture of evidence."""
+    return looks_readable(file) and not _is_index(file) and not is_ours(file)
 
 
 def _nothing(path: Path | str, why: str) -> ImageError:

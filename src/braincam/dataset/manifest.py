@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from braincam.errors import DataError
+from braincam.images.ours import is_ours
 from braincam.images.reader import looks_readable
 from braincam.progress import say
 
@@ -205,7 +206,12 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
             path = Path(where) / name
             relative = path.relative_to(root).as_posix()
             # a pipe or a device is no picture, and might be waited for in vain
-            if name.startswith(".") or not looks_readable(path) or (path.exists() and not path.is_file()):
+            if (
+                name.startswith(".")
+                or not looks_readable(path)
+                or is_ours(path)
+                or (path.exists() and not path.is_file())
+            ):
                 ignored.append(_printable(relative))
             elif relative != _printable(relative):
                 raise DataError(

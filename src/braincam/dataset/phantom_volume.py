@@ -34,7 +34,10 @@ def make_volume(
     """The pictures of one head from below upwards, and the mask of its tumour: (slices, size, size) uint8 and bool."""
     key = (seed, CLASSES.index(label))
     person = np.random.default_rng((*key, _PERSON))
-    head, build = make_head(person, CONTRAST), draw_build(person)
+    head, build = (
+        make_head(person, CONTRAST),
+        replace(draw_build(person), gain=1.0),
+    )  # as measured: a window comes later
     cut = draw_cut(np.random.default_rng((*key, _CUT)), "axial", build)
     tumour = np.random.default_rng((*key, _TUMOUR))
     lesion = None

@@ -14,16 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from braincam.explain.overlay import overlay
 from braincam.files import replacing
 from braincam.images import SUFFIXES
+from braincam.images.ours import MARK, is_ours_to_write
 from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 
 BEHIND = 32  # pictures that may wait while further slices are judged
-MARK = "braincam evidence"  # near the start of every file that is written here, and only of those
 
 
 def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = True) -> Iterator[Prediction]:
@@ -53,6 +54,13 @@ def stem_of(path: str) -> str:
     return Path(stem).stem if Path(stem).suffix.lower() in SUFFIXES else stem
 
 
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a marked PNG; quickly rather than small."""
+    mark = PngInfo()
+    mark.add_text("Software", MARK)
+    picture.save(path, format="PNG", compress_level=1, pnginfo=mark)
+
+
 def _write(answer: Prediction, path: Path) -> None:
     assert answer.pixels is not None and answer.cam is not None and answer.label is not None
     picture = overlay(
@@ -64,9 +72,7 @@ def _write(answer: Prediction, path: Path) -> None:
     )
     with replacing(path) as temporary:
         if path.suffix == ".png":
-            mark = PngInfo()
-            mark.add_text("Software", MARK)
-            picture.save(temporary, format="PNG", compress_level=1, pnginfo=mark)
+            save_png(picture, temporary)
         else:
             picture.save(temporary, format="JPEG", quality=90, comment=MARK)
 
@@ -84,18 +90,7 @@ def _free_path(answer: Prediction, out: Path, taken: set[str]) -> Path:
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2
-    while name.casefold() in taken or not _is_ours(out / f"{name}.{ending}"):
+    while name.casefold() in taken or not is_ours_to_write(out / f"{name}.{ending}"):
         name, number = f"{stem}_{number}", number + 1
     taken.add(name.casefold())
     return out / f"{name}.{ending}"
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether there is no such file, or one that an earlier call wrote."""
-    try:
-        with path.open("rb") as file:
-            return MARK.encode() in file.read(1024)
-    except FileNotFoundError:
-        return True
-    except OSError:  # a folder, or a file that may not be read
-        return False

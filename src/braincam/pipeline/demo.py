@@ -6,19 +6,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from braincam.dataset.phantom import write_phantom
+from braincam.dataset.phantom import CLASSES, write_phantom
+from braincam.dataset.phantom_volume import write_volumes
 from braincam.errors import DataError
 from braincam.explain.save import with_overlays
 from braincam.files import write_text
 from braincam.pipeline.audit import audit
 from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.prepare import split
+from braincam.pipeline.study import with_studies
 from braincam.pipeline.train import train
 from braincam.predict import Predictor
+from braincam.study import Study
 from braincam.training.config import read_config, shipped
 
 PATIENTS = 160
 OVERLAYS_PER_CLASS = 3
+VOLUME = "meningioma"  # the class of the volume that is answered
 
 
 def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] = ()) -> int:
@@ -50,8 +54,9 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
         masks=masks,
         name="demo",
     )
-    print("5/5  answers with heat maps for some of the held-out scans")
+    print("5/5  answers with heat maps for some of the held-out scans, and for a volume")
     written = overlays(trained.folder, data, out / "overlays")
+    statement = study(trained.folder, write_volumes(scans)[CLASSES.index(VOLUME)], out / "study")
     lines = [
         "",
         *score_lines(trained.metrics),
@@ -61,6 +66,7 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
         f"curves    {trained.folder / 'curves.png'}",
         f"model     {trained.folder / 'model.onnx'}",
         f"overlays  {out / 'overlays'}  ({written} pictures)",
+        f"study     {out / 'study' / 'study.html'}  (a drawn {VOLUME}: {statement})",
         "",
         f"next      braincam predict {data / 'glioma'} --model {trained.folder}",
         f"took {time.perf_counter() - started:.0f} s",
@@ -89,3 +95,11 @@ def overlays(run: Path, data: Path, out: Path) -> int:
     chosen = table.groupby("label").head(OVERLAYS_PER_CLASS)
     answers = Predictor(run / "model.onnx").stream([data / path for path in chosen["path"]])
     return sum(answer.overlay is not None for answer in with_overlays(answers, out))
+
+
+def study(run: Path, volume: Path, out: Path) -> str:
+    """Answer one volume as `braincam predict VOLUME --out` does; returns what is said of it."""
+    predictor, found = Predictor(run / "model.onnx"), list[Study]()
+    for _ in with_studies(with_overlays(predictor.stream([volume]), out), predictor.card, out, found):
+        pass
+    return found[0].statement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,9 @@ import numpy as np
 
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import montage, tile
-from braincam.explain.save import stem_of
+from braincam.explain.save import save_png, stem_of
 from braincam.files import replacing, write_json
+from braincam.images.ours import is_ours_to_write
 from braincam.model_file.card import NOTICE, Card
 from braincam.predict import Prediction
 from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices
@@ -53,7 +55,7 @@ def with_studies(
             study = summarise(name, slices, card)
             found.append(study)
             if out:
-                stem = _free_stem(name, taken)
+                stem = _free_stem(name, taken, out)
                 written.append(pool.submit(_write, out / stem, study, slices, card, maps))
 
         slices: list[Prediction] = []
@@ -95,10 +97,10 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
         tiles.append((tile(answer.pixels, heat, scale or 0), _caption(answer, shown)))  # type: ignore[arg-type]
     picture = None
     if tiles:
-        picture = base.with_name(f"{base.name}-montage.png")
+        picture = _montage_path(base)
         title = f"{study.finding}: {study.label}" if study.label else study.finding
         with replacing(picture) as temporary:
-            montage(title, study.statement, tiles, scale).save(temporary, format="PNG", compress_level=1)
+            save_png(montage(title, study.statement, tiles, scale), temporary)
     path, no_map = _write_map(base, study, slices, row) if maps else (None, "none was asked for")
     return Written(
         study=study,
@@ -117,7 +119,7 @@ def _write_map(base: Path, study: Study, slices: list[Prediction], row: int | No
         return None, "no slice carries evidence" if study.finding == NO_EVIDENCE else "the study was not answered"
     if volume is None or volume.grid is None:
         return None, (volume.problem if volume else None) or "the format does not say where its slices lie"
-    path = base.with_name(f"{base.name}-evidence-{_plain(shown)}.nii.gz")
+    path = _map_path(base, shown)
     stored, step = evidence_volume(slices, row, volume.grid, volume.first)
     write_evidence(path, stored, step, volume.grid, shown)
     return path, None
@@ -186,14 +188,28 @@ def _spread(slices: list[Prediction]) -> list[Prediction]:
     return [readable[k] for k in chosen]
 
 
-def _free_stem(name: str, taken: set[str]) -> str:
+def _free_stem(name: str, taken: set[str], out: Path) -> str:
+    """What the files of a volume are named after; numbered where a name is another volume's, or a file is not ours."""
     (of_file,) = re.findall(r" \(\d+\)$", name) or [""]
     stem = _plain(stem_of(name.removesuffix(of_file)) + of_file) or "volume"
     free, number = stem, 2
-    while free.casefold() in taken:
+    while free.casefold() in taken or not all(map(is_ours_to_write, _files(out / free))):
         free, number = f"{stem}_{number}", number + 1
     taken.add(free.casefold())
     return free
+
+
+def _files(base: Path) -> list[Path]:
+    """What may be written for a volume, or was: its montage, and a map of whatever class."""
+    return [_montage_path(base), *base.parent.glob(f"{glob.escape(base.name)}-evidence-*.nii.gz")]
+
+
+def _montage_path(base: Path) -> Path:
+    return base.with_name(f"{base.name}-montage.png")
+
+
+def _map_path(base: Path, label: str) -> Path:
+    return base.with_name(f"{base.name}-evidence-{_plain(label)}.nii.gz")
 
 
 def _plain(text: str) -> str:
