@@ -34,8 +34,11 @@ demo: $(READY)
 	rm -rf demo
 	$(BIN)/braincam demo --out demo
 
+# Each process trains what its tests share; a test that is left over goes to whoever is idle
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -81,7 +84,7 @@ soak: $(READY)
 coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[quality]'
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

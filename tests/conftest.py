@@ -21,15 +21,18 @@ QUICK = (
 )
 
 
-TALLY: dict[tuple[str, int], str] = {}  # page and line of a documented block → why it was not run, "" if it was
+BLOCK = "documented block"  # a test's property: page, line, and why it was not run, "" if it was
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many documented commands ran, and why the others did not."""
-    if not TALLY:
+    reports = (report for kind in terminalreporter.stats.values() for report in kind)
+    found = (item for report in reports if getattr(report, "when", "") == "call" for item in report.user_properties)
+    tally = {(page, line): reason for name, (page, line, reason) in found if name == BLOCK}
+    if not tally:
         return
-    left = sorted((place, reason) for place, reason in TALLY.items() if reason)
-    terminalreporter.write_line(f"documented blocks: {len(TALLY) - len(left)} ran, {len(left)} did not:")
+    left = sorted((place, reason) for place, reason in tally.items() if reason)
+    terminalreporter.write_line(f"documented blocks: {len(tally) - len(left)} ran, {len(left)} did not:")
     for (page, line), reason in left:
         terminalreporter.write_line(f"  {page}:{line}: {reason}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from PIL import Image
 
 from braincam.dataset.phantom_volume import make_volume, write_volume
 from braincam.pipeline.prepare import split
-from conftest import TALLY
+from conftest import BLOCK
 from dicom_files import write_index, write_series
 from pages import PAGES, ROOT, Block, blocks, name
 from reader import NotHereError, Reader, check_call, reader
@@ -22,6 +23,7 @@ HEAD_OF_ANOTHER = "about-brain-tumor-mri.md"  # data.md begins with it
 PROVEN = [
     page for page in PAGES if name(page) == "README.md" or (page.parent.name == "docs" and page.name != HEAD_OF_ANOTHER)
 ]
+Tally = Callable[[str, object], None]  # what pytest's `record_property` is
 AT_LEAST = 50  # blocks, so that a page whose fences are misspelt is noticed
 
 
@@ -76,13 +78,13 @@ def demo(scans: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return left
 
 
-def read(page: Path, how: tuple[str, ...], belongings: Path, demo: Path, tmp_path: Path) -> None:
+def read(page: Path, how: tuple[str, ...], belongings: Path, demo: Path, tmp_path: Path, tally: Tally) -> None:
     """Run a page's blocks of these kinds in order, and tally every block of the page."""
     folder = tmp_path / "home"
     shutil.copytree(belongings, folder)
     with reader(folder, demo) as person:
         for block in blocks(page):
-            TALLY[block.page, block.line] = attempt(person, block) if block.how in how else skipped(block)
+            tally(BLOCK, (block.page, block.line, attempt(person, block) if block.how in how else skipped(block)))
 
 
 def attempt(person: Reader, block: Block) -> str:
@@ -106,21 +108,25 @@ def skipped(block: Block) -> str:
 
 @pytest.mark.timeout(900)  # a page of trainings, on a busy machine
 @pytest.mark.parametrize("page", pages_with("run"), ids=name)
-def test_a_page_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
-    read(page, ("run",), belongings, demo, tmp_path)
+def test_a_page_does_what_it_says(
+    page: Path, belongings: Path, demo: Path, tmp_path: Path, record_property: Tally
+) -> None:
+    read(page, ("run",), belongings, demo, tmp_path, record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", pages_with("slow"), ids=name)
-def test_a_page_of_long_work_does_what_it_says(page: Path, belongings: Path, demo: Path, tmp_path: Path) -> None:
-    read(page, ("run", "slow"), belongings, demo, tmp_path)
+def test_a_page_of_long_work_does_what_it_says(
+    page: Path, belongings: Path, demo: Path, tmp_path: Path, record_property: Tally
+) -> None:
+    read(page, ("run", "slow"), belongings, demo, tmp_path, record_property)
 
 
 @pytest.mark.parametrize("page", [page for page in PROVEN if page not in pages_with("run")], ids=name)
-def test_what_is_not_run_parses(page: Path) -> None:
+def test_what_is_not_run_parses(page: Path, record_property: Tally) -> None:
     for block in blocks(page):
-        TALLY[block.page, block.line] = skipped(block)
+        record_property(BLOCK, (block.page, block.line, skipped(block)))
 
 
 def test_the_blocks_are_found() -> None:
