@@ -62,12 +62,14 @@ bench: $(READY)
 
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
 # With CROSSVAL=DIR, the folder of a braincam crossval of this recipe, temperature and thresholds come from all its folds,
-# and its pooled scores join the card; export writes the trainable twin itself then
+# and its pooled scores join the card; export writes the trainable twin itself then. Without it the thresholds come from kept answers
+KEPT ?= benchmarks/results/crossval-0.1.0.csv.gz
 weights: $(READY)
 	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --name braincam-small-1 --out runs/default
 	mkdir -p src/braincam/models
 	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
 	$(if $(CROSSVAL),,cp runs/default/model.safetensors src/braincam/models/default.safetensors)
+	$(if $(CROSSVAL),,$(BIN)/python tools/recard.py $(DATA) --patients $(PATIENTS) --split $(SPLIT) --masks $(MASKS) --fold 0 --kept $(KEPT))
 	$(MAKE) card
 
 # The model card of the packaged model

@@ -2,8 +2,10 @@
 
     python benchmarks/calibration.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv
 
-Labels and groups come from the table of folds. Where the kept file has no column `temperature`, the logits are those
-after each run's own temperature. Prediction sets are class-conditional, by thresholds from the other folds.
+One row per way over all answers; its last column is the calibration error of a single run, mean over folds and seeds,
+which is what the user of one file meets. Labels and groups come from the table of folds. Where the kept file has no
+column `temperature`, the logits are those after each run's own temperature. Prediction sets are class-conditional, by
+thresholds from the other folds.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from _kept import read_kept, read_truth
-from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logits_of
+from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logits_of, reliability_bins
 from braincam.evaluation.confidence import calibration, coverage_of
 from braincam.evaluation.metrics import OURS, score
 from braincam.model_file.decision import prediction_sets, settled
@@ -52,13 +54,14 @@ def main() -> None:
     temperature = table[["temperature"]].to_numpy() if "temperature" in table else 1.0
     logits = logits_of(kept.probabilities(), temperature)
     logits -= logits.mean(1, keepdims=True)  # a constant per slice does not matter, but scales per class would see it
-    labels, folds = table["label"].to_numpy(), table["fold"].to_numpy()
+    labels, folds, seeds = (table[name].to_numpy() for name in ("label", "fold", "seed"))
     groups = table["group"].astype(str).tolist()
     print(
         "| calibrated by | accuracy | ECE | "
-        "a perfect model up to | slope, intercept | NLL | Brier | coverage | classes in a set | referred |"
+        "a perfect model up to | slope, intercept | NLL | Brier | coverage | classes in a set | referred | "
+        "ECE of one run |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     answers = {"each run's validation part": kept.probabilities()}
     if "temperature" in table:
         answers["nothing"] = softmax(logits, axis=1)
@@ -77,6 +80,7 @@ def main() -> None:
             measured(held["coverage"]),
             measured(held["mean_size"]),
             f"{1 - settled(probabilities, sets).mean():.3f}",
+            f"{of_one_run(probabilities, labels, folds, seeds):.3f}",
         )
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
@@ -94,6 +98,12 @@ def cross_fitted(logits: Floats, labels: Ints, folds: Ints, start: Callable[[int
         best = minimize(loss, start(logits.shape[1]), method="L-BFGS-B").x
         out[mine] = softmax(mend(best, logits[mine]), axis=1)
     return out
+
+
+def of_one_run(probabilities: Floats, labels: Ints, folds: Ints, seeds: Ints) -> float:
+    """The calibration error of each fold and seed alone, mean over them."""
+    runs = [(folds == fold) & (seeds == seed) for fold in np.unique(folds) for seed in np.unique(seeds)]
+    return float(np.mean([reliability_bins(labels[run], probabilities[run]).ece for run in runs if run.any()]))
 
 
 def cross_conformal(probabilities: Floats, labels: Ints, folds: Ints) -> NDArray[np.bool_]:

@@ -81,6 +81,7 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         per_class=by_class(scores),
         missed=pooled.get("missed_tumours") or (scores.get("confidence") or {}).get("missed_tumours"),
         recalibrated="confidence" in pooled,
+        thresholds_from=card.extra.get("thresholds_from"),
         **calibration_facts(columns(scores, pooled)),
         **map_facts(scores, pooled),
         answered=ITEMS,
