@@ -96,6 +96,14 @@ def difference(a: Kept, b: Kept) -> dict[str, Any]:
     return {**found, "n": pairs["path"].nunique()}
 
 
+def points(found: dict[str, Any]) -> str:
+    """A paired difference in accuracy, in points, with its interval over patients or groups where there is one."""
+    interval = found["ci95"]["accuracy"]
+    return f"{100 * found['accuracy']:+.1f}" + (
+        f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
+    )
+
+
 def mean_and_spread(values: list[float]) -> str:
     """Mean and standard deviation; of one value there is no spread."""
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""

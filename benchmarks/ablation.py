@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _kept import Kept, difference, mean_and_spread, read_kept, read_truth
+from _kept import Kept, difference, mean_and_spread, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
 from braincam.resampling import with_interval
 
@@ -54,11 +54,10 @@ def verdict(kept: Kept, first: Kept) -> str:
     found = difference(kept, first)
     if not found["n"]:
         return "no slice in common"
-    text = f"{100 * found['accuracy']:+.1f}"
+    text = points(found)
     if interval := found["ci95"]["accuracy"]:
         low, high = interval
-        word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
-        text += f" [{100 * low:+.1f}, {100 * high:+.1f}] {word}"
+        text += " better" if low > 0 else " worse" if high < 0 else " not told apart"
     return f"{text}, on {found['n']} slices"
 
 

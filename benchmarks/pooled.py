@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from _kept import mean_and_spread, read_kept, read_truth
+from _kept import difference, mean_and_spread, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
 from braincam.resampling import with_interval
 
@@ -38,21 +38,29 @@ def main() -> None:
     if options.folds:
         kept = {name: rows.of_folds(options.folds) for name, rows in kept.items()}
     print(
-        "| learner | slices | patients or groups | accuracy | balanced accuracy | three tumour classes | "
-        "mean over patients | ECE |"
+        "| learner | slices | patients or groups | accuracy | this network is better by, points | balanced accuracy | "
+        "three tumour classes | tumour against none, AUROC | mean over patients | ECE |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for learner, rows in kept.items():
         metrics = rows.metrics()
         scores = (
             with_interval(metrics, "accuracy"),
+            "–" if learner == OURS else points(difference(kept[OURS], rows)),
             with_interval(metrics, "balanced_accuracy"),
             with_interval(metrics["three_tumour_classes"], "accuracy"),
+            with_interval(metrics, "tumour_auroc"),
             with_interval(metrics, "patient_averaged_accuracy"),
             f"{metrics['ece']:.3f}",
         )
         print(f"| {learner} | {rows.table['path'].nunique()} | {metrics['n_groups']} | {' | '.join(scores)} |")
     ours = kept[OURS]
+    found = ours.metrics()
+    recalls = [
+        f"{name} {found['per_class'][name]['sensitivity']:.3f} [{low:.3f}, {high:.3f}]"
+        for name, (low, high) in ((name, found["ci95"]["per_class"][name]["sensitivity"]) for name in ours.classes)
+    ]
+    print(f"\nSensitivity of {OURS}: {', '.join(recalls)}.")
     runs, seeds = ours.accuracy_by("fold", "seed"), ours.accuracy_by("seed")
     print(f"\n{OURS}: accuracy over the {len(runs)} runs of folds and seeds {mean_and_spread(runs)}; pooled over the")
     print(
