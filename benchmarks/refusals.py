@@ -1,10 +1,13 @@
 """How often is what is no brain MRI slice refused? Share of rejected pictures by source.
 
-    python benchmarks/refusals.py [DATA --split protocol.csv --fold 0] [--ct CT.nii.gz] [--model M]
+    python benchmarks/refusals.py [DATA --split protocol.csv --fold 0 [--flags flags.csv]] [--ct CT.nii.gz] [--model M]
 
 Sources: pictures that scikit-image, scikit-learn, Matplotlib and pydicom carry in their packages (those that are
 installed are used), a CT volume, pages of text, noise and plain shapes made on the spot, and, with DATA, real slices
 with their greys inverted. The threshold comes from real validation slices alone, so no source has tuned it.
+
+With DATA each share stands there twice: at the model's own threshold, and at the one that exactly 1 % of the fold's
+slices exceed. `--flags` leaves out of these what an audit flags, most of which is CT.
 
 "as given" is the answer a user gets, who is also told of colour and of DICOM modality; "by score" lets the outlier
 score alone decide over the grey picture. Real slices of the fold that are refused, and real slices upside down or four
@@ -14,11 +17,12 @@ in one picture, which are no far outliers, are counted below the line.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -28,7 +32,7 @@ from braincam.dataset.split import read_split
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import BraincamError
 from braincam.images.reader import read_slices
-from braincam.predict import Source
+from braincam.predict import Prediction, Source
 from braincam.progress import track
 
 Pixels = NDArray[np.uint8]
@@ -36,6 +40,7 @@ PACKAGES = ("skimage", "sklearn", "matplotlib", "pydicom")
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".gif", ".dcm"}
 SMALLEST = 64  # pixels: icons are left out
 MADE = 100  # pictures of each made kind
+SCORE = "outlier score"  # in the reason of what the score rejects
 EVERY = 14  # of a fold's slices, for the changed ones
 
 
@@ -113,10 +118,17 @@ def four_in_one(slices: list[Pixels]) -> list[Pixels]:
     return [np.block([[a, b], [c, d]]) for a, b, c, d in zip(same, same[1:], same[2:], same[3:], strict=False)]
 
 
-def refused(predictor: Predictor, sources: list[Source]) -> tuple[int, int]:
-    """Rejected answers, and answers in all; files that cannot be read do not count."""
+def refused(predictor: Predictor, sources: list[Source], threshold: float) -> list[bool]:
+    """For each picture that can be read, whether it is rejected: at this threshold, or for another reason."""
     answers = [one for one in predictor.stream(sources, cam=False) if one.status != "error"]
-    return sum(one.status == "rejected" for one in answers), len(answers)
+    return [
+        is_above(one, threshold) or (one.status == "rejected" and SCORE not in (one.reason or "")) for one in answers
+    ]
+
+
+def is_above(answer: Prediction, threshold: float) -> bool:
+    """Whether the outlier score alone rejects it."""
+    return answer.outlier_score is not None and answer.outlier_score > threshold
 
 
 def main() -> None:
@@ -125,6 +137,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--split", type=Path)
     parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--flags", type=Path)
     parser.add_argument("--ct", type=Path)
     parser.add_argument("--model")
     args = parser.parse_args()
@@ -143,20 +156,30 @@ def main() -> None:
     real: list[Pixels] = []
     if args.data:
         manifest, _, folds = read_split(args.split, read_folder(args.data))
-        rows = [row for row, fold in enumerate(folds) if fold == args.fold]
+        flagged = set(pd.read_csv(args.flags)["path"]) if args.flags else set()
+        kept = [item.path not in flagged for item in manifest.slices]
+        rows = [row for row, fold in enumerate(folds) if fold == args.fold and kept[row]]
         real = [read_one_slice(manifest.file(row)) for row in track(rows, "decoding", len(rows), "slices")]
         inverted = [255 - item for item in real[::EVERY]]
         far["real slices, greys inverted"] = ([*inverted], inverted)
 
-    print(f"model {predictor.card.name}\n")
-    print("| source | pictures | rejected as given | rejected by score |\n|---|---|---|---|")
+    thresholds = {"": predictor.card.outlier_threshold}
+    if real:
+        scores = [one.outlier_score for one in predictor.stream([*real], cam=False)]
+        thresholds[", at 1 % of the fold"] = float(np.quantile([score for score in scores if score is not None], 0.99))
+    print(f"model {predictor.card.name}, threshold {', '.join(f'{value:.2f}' for value in thresholds.values())}\n")
+    heads = [f"{how}{at}" for at in thresholds for how in ("rejected as given", "by score")]
+    print(f"| source | pictures | {' | '.join(heads)} |\n|---|---|{'---|' * len(heads)}")
     shares = []
     for name, (sources, greys) in far.items():
-        given, n = refused(predictor, sources)
-        by_score, m = refused(predictor, [*greys])
-        shares.append((given / n, by_score / m))
-        print(f"| {name} | {m} | {given / n:.3f} | {by_score / m:.3f} |")
-    print(f"| mean over the sources | | {np.mean(shares, 0)[0]:.3f} | {np.mean(shares, 0)[1]:.3f} |")
+        ways = [
+            refused(predictor, pictures, threshold)
+            for threshold in thresholds.values()
+            for pictures in (sources, [*greys])
+        ]
+        shares.append([np.mean(way) for way in ways])
+        print(line(name, len(ways[1]), shares[-1]), flush=True)
+    print(line("mean over the sources", None, np.mean(shares, 0)))
     if real:
         some = real[::EVERY]
         for name, slices in (
@@ -164,8 +187,14 @@ def main() -> None:
             ("the same, upside down", [np.ascontiguousarray(item[::-1]) for item in some]),
             ("the same, four in one picture", four_in_one(some)),
         ):
-            by_score, n = refused(predictor, [*slices])
-            print(f"| {name} | {n} | | {by_score / n:.3f} |")
+            ways = [refused(predictor, [*slices], threshold) for threshold in thresholds.values()]
+            print(line(name, len(ways[0]), [cell for way in ways for cell in (None, np.mean(way))]), flush=True)
+
+
+def line(name: str, count: int | None, shares: Sequence[float | None]) -> str:
+    """A row of the table; None is an empty cell."""
+    cells = ["" if share is None else f"{share:.3f}" for share in shares]
+    return f"| {' | '.join([name, '' if count is None else str(count), *cells])} |"
 
 
 if __name__ == "__main__":
