@@ -572,3 +572,17 @@ def test_a_caller_may_allow_less_than_the_readers_do() -> None:
         read_slices(content, Reading(sizes=SizeLimits(pixels=1023)), name="scan")
     with pytest.raises(ImageError, match=r"^bytes: expected a file of at most 10 bytes"):
         read_slices(content, Reading(sizes=SizeLimits(bytes=10)))
+
+
+def test_wide_colour_without_alpha_and_grey_with_premultiplied_alpha_are_laid_over_black() -> None:
+    narrow = grey(14, (20, 22, 3))
+    narrow[0, 0], narrow[0, 1] = 0, 255  # wide values are stretched from the least to the largest
+    assert np.abs(to_grey(narrow.astype(np.uint16) * 257).astype(int) - to_grey(narrow)).max() <= 1
+    seen = Image.fromarray(np.dstack([grey(15), grey(16)]), "LA")
+    (expected, _), (shown, _) = (braincam.images.grey.grey_of_picture(item) for item in (seen, seen.convert("La")))
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+
+
+def test_a_mask_is_black_and_white() -> None:
+    mask = grey(17) > 127
+    np.testing.assert_array_equal(to_grey(mask), mask * 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    MPEG2MPML,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -28,8 +31,9 @@ from pydicom.uid import (
 )
 
 from braincam.errors import ImageError
-from braincam.images import read_slices, to_grey
-from braincam.images.grey import stretch
+from braincam.images import Reading, read_slices, to_grey
+from braincam.images.dicom import plane_of, rescaled_values
+from braincam.images.grey import SizeLimits, stretch
 from braincam.images.quiet import quiet
 from dicom_files import NAME, dataset_of, written
 
@@ -410,3 +414,60 @@ def test_lossless_jpeg_does_not_show(tmp_path: Path) -> None:
     assert writer.Write()
     assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == JPEGLosslessSV1
     np.testing.assert_array_equal(read_slices(tmp_path / "packed.dcm")[0].pixels, to_grey(stored))
+
+
+def test_a_modality_table_comes_before_everything_else() -> None:
+    stored = values(3, np.uint8, 0, 16)
+    table = Dataset()
+    table.LUTDescriptor = [16, 0, 16]
+    table.LUTData = np.arange(1500, -1, -100, "<u2").tobytes()
+    picture = shown(stored, ModalityLUTSequence=Sequence([table]))
+    np.testing.assert_array_equal(picture, to_grey(15 - stored.astype(np.int32)))
+
+
+def test_a_table_for_signed_values_begins_below_zero() -> None:
+    stored = values(3, np.int16, -2, 2)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 65534, 8])
+    table.LUTData = np.array([0, 85, 170, 255], "<u2").tobytes()
+    np.testing.assert_array_equal(shown(stored, VOILUTSequence=Sequence([table])), (stored + 2) * 85)
+
+
+@pytest.mark.parametrize("data", [b"", None])
+def test_an_empty_table_is_refused(data: bytes | None) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [1, 0, 8]
+    if data is not None:
+        table.LUTData = data
+    with pytest.raises(ImageError, match="expected a VOI table with entries"):
+        shown(values(3), VOILUTSequence=Sequence([table]))
+
+
+def test_pixels_of_more_bytes_than_a_file_may_have_are_refused() -> None:
+    dataset = dataset_of(values(3))
+    dataset.Rows = 200
+    with pytest.raises(ImageError, match="expected at most 5,000 bytes of pixels, got 9,600; split"):
+        read_slices(written(dataset), Reading(sizes=SizeLimits(bytes=5000)), name="it")
+
+
+def test_a_compression_that_no_decoder_is_known_for_is_named() -> None:
+    dataset = dataset_of(values(3))
+    dataset.file_meta.TransferSyntaxUID = MPEG2MPML
+    dataset.PixelData = encapsulate([b"\0\0"])
+    with pytest.raises(ImageError, match="expected uncompressed DICOM or an installed decoder, got MPEG2"):
+        read_slices(written(dataset))
+
+
+@pytest.mark.parametrize(("second", "known"), [([1, 0, 0], False), ([0, 1, 0], True)])
+def test_directions_that_span_no_plane_count_as_unknown(second: list[int], known: bool) -> None:
+    dataset = dataset_of(values(3), ImageOrientationPatient=[1, 0, 0, *second], ImagePositionPatient=[0, 0, 0])
+    plane = plane_of(pydicom.dcmread(io.BytesIO(written(dataset))))
+    assert plane.position is not None
+    assert (plane.normal is not None) == known
+
+
+def test_files_with_a_window_take_no_part_in_a_common_scale() -> None:
+    assert rescaled_values(io.BytesIO(written(dataset_of(values(3), WindowCenter=40, WindowWidth=80)))) is None
+    found = rescaled_values(io.BytesIO(written(dataset_of(values(3), RescaleSlope=2))))
+    assert found is not None
+    np.testing.assert_array_equal(found[0], values(3)[::4, ::4] * 2)

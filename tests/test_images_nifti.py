@@ -337,3 +337,9 @@ def test_libraries_are_loaded_by_one_thread_at_a_time() -> None:
         assert not read
     thread.join(10)
     assert len(read) == 1
+
+
+def test_a_header_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti2Image(np.zeros((16, 16, 2), np.uint8), np.eye(4)), tmp_path / "head.nii")
+    with pytest.raises(ImageError, match="expected a NIfTI header of 540 bytes, got 400; copy the file again"):
+        read_slices((tmp_path / "head.nii").read_bytes()[:400])

@@ -89,6 +89,19 @@ def with_function() -> Graph:
     return model
 
 
+def sparse(at_node: bool) -> Graph:
+    tensor = onnx.SparseTensorProto(values=numpy_helper.from_array(SECRET, "x"), dims=[9])
+    if not at_node:
+        model = graph_of()
+        model.graph.sparse_initializer.add().CopyFrom(tensor)
+        return model
+    node = helper.make_node("Constant", [], ["x"])
+    attribute = node.attribute.add()
+    attribute.name, attribute.type = "sparse_value", onnx.AttributeProto.SPARSE_TENSOR
+    attribute.sparse_tensor.CopyFrom(tensor)
+    return graph_of(node)
+
+
 HOSTILE: dict[str, tuple[Callable[[], Graph], str]] = {
     "another file": (lambda: graph_of(tensors=(tensor_in("secret.bin"),)), "in other files"),
     "another file, in a node": (lambda: graph_of(constant(tensor_in("secret.bin"))), "in other files"),
@@ -102,8 +115,32 @@ HOSTILE: dict[str, tuple[Callable[[], Graph], str]] = {
     ),
     "a loop": (lambda: graph_of(loop()), "graphs inside its nodes"),
     "a function": (with_function, "functions"),
+    "a sparse tensor": (lambda: sparse(False), "got a sparse one"),
+    "a sparse tensor, in a node": (lambda: sparse(True), "got a sparse one"),
     "a tensor that boasts": (lambda: graph_of(tensors=(boastful(),)), "states 1,073,741,824"),
 }
+
+
+def message(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer, by hand."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (onnx.ModelProto(ir_version=10).SerializeToString(), "no graph"),
+        (bytes([7 << 3, 1]), "a number in the place of a message"),
+        (bytes([7 << 3 | 3]), "no protocol buffer"),
+        (bytes([7 << 3 | 2, 200]), "cut off|no protocol buffer"),
+        (message(7, message(5, message(1, bytes([0x80, 0x80, 0x04, 0x80, 0x80, 0x04])))), "states 4,294,967,296"),
+        (bytes([0xFF] * 12), "no protocol buffer|number"),
+    ],
+    ids=["no graph", "a number", "a group", "cut off", "packed sizes", "an endless number"],
+)
+def test_bytes_that_onnx_would_not_write_are_refused(content: bytes, said: str) -> None:
+    with pytest.raises(ModelFileError, match=said):
+        check_graph(content, "it")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

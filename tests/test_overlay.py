@@ -182,3 +182,11 @@ def test_wrong_input_is_refused(change):
     given_ = {"pixels": flat(8, 8), "heat": np.ones((2, 2)), "probability": 0.5} | change
     with pytest.raises(ImageError):
         overlay(given_.pop("pixels"), given_.pop("heat"), label="a", **given_)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0"), (0.00012, "1e-04"), (0.0123, "0.0123"), (12.345, "12.3"), (1234.5, "1,234"), (2.5e7, "2e+07")],
+)
+def test_numbers_at_the_colours_are_short(value: float, said: str) -> None:
+    assert module._short(value) == said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from braincam.images import read_slices
 from braincam.images.grey import square_pixels, stretch
 from braincam.images.reader import Reading
 from braincam.images.series import files_of_directory, is_directory_of_media
-from braincam.images.volume import LPS_TO_RAS
+from braincam.images.volume import LPS_TO_RAS, Plane, stacks
 from braincam.predict import Prediction, Predictor
 from dicom_files import enhanced, write_index, write_series, written
 
@@ -440,3 +441,13 @@ def test_a_dicomdir_cannot_name_files_elsewhere(predictor: Predictor, disc: Path
     (row,) = predictor.predict(index)
     assert row.status == "error"
     assert "outside" in (row.reason or "")
+
+
+def test_slices_at_one_place_and_slices_of_another_shape_are_told_apart() -> None:
+    here = Plane(shape=(20, 24), order=(0.0,) * 5, position=np.zeros(3), directions=np.eye(3)[:2], spacing=None)
+    (found,) = stacks([here, here])
+    assert (found.members, found.grid) == ((0, 1), None)
+    assert "at one position" in (found.problem or "")
+    assert len(stacks([here, replace(here, shape=(24, 20))])) == 2
+    assert len(stacks([here, replace(here, position=None)])) == 2
+    assert len(stacks([here, replace(here, directions=None)])) == 2
