@@ -118,6 +118,35 @@ def four_in_one(slices: list[Pixels]) -> list[Pixels]:
     return [np.block([[a, b], [c, d]]) for a, b, c, d in zip(same, same[1:], same[2:], same[3:], strict=False)]
 
 
+def slices_of(data: Path, split: Path, fold: int, flags: Path | None, *, others: bool = False) -> list[Pixels]:
+    """The slices of a fold, or of all others, without those that an audit flags."""
+    manifest, _, folds = read_split(split, read_folder(data))
+    flagged = set(pd.read_csv(flags)["path"]) if flags else set()
+    rows = [
+        row
+        for row, (item, number) in enumerate(zip(manifest.slices, folds, strict=True))
+        if (number == fold) != others and item.path not in flagged
+    ]
+    return [read_one_slice(manifest.file(row)) for row in track(rows, "decoding", len(rows), "slices")]
+
+
+def far_from_heads(ct: Path | None, real: list[Pixels]) -> dict[str, tuple[list[Source], list[Pixels]]]:
+    """Source → its pictures as a user would give them, and in grey."""
+    far: dict[str, tuple[list[Source], list[Pixels]]] = {}
+    for package in PACKAGES:
+        if files := pictures_of(package):
+            far[f"pictures in {package}"] = ([*files], [grey for file in files for grey in grey_of(file)])
+    if ct:
+        far["CT volume"] = ([ct], grey_of(ct))
+    for name, kind in (("pages of text", page), ("noise", noise), ("shapes", shapes)):
+        pictures = made(kind)
+        far[name] = ([*pictures], pictures)
+    if real:
+        inverted = [255 - item for item in real[::EVERY]]
+        far["real slices, greys inverted"] = ([*inverted], inverted)
+    return far
+
+
 def refused(predictor: Predictor, sources: list[Source], threshold: float) -> list[bool]:
     """For each picture that can be read, whether it is rejected: at this threshold, or for another reason."""
     answers = [one for one in predictor.stream(sources, cam=False) if one.status != "error"]
@@ -143,26 +172,8 @@ def main() -> None:
     args = parser.parse_args()
     predictor = Predictor(args.model)
 
-    far: dict[str, tuple[list[Source], list[Pixels]]] = {}
-    for package in PACKAGES:
-        files = pictures_of(package)
-        if files:
-            far[f"pictures in {package}"] = ([*files], [grey for file in files for grey in grey_of(file)])
-    if args.ct:
-        far["CT volume"] = ([args.ct], grey_of(args.ct))
-    for name, kind in (("pages of text", page), ("noise", noise), ("shapes", shapes)):
-        pictures = made(kind)
-        far[name] = ([*pictures], pictures)
-    real: list[Pixels] = []
-    if args.data:
-        manifest, _, folds = read_split(args.split, read_folder(args.data))
-        flagged = set(pd.read_csv(args.flags)["path"]) if args.flags else set()
-        kept = [item.path not in flagged for item in manifest.slices]
-        rows = [row for row, fold in enumerate(folds) if fold == args.fold and kept[row]]
-        real = [read_one_slice(manifest.file(row)) for row in track(rows, "decoding", len(rows), "slices")]
-        inverted = [255 - item for item in real[::EVERY]]
-        far["real slices, greys inverted"] = ([*inverted], inverted)
-
+    real = slices_of(args.data, args.split, args.fold, args.flags) if args.data else []
+    far = far_from_heads(args.ct, real)
     thresholds = {"": predictor.card.outlier_threshold}
     if real:
         scores = [one.outlier_score for one in predictor.stream([*real], cam=False)]
