@@ -25,6 +25,7 @@ LOADED = re.compile(r"<(?:script|img|source|iframe|link(?! rel=\"(?:canonical|se
 ELSEWHERE = re.compile(r"(?:src|href)=\"(?:https?:)?//[^\"]*\"")
 IN_STYLES = re.compile(r"(?:url\(|@import )\s*['\"]?(?:https?:)?//")
 TESTS = ("tests/test_pages.py", "tests/test_commands.py")
+PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
     if strangers := loaded_from_elsewhere(options.out):
         print("\n".join(strangers), file=sys.stderr)
         return 1
-    if not options.site_only and (failed := module("pytest", "-m", "slow or not slow", *TESTS)):
+    if not options.site_only and (failed := module("pytest", *PARALLEL, "-m", "slow or not slow", *TESTS)):
         return failed
     pages = [page for page in options.out.glob("*.html") if page.stem not in {"genindex", "search", "py-modindex"}]
     relative = sum(not target.startswith(("http", "mailto:")) for page in PAGES for _, target in links(page))
