@@ -1,4 +1,5 @@
-"""Kept predictions, as `braincam crossval` writes them: path, fold, seed, learner and one probability per class.
+"""Kept predictions, as `braincam crossval` writes them: path, fold, seed, learner and one probability per class; of
+runs with masks also how each map lies on its lesion, which the first files lack.
 
 Every slice may be judged by several seeds. Scores run over all rows, so they are means over the seeds; intervals come
 from resampling patients or groups, with all their slices and seeds, so more seeds do not narrow them.
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 from braincam.evaluation.calibration import logits_of
 from braincam.evaluation.crossfit import cross_fit
 from braincam.evaluation.metrics import paired_difference, score
+from braincam.pipeline.crossval import localisation
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
     """The answers of one learner with their truth: one row per slice and seed."""
 
-    table: pd.DataFrame  # path, fold, seed, label (a number), group and the columns p_<class>
+    table: pd.DataFrame  # path, fold, seed, label (a number), group, the columns p_<class> and those of the maps
     classes: list[str]
 
     def probabilities(self) -> NDArray[np.float64]:
@@ -52,6 +54,10 @@ class Kept:
     def metrics(self) -> dict[str, Any]:
         """Scores over all slices and seeds, with intervals over patients or groups."""
         return score(self.table["label"], self.probabilities(), self.classes, self.table["group"])
+
+    def maps(self) -> dict[str, Any] | None:
+        """How the maps lie on the lesions, with intervals over patients or groups; None where nothing was measured."""
+        return localisation(self.table.assign(label=self.table["label"].map(dict(enumerate(self.classes)))))
 
     def accuracy_by(self, *columns: str) -> list[float]:
         """Accuracy within each value of some columns: ("seed",) is pooled over the folds, ("fold", "seed") is a run."""

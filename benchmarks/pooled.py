@@ -4,7 +4,8 @@
 
 Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--folds`
 scores some folds alone, `--without flags.csv` leaves out the slices that a table names. With several seeds the scores
-are means over them; the lines below the table say how far seeds and folds spread.
+are means over them; the lines below the table say how far seeds and folds spread. Where the runs had masks, a second
+table says how the maps lie on the lesions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 from _kept import difference, mean_and_spread, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
+from braincam.pipeline.crossval import map_table
 from braincam.resampling import with_interval
 
 
@@ -66,6 +68,8 @@ def main() -> None:
     print(
         f"folds, by seed: {', '.join(f'{value:.3f}' for value in seeds)}. ± is a standard deviation, not an interval."
     )
+    if maps := ours.maps():
+        print("\n" + "\n".join(map_table(maps)))
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def measure_plain(options: argparse.Namespace, name: str, task: str, seed: int) 
         for paths, learning in ((train, True), (test, False))
     )  # fmt: skip
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    while spent < budget and max(values, default=0.0) < max(LEVELS[task]):
+    while not values or (spent < budget and max(values) < max(LEVELS[task])):
         train_epoch(network, training, optimizer)
         spent += time.perf_counter() - started
         seconds.append(round(spent, 1))

@@ -20,9 +20,13 @@ import _kept  # noqa: E402
 import _plain  # noqa: E402
 import ablation  # noqa: E402
 import inference  # noqa: E402
+import pooled  # noqa: E402
 import stress  # noqa: E402
+import throughput  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
+from braincam.dataset.phantom import write_phantom  # noqa: E402
+from braincam.evaluation.localise import COLUMNS  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.images.reader import read_slices  # noqa: E402
 from braincam.predict import Prediction  # noqa: E402
@@ -219,6 +223,112 @@ def test_the_plain_loop_sees_the_named_pictures_with_their_labels(scans: Path) -
     _plain.train_epoch(network, batches, _plain.torch.optim.Adam(network.parameters()))
     assert any((a != b).any() for a, b in zip(before, network.parameters(), strict=True))
     assert 0 <= _plain.accuracy(network, batches) <= 1
+
+
+def official(folder: Path) -> pd.DataFrame:
+    """Synthetic scans in Training/ and Testing/, and their table of folds: Testing/ is fold 0."""
+    write_phantom(folder / "drawn", patients=24, slices_per_patient=1, seed=0)
+    rows = []
+    for label in CLASSES:
+        for number, file in enumerate(sorted((folder / "drawn" / "data" / label).iterdir())):
+            part = "Testing" if number < 2 else "Training"
+            target = folder / "data" / part / label / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
+            path = f"{part}/{label}/{file.name}"
+            rows.append({"path": path, "label": label, "patient": "", "group": file.name, "fold": number // 2})
+    pd.DataFrame(rows).to_csv(folder / "folds.csv", index=False)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("contender", "epochs"), [("plain-our-network", None), pytest.param("braincam", 1, marks=pytest.mark.slow)]
+)
+def test_times_are_measured_and_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    contender: str,
+    epochs: int | None,
+) -> None:
+    official(tmp_path)
+    quick = ("network=tiny", "image_size=32", "batch_size=8", "device=cpu", "validation_share=0.34")
+    call = [
+        "x", str(tmp_path / "data"), "--split", str(tmp_path / "folds.csv"), "--kept", str(tmp_path / "kept.jsonl"),
+        "--threads", "1", "--epochs", "1", "--seeds", "1", "--minutes", "0", "--tasks", "by patient",
+        "--only", contender,
+    ]  # fmt: skip
+    for setting in quick:
+        call += ["--set", setting]
+    monkeypatch.setattr(sys, "argv", call)
+    threads = timing.torch.get_num_threads()
+    try:
+        timing.main()
+    finally:
+        timing.torch.set_num_threads(threads)
+    [found] = timing.read_runs(tmp_path / "kept.jsonl")
+    assert (found.contender, found.epochs, found.task) == (contender, epochs, "by patient")
+    assert len(found.seconds) == len(found.accuracy) == 1  # also of the plain loop, whose time is over at once
+    assert found.seconds[0] > 0 and 0 <= found.accuracy[0] <= 1
+    assert "| by patient | 90% |" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["x", "--kept", str(tmp_path / "kept.jsonl"), "--seeds", "1"])
+    timing.main()
+    assert "| by patient | 90% |" in capsys.readouterr().out
+
+
+def test_both_splits_hold_every_slice_once(tmp_path: Path) -> None:
+    table = official(tmp_path)
+    options = argparse.Namespace(data=tmp_path / "data", split=tmp_path / "folds.csv", fold=0)
+    for task in timing.LEVELS:
+        train, test = timing.parts(options, task)
+        assert sorted(test) == sorted(table["path"][table["fold"] == 0])
+        assert sorted(train + test) == sorted(table["path"])
+
+
+def test_throughput_is_measured_in_turns_and_has_a_row_for_each_size(
+    scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(throughput, "PRODUCT", 64)
+    monkeypatch.setattr(sys, "argv", ["x", str(scans / "data"), "--threads", "1", "--images", "4", "--rounds", "1"])
+    threads = throughput.torch.get_num_threads()
+    try:
+        throughput.main()
+    finally:
+        throughput.torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("4 slices, ") and lines[0].endswith("1 threads, median of 1 rounds in turns")
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("| ")]
+    rows = {name: values for name, *values in cells if values[0] != "images per second"}
+    sizes = [name.split(", ")[-1] for name in rows if name.startswith("braincam, ") and name.endswith(" pixels")]
+    assert sizes == ["128 pixels", "112 pixels", "96 pixels", "80 pixels"]
+    assert sum("whole schedule of 40 epochs" in name for name in rows) == 1
+    assert {"braincam, with maps, mirror image included", "plain: loader and eager PyTorch, no map"} <= set(rows)
+    assert all(float(value) >= 0 for values in rows.values() for value in values)
+
+
+def test_pooled_scores_have_a_table_of_maps_where_the_runs_had_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = truth()
+    known.to_csv(tmp_path / "folds.csv")
+    table = predictions(known, 0.9, [0])
+    table.to_csv(tmp_path / "bare.csv.gz", index=False)
+    measured = table["path"].str.startswith("0-") | table["path"].str.startswith("1-")  # a glioma and a meningioma
+    hit = table["path"].str.startswith("0-").where(measured)
+    others = dict.fromkeys(list(COLUMNS)[1:], measured.map({True: 0.25, False: None}))
+    table.assign(points_at_lesion=hit.astype(float), **others).to_csv(tmp_path / "maps.csv.gz", index=False)
+    printed = {}
+    for name in ("bare", "maps"):
+        file = str(tmp_path / f"{name}.csv.gz")
+        monkeypatch.setattr(sys, "argv", ["x", file, "--split", str(tmp_path / "folds.csv")])
+        pooled.main()
+        printed[name] = capsys.readouterr().out
+    assert "| maps |" not in printed["bare"]
+    scores, _, maps = printed["maps"].partition("\n| maps |")
+    assert scores == printed["bare"], "the scores are the same with and without the columns of the maps"
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:3] for line in maps.splitlines()[2:]}
+    assert rows["all 8 answers that name the tumour"] == ["0.500 [0.000, 1.000]", "0.250 [0.250, 0.250]"]
+    assert rows["glioma"][0].startswith("1.000") and rows["meningioma"][0].startswith("0.000")
 
 
 def test_a_row_is_measured_in_a_process_of_its_own_or_says_why_not(tmp_path: Path) -> None:

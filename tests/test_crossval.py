@@ -156,8 +156,9 @@ def test_names_of_classes_and_patients_stay_words(tmp_path: Path) -> None:
     assert answered.labels.tolist() == [0, 1] and answered.groups == ["1.0", "nan"]
 
 
-def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
-    rows = pd.DataFrame(
+def with_maps() -> pd.DataFrame:
+    """Answers of runs with masks: three groups with a measured map."""
+    return pd.DataFrame(
         {
             "label": ["a", "a", "b", "b", "none"],
             "group": ["g1", "g1", "g2", "g3", "g4"],
@@ -167,6 +168,31 @@ def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
             "erased_any_tumour": [None] * 5,  # no class means "no tumour"
         }
     )
+
+
+def test_kept_answers_give_the_map_measures_again(tmp_path: Path) -> None:
+    answers = with_maps().assign(path=list("uvwxy"), fold=0, seed=0, temperature=1.3, p_a=0.25, p_b=0.75)
+    answers["energy_in_lesion"] = [0.123456, 1e-5, 0.0, 1.0, None]
+    floors = answers[["path", "fold", "seed", "p_a", "p_b"]].assign(learner="majority")
+    module.to_keep(answers, floors, ["p_a", "p_b"]).to_csv(tmp_path / "kept.csv.gz", index=False)
+    kept = pd.read_csv(tmp_path / "kept.csv.gz")
+    assert kept["learner"].tolist() == ["this network"] * 5 + ["majority"] * 5
+    assert kept["energy_in_lesion"].tolist()[:4] == [0.1235, 1e-5, 0.0, 1.0]
+    assert kept["points_at_lesion"].isna().tolist() == [False] * 4 + [True] * 6
+    assert "erased_own_class" in kept and "erased_any_tumour" not in kept, "what nobody measured has no column"
+    again = kept.merge(answers[["path", "label", "group"]], on="path")
+    expected, found = module.localisation(answers), module.localisation(again[again["learner"] == "this network"])
+    assert expected is not None and found is not None
+    assert (found["n"], found["hit_rate"], found["erased"]) == (4, expected["hit_rate"], expected["erased"])
+    for measure, value in expected["measures"].items():
+        assert found["measures"][measure]["value"] == pytest.approx(value["value"], rel=1e-3)
+        assert found["measures"][measure]["ci95"] == pytest.approx(value["ci95"], rel=1e-3)
+    bare = module.to_keep(answers.drop(columns=[*module.COLUMNS, *module.ERASED]), floors, ["p_a", "p_b"])
+    assert list(bare) == ["path", "fold", "seed", "learner", "p_a", "p_b", "temperature"]
+
+
+def test_map_measures_are_pooled_over_the_slices_of_all_runs() -> None:
+    rows = with_maps()
     found = module.localisation(rows)
     assert found is not None
     assert found["n"] == 4 and found["hit_rate"] == 0.75

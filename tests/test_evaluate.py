@@ -57,6 +57,7 @@ def test_metrics_hold_every_documented_key_and_the_card_the_same_scores(run: Pat
 def test_the_held_out_part_shares_no_patient_with_what_the_model_met(run: Path, scans: Path) -> None:
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert facts["split"]["leaks"] is False
+    assert 0 < facts["data_share"] < 1
     held_out = {row["patient"] for row in rows_of(run / "predictions.csv")}
     found = grouped(scans / "data", scans / "patients.csv")
     parts = divide(found, "grouped", 0, 0.2, 0)

@@ -5,9 +5,12 @@ What is marked `faults` takes long and runs with `make faults`; it prints what i
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -25,11 +28,14 @@ from PIL import Image
 from braincam import cache, files
 from braincam.cache import cached
 from braincam.dataset.manifest import read_folder
-from braincam.errors import DataError, TrainingError
+from braincam.dataset.twins import fingerprint
+from braincam.errors import DataError, ImageError, TrainingError
 from braincam.files import replacing, sweep, write_bytes
+from braincam.images.reader import read_slices
 from braincam.model_file.zoo import ModelFile
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline import reading
+from braincam.pipeline.audit import file_facts
 from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.reading import find_copies
@@ -392,6 +398,76 @@ def test_a_slice_that_changes_before_it_is_decoded_is_not_trained_on(
     shutil.copy(found.manifest.file(1), found.manifest.file(0))
     with pytest.raises(DataError, match="was changed while it was being read"):
         load(found, [0, 1], Preprocess(PreprocessConfig(image_size=32)))
+
+
+def vanish(path: Path) -> None:
+    path.unlink()
+
+
+def become_a_folder(path: Path) -> None:
+    """What cannot be read, whoever asks: permissions do not stop root."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (vanish, "expected the picture that was there when its folder was read, found nothing; put it back"),
+        (become_a_folder, "expected a readable picture, got Is a directory; check the disk"),
+    ],
+)
+@pytest.mark.parametrize("kept", ["cache", "off"])
+def test_a_slice_that_is_lost_before_it_is_decoded_is_named_and_not_the_cache(
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    happens: Callable[[Path], None],
+    said: str,
+    kept: str,
+) -> None:
+    monkeypatch.setenv("BRAINCAM_CACHE", kept if kept == "off" else str(tmp_path / kept))
+    found = grouped(copied(scans, tmp_path))
+    lost = found.manifest.file(70)
+    happens(lost)
+    capsys.readouterr()
+    with pytest.raises(ImageError, match=f"^{re.escape(str(lost))}: {said}"):
+        load(found, [0, 1], Preprocess(PreprocessConfig(image_size=32)))
+    assert "cannot keep" not in capsys.readouterr().err
+    if kept != "off":
+        assert not list((tmp_path / kept / "braincam").glob("slices-*"))
+
+
+def test_a_slice_that_is_lost_while_twins_are_searched_is_left_out_by_name(scans: Path, tmp_path: Path) -> None:
+    manifest = read_folder(copied(scans, tmp_path))
+    vanish(manifest.file(3))
+    left, _, unreadable = fingerprint(manifest)
+    assert len(left.slices) == len(manifest.slices) - 1
+    assert [item.path for item in unreadable] == [manifest.slices[3].path]
+    assert "found nothing; put it back" in unreadable[0].reason
+
+
+def test_a_slice_that_is_lost_between_the_search_and_the_audit_is_named(scans: Path, tmp_path: Path) -> None:
+    manifest, prints, _ = fingerprint(read_folder(copied(scans, tmp_path)))
+    vanish(manifest.file(3))
+    with pytest.raises(DataError, match=f"^{re.escape(str(manifest.file(3)))}: expected the picture that was there"):
+        file_facts(manifest, prints)
+
+
+def test_a_disk_that_fails_while_a_picture_is_read_is_an_error_of_that_picture(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    picture = next((scans / "data" / "glioma").iterdir())
+    monkeypatch.setattr(Path, "open", lambda *_: Failing())
+    with pytest.raises(
+        ImageError, match=f"^{re.escape(str(picture))}: expected a readable file, got Input/output error"
+    ):
+        read_slices(picture)
 
 
 def test_a_pipe_among_the_pictures_is_not_waited_for(scans: Path, tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+def test_the_share_of_a_step_that_is_data_is_told_where_it_was_measured(tmp_path):
+    said = "7 % of a training step was making the batch"
+    assert said in (page := written(tmp_path / "cpu", full_facts(data_share=0.0712)))
+    assert "await the device" not in page
+    on_device = full_facts(data_share=0.0712, environment={"device": "cuda:0 (some)"})
+    assert "does not await the device" in written(tmp_path / "cuda", on_device)
+    assert "of a training step" not in written(tmp_path / "old", full_facts())
+
+
 def test_nothing_is_loaded_and_nothing_runs(tmp_path):
     text = written(tmp_path, full_facts())
     page = Page(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from braincam.training import loop
 from braincam.training.batches import Pool, augment, batches, generator, shrink
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
 from braincam.training.device import describe_device, pick_device, pick_precision
-from braincam.training.history import Epoch, best_epoch
+from braincam.training.history import Epoch, best_epoch, data_share
 from braincam.training.loop import Fit, class_weights, fit
 from braincam.training.schedule import learning_rate_at, side_at
 
@@ -354,6 +355,56 @@ def test_a_resumed_run_tells_of_all_its_sessions(tmp_path: Path, monkeypatch: py
     facts = Machine(torch.device("cpu"), torch.float32).facts(fitted)
     assert facts["device"].startswith("first, then cpu") and facts["precision"] == "float32"
     assert facts["processes"] == 1 and facts["seconds"] == pytest.approx(fitted.seconds, abs=0.1)
+
+
+def test_the_share_of_a_step_that_is_data_is_what_stands_before_the_forward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    real = loop.augment, loop.follow
+
+    def cutting(*arguments: Any) -> Any:
+        nonlocal now
+        now += 1.0
+        return real[0](*arguments)
+
+    def moving(*arguments: Any) -> None:
+        nonlocal now
+        now += 3.0
+        real[1](*arguments)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(loop, "augment", cutting)
+    monkeypatch.setattr(loop, "follow", moving)
+    fitted = run(QUICK, tmp_path)
+    assert [row.data_share for row in fitted.history] == [0.25] * QUICK.epochs
+    assert fitted.data_share == 0.25
+    assert pd.read_csv(tmp_path / "history.csv")["data_share"].tolist() == [0.25] * QUICK.epochs
+
+
+def test_a_training_that_began_before_the_share_was_measured_goes_on(tmp_path: Path) -> None:
+    real = loop.save_checkpoint
+
+    def old(path: Path, state: dict[str, Any]) -> None:
+        history = [{key: value for key, value in row.items() if key != "data_share"} for row in state["history"]]
+        real(path, {**state, "history": history})
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_checkpoint", old)
+        run(QUICK, tmp_path)
+    fitted = run(QUICK, tmp_path, resume=True)
+    *before, last = [row.data_share for row in fitted.history]
+    assert before == [None, None] and last == fitted.data_share and 0 < last < 1
+    assert pd.read_csv(tmp_path / "history.csv")["data_share"].isna().tolist() == [True, True, False]
+
+
+def test_slow_epochs_weigh_more_in_the_share_of_a_training() -> None:
+    slow = replace(row(1, 0.5), images_per_second=10, data_share=0.1)
+    fast = replace(row(2, 0.4), images_per_second=30, data_share=0.5)
+    assert data_share([slow, fast]) == pytest.approx((3 * 0.1 + 0.5) / 4)
+    assert data_share([row(1, 0.5)]) is None
 
 
 def test_a_run_of_another_version_of_the_training_is_not_resumed(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.errors import ConfigError
-from braincam.images import read_slices
+from braincam.images import read_slices, series
 from braincam.images.grey import square_pixels, stretch
 from braincam.images.reader import Reading
 from braincam.images.series import files_of_directory, is_directory_of_media
@@ -353,6 +355,22 @@ def test_one_file_with_a_window_does_not_take_the_common_scale_from_the_others(
     paths[3].write_bytes(written(dataset))
     means = [float(answer.pixels.mean()) for answer in predictor.predict(tmp_path) if answer.pixels is not None]
     assert means[0] < means[1] / 5, "a dark slice stays dark"
+
+
+def test_a_file_of_a_series_that_vanishes_after_sorting_is_a_row(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_series(tmp_path, a_volume(3, (4, 40, 48)))
+
+    def meanwhile(given: list[Path], headers: Iterable[Any]) -> object:
+        found = list(headers)
+        paths[2].unlink()
+        return series.in_series(given, found)
+
+    monkeypatch.setattr("braincam.predict.in_series", meanwhile)
+    answers = predictor.predict(tmp_path)
+    assert [answer.status == "error" for answer in answers] == [False, False, True, False]
+    assert "found nothing there" in (answers[2].reason or "")
 
 
 def test_one_head_as_dicom_and_as_nifti_is_the_same_volume(predictor: Predictor, tmp_path: Path) -> None:

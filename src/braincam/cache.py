@@ -56,7 +56,8 @@ def key_of(parts: Iterable[object]) -> str:
 def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
     """The arrays of an entry by name, mapped copy-on-write; `make` writes them as ``name.npy`` into a folder.
 
-    Where nothing can be kept, the arrays live in a temporary folder until the process ends.
+    Where nothing can be kept, the arrays live in a temporary folder until the process ends. An OSError that `make`
+    lets out is taken for one of that folder's disk; what is wrong with files it reads it says by errors of braincam.
 
     Raises:
         DataError: there is no room for them anywhere.

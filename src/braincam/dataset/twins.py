@@ -83,7 +83,7 @@ def read_one_slice(path: Path, digest: str | None = None) -> NDArray[np.uint8]:
     """The single slice of a labelled picture, (H, W); with `digest`, of just those bytes.
 
     Raises:
-        ImageError: it cannot be read, or it is a volume.
+        ImageError: it cannot be read, or is gone, or it is a volume.
         DataError: the file's bytes have not this SHA-256: it was changed since it was looked at.
     """
     if digest is None:
@@ -99,12 +99,27 @@ def changed(path: Path) -> str:
     return f"{path}: was changed while it was being read; run the command again when nothing writes to it any more"
 
 
+def gone(path: Path) -> str:
+    """What is said of a file that is no longer there."""
+    return (
+        f"{path}: expected the picture that was there when its folder was read, found nothing; put it back, or run "
+        "the command again without it"
+    )
+
+
 def _hashed(path: Path) -> tuple[str, bytes, GreySlice]:
     """The hash of a file's bytes, the bytes, and the slice in the very same, whatever becomes of the file meanwhile."""
-    if path.stat().st_size > MAX_BYTES:
-        read_slices(path)  # says so, unless it is a large volume
-        raise ImageError(f"{path}: expected a picture of at most {MAX_BYTES:,} bytes; export the slice on its own")
-    content = path.read_bytes()
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            read_slices(path)  # says so, unless it is a large volume
+            raise ImageError(f"{path}: expected a picture of at most {MAX_BYTES:,} bytes; export the slice on its own")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(gone(path)) from error
+    except OSError as error:  # let out, it would be taken for an error of the cache's disk
+        raise ImageError(
+            f"{path}: expected a readable picture, got {error.strerror or error}; check the disk and the permissions"
+        ) from error
     return hashlib.sha256(content).hexdigest(), content, _one(path, read_slices(content, name=str(path)))
 
 
@@ -149,8 +164,6 @@ def _read(path: Path) -> tuple[str, NDArray[np.uint8], Origin] | ImageError:
         return digest, item.pixels, origin_of(content, item)
     except ImageError as error:
         return error
-    except OSError as error:
-        return ImageError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions")
 
 
 def print_slices(

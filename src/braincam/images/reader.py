@@ -66,6 +66,8 @@ def read_slices(
             slices = _read(stream, reading or Reading())
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from error.__cause__
+    except OSError as error:  # of the disk, after the file was opened
+        raise ImageError(f"{where}: expected a readable file, got {_said(error)}; check the disk") from error
     if len(slices) > 1 and slices[0].volume is None:
         volume = Volume(None, None, "this format does not say where its slices lie")
         slices = [replace(item, volume=volume) for item in slices]

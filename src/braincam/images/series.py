@@ -182,9 +182,9 @@ def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
     chosen = np.unique(np.linspace(0, len(bare) - 1, SAMPLED).round().astype(int))
     values = []
     for k in chosen:
-        if bare[k].stat().st_size > MAX_BYTES:
-            continue
         with suppress(Exception), quiet, bare[k].open("rb") as file:  # said when it is read as a picture
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                continue
             found = rescaled_values(file)
             if found is not None:
                 values.append(found.reshape(-1))

@@ -13,7 +13,8 @@ from PIL import Image
 from braincam.dataset.audit import UNLIKE, Audit, FileFacts, Finding, find_faults, sort, unlikeness
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.origin import owners
-from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, group
+from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, gone, group
+from braincam.errors import DataError
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
 from braincam.files import as_path, write_csv, write_json, write_text
 from braincam.progress import say
@@ -53,7 +54,11 @@ def audit(
 
 
 def file_facts(manifest: Manifest, prints: Fingerprints) -> FileFacts:
-    """Colour mode and size in bytes of every file; only headers are read."""
+    """Colour mode and size in bytes of every file; only headers are read.
+
+    Raises:
+        DataError: one of them is no longer there.
+    """
     modes, weights = [], []
     for row, item in enumerate(manifest.slices):
         path = manifest.file(row)
@@ -62,7 +67,11 @@ def file_facts(manifest: Manifest, prints: Fingerprints) -> FileFacts:
                 modes.append(str(picture.mode))
         except (OSError, ValueError):  # DICOM, NIfTI
             modes.append(Path(item.path).suffix)
-        weights.append(path.stat().st_size / max(int(prints.sizes[row].prod()), 1))
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise DataError(gone(path)) from error
+        weights.append(size / max(int(prints.sizes[row].prod()), 1))
     return FileFacts(tuple(modes), np.array(weights), prints.sizes)
 
 

@@ -55,8 +55,8 @@ def crossval(
 
     Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
     `reliability.png`, `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave
-    them, and the temperature it gave them at), from which every figure can be computed again. Pooled scores are of
-    answers that were calibrated by the other folds.
+    them, the temperature it gave them at, and with `masks` how its maps lie on the lesions), from which every figure
+    can be computed again. Pooled scores are of answers that were calibrated by the other folds.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -173,11 +173,10 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
         **pool(floors, found, columns),
     }
     facts, sure = localisation(answers.table), pooled_confidence(answers, fitted)
-    predictions = pd.concat([answers.table.assign(learner=OURS), floors.assign(temperature=1.0)], ignore_index=True)
     table = pd.DataFrame(runs)
     summary = describe(table, pooled, facts, seeds) + describe_confidence(sure)
     with replacing(out / "predictions.csv.gz") as temporary:
-        predictions[["path", "fold", "seed", "learner", *columns, "temperature"]].to_csv(
+        to_keep(answers.table, floors, columns).to_csv(
             temporary, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0}
         )
     with replacing(out / "runs.csv") as temporary:
@@ -190,6 +189,17 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
     drawn = reliability(answers.labels, fitted.probabilities, before=softmax(answers.logits, axis=1))
     write_bytes(out / "reliability.png", to_png(drawn))
     return Crossval(out, table, pooled, summary)
+
+
+def to_keep(answers: pd.DataFrame, floors: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of `predictions.csv.gz`: the network's, then the baselines'.
+
+    What the maps measured, 4 digits of it, stands in columns of its own where the runs had masks.
+    """
+    rows = pd.concat([answers.assign(learner=OURS), floors.assign(temperature=1.0)], ignore_index=True)
+    of_maps = [name for name in (*COLUMNS, *ERASED) if name in rows and rows[name].notna().any()]
+    rows = rows.assign(**{name: rows[name].astype(float).map("{:.4g}".format, na_action="ignore") for name in of_maps})
+    return rows[["path", "fold", "seed", "learner", *columns, "temperature", *of_maps]]
 
 
 def baseline_table(found: Grouped, fold: int, recipe: TrainConfig, columns: Sequence[str]) -> pd.DataFrame:

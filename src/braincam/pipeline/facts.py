@@ -90,6 +90,7 @@ def run_facts(
         "stopped_early": fitted.stopped_early,
         "seconds": round(seconds, 1),
         "training_seconds": round(fitted.seconds, 1),
+        "data_share": None if fitted.data_share is None else round(fitted.data_share, 3),
         "device": card.training["device"],
         "precision": card.training["precision"],
         "deterministic": card.training["deterministic"],

@@ -56,6 +56,7 @@ def write_pictures_and_report(
         uncalibrated=before_temperature(probabilities, card.temperature),
         history=history,
         best_epoch=best_epoch,
+        data_share=None if run is None else run["data_share"],
         mistakes=[picture(answer, truth) for answer, truth in judged.mistakes],
         examples=[picture(answer, truth) for answer, truth in judged.successes],
         decisions={

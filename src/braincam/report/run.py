@@ -62,7 +62,8 @@ class RunFacts:
     training). baselines: name -> metrics on the same slices. comparison: what `metrics.paired_difference`
     returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
     `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
-    further facts. history: one row per epoch. mistakes, examples: (PNG bytes, caption). decisions: outcome
+    further facts. history: one row per epoch. data_share: of a training step, what making its batch takes,
+    0 to 1; None: not measured. mistakes, examples: (PNG bytes, caption). decisions: outcome
     -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, `table` (kind of
     map -> measures), `by_class` (class -> measures of this model), `erased`, `label_only`, and further facts.
     card, config, environment: facts to print as they are.
@@ -85,6 +86,7 @@ class RunFacts:
     uncalibrated: npt.ArrayLike | None = None
     history: pd.DataFrame | None = None
     best_epoch: int | None = None
+    data_share: float | None = None
     mistakes: Sequence[Picture] = ()
     examples: Sequence[Picture] = ()
     decisions: Mapping[str, int] | None = None

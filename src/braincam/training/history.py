@@ -25,6 +25,7 @@ class Epoch:
     learning_rate: float
     images_per_second: float  # training slices
     seconds: float  # training and validation
+    data_share: float | None = None  # of the training's time, what making the batches took; None: not measured yet
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:
@@ -33,6 +34,13 @@ def best_epoch(history: Sequence[Epoch]) -> int:
     An epoch on smaller slices may be luckier on a small validation part, but it has not seen what will be judged.
     """
     return min(history, key=lambda row: (-row.side, row.val_loss, row.epoch)).epoch
+
+
+def data_share(history: Sequence[Epoch]) -> float | None:
+    """Share of all training steps' time that making the batches took, 0 to 1; None where no epoch measured it."""
+    # every epoch trains on as many slices, so it lasts as long as it is slow
+    times = [(row.data_share, 1 / row.images_per_second) for row in history if row.data_share is not None]
+    return sum(share * time for share, time in times) / sum(time for _, time in times) if times else None
 
 
 def to_frame(history: Sequence[Epoch]) -> pd.DataFrame:

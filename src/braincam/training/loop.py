@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from braincam.training.checkpoint import load_checkpoint, save_checkpoint
 from braincam.training.config import MACHINE, REVISION, TrainConfig
 from braincam.training.device import describe_device, name_of
 from braincam.training.distributed import ALONE, Crew
-from braincam.training.history import Epoch, best_epoch, write_history
+from braincam.training.history import Epoch, best_epoch, data_share, write_history
 from braincam.training.schedule import learning_rate_at, side_at
 
 EVALUATION_BATCH = 256
@@ -47,6 +47,11 @@ class Fit:
     def seconds(self) -> float:
         """Of all epochs, also of those before the last `resume`."""
         return sum(row.seconds for row in self.history)
+
+    @property
+    def data_share(self) -> float | None:
+        """Of a training step, what making its batch takes, over all epochs that measured it; None: none did."""
+        return data_share(self.history)
 
 
 def fit(
@@ -89,11 +94,11 @@ def fit(
         while not finished(progress.history, config):
             epoch, start = len(progress.history) + 1, time.perf_counter()
             side = side_at(epoch / config.epochs, train.store.shape[-1], config.resolution_steps)
-            loss, accuracy = train_epoch(
+            learnt = train_epoch(
                 trained, averaged, optimizer, preprocess, train, config,
                 epoch=epoch, side=side, precision=precision, crew=crew,
             )  # fmt: skip
-            if not math.isfinite(loss):
+            if not math.isfinite(learnt.loss):
                 raise TrainingError(
                     f"epoch {epoch}: the training loss is not a number; {kept(folder)}; "
                     f"lower learning_rate (now {config.learning_rate:g}), or try --set precision=float32"
@@ -103,12 +108,13 @@ def fit(
             row = Epoch(
                 epoch=epoch,
                 side=side,
-                train_loss=loss,
-                train_accuracy=accuracy,
+                train_loss=learnt.loss,
+                train_accuracy=learnt.accuracy,
                 **validate(averaged, preprocess, validation, precision, crew),
                 learning_rate=optimizer.param_groups[0]["lr"],
                 images_per_second=per_second,
                 seconds=time.perf_counter() - start,
+                data_share=learnt.data_share,
             )
             progress.note(row)
             if crew.leads:
@@ -179,6 +185,14 @@ class Progress:
         self.machines = state.get("machines", [self.here])  # the first checkpoints do not say
 
 
+class Learnt(NamedTuple):
+    """What one epoch of training measured, over all processes."""
+
+    loss: float  # the plain cross-entropy, whatever smoothing and class weights are in what is minimised
+    accuracy: float
+    data_share: float  # of the steps' time, what making their batches took: cutting, augmenting, resizing
+
+
 def train_epoch(
     trained: nn.Module,
     averaged: Classifier,
@@ -191,20 +205,19 @@ def train_epoch(
     side: int,
     precision: torch.dtype,
     crew: Crew = ALONE,
-) -> tuple[float, float]:
-    """Every training slice once, at `side` pixels: moves the weights, and the averaged ones behind them.
-
-    Returns the plain cross-entropy, whatever smoothing and class weights are in what is minimised, and the accuracy.
-    """
+) -> Learnt:
+    """Every training slice once, at `side` pixels: moves the weights, and the averaged ones behind them."""
     device = train.labels.device
     weights = class_weights(train.labels, averaged.config.classes) if config.class_weights else None
     steps = math.ceil(len(train) / config.batch_size)
     torch.manual_seed(seed_of(config.seed, epoch, crew.rank))  # dropout
     random = generator(config.seed, epoch, device, crew.rank)
     sums = torch.zeros(3, device=device)  # loss, right answers, slices
+    making = 0.0  # seconds
 
     trained.train()
     with epoch_bar(epoch, config.epochs, len(train), crew.leads) as report:
+        started = moment = time.perf_counter()
         for step, batch in enumerate(batches(train, config.batch_size, config.seed, epoch, 2 * crew.size)):
             rate = learning_rate_at((epoch - 1 + step / steps) / config.epochs, config.learning_rate, config.schedule)
             for group in optimizer.param_groups:
@@ -215,6 +228,9 @@ def train_epoch(
             if config.augment == "standard":
                 scaled = augment(scaled, random)
             inputs = preprocess.standardise(shrink(scaled, side)).contiguous(memory_format=torch.channels_last)
+            # CUDA and MPS only take orders here: there it is a share of the processor's time for giving them, since to
+            # await each batch would slow down what is measured
+            making += time.perf_counter() - moment
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = trained(inputs)
             # divided by the whole batch's weight, so that the sum over a crew is the batch's mean
@@ -231,8 +247,10 @@ def train_epoch(
                 right = (logits.argmax(1) == labels).sum()
             sums += torch.stack((told, right, right.new_tensor(len(labels))))
             report(len(batch), sums)
-    loss_sum, right_sum, seen = crew.total(sums).tolist()
-    return loss_sum / seen, right_sum / seen
+            moment = time.perf_counter()
+    times = sums.new_tensor([making, moment - started])
+    loss_sum, right_sum, seen, making, whole = crew.total(torch.cat((sums, times))).tolist()
+    return Learnt(loss_sum / seen, right_sum / seen, making / whole)
 
 
 def kept(folder: Path) -> str:
