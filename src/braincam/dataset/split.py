@@ -1,8 +1,8 @@
 """Folds and parts that no patient and no group of twins straddles, and the check that proves it.
 
 `verify` is that check: it looks at patients and pixels alone and takes any table of folds, whoever made it. Rows of the
-tables written here have the columns ``path,label,patient,group,fold,sha256``; the last is of the file's bytes, and tables
-from elsewhere need not have it.
+tables written here have the columns ``path,label,patient,group,fold,sha256``; the last is of the file's bytes, and
+tables from elsewhere need not have it.
 """
 
 from __future__ import annotations
