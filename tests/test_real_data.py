@@ -8,7 +8,7 @@ import pytest
 
 from braincam.dataset.audit import across_parts
 from braincam.dataset.manifest import read_folder
-from braincam.dataset.split import find_leak
+from braincam.dataset.split import class_shares, find_leak, make_folds, verify
 from braincam.model_file.zoo import find_model
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.pipeline.reading import find_copies
@@ -69,6 +69,20 @@ def test_the_audit_says_which_test_slices_of_the_popular_split_are_in_training_t
     assert across["by_class"]["notumor"]["test_slices"] == 405
     assert across["by_class"]["notumor"]["with_copy"] == pytest.approx(403, abs=2)
     assert known["with_patient_in_training"] == known["test_slices"] == 788
+
+
+@pytest.mark.slow
+def test_folds_tear_nothing_apart_and_keep_the_shares_of_the_classes_whatever_the_seed(found: Grouped) -> None:
+    """The verifier behind `split --check`, which sees patients and pixels and not the groups the folds were cut by."""
+    labels = [item.label for item in found.manifest.slices]
+    whole = class_shares(labels, [0] * len(labels))[0]
+    for seed in range(5):
+        folds = make_folds(labels, found.groups, 5, seed)
+        straddling = verify(folds, [item.patient for item in found.manifest.slices], found.twins)
+        assert (straddling.slices, straddling.folds) == (7019, 5)
+        assert not straddling.leaks and straddling.copies == 0
+        for shares in class_shares(labels, folds).values():
+            assert all(abs(shares[name] - whole[name]) < 0.02 for name in whole)
 
 
 def test_the_packaged_model_answers_real_slices_in_every_class(real_data: Path) -> None:
