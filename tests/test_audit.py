@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
 from braincam.dataset.audit import _twins as twins_found
+from braincam.dataset.audit import across_parts
 from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.twins import Twins
@@ -141,9 +143,19 @@ def test_copies_and_patients_across_the_popular_parts_are_leaks(scans: Path, tmp
         for path in (tmp_path / "data").glob("*/*/*.png")
     ]
     (tmp_path / "patients.csv").write_text("path,patient\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    found = {finding.key: finding for finding in audit(tmp_path / "data", tmp_path / "patients.csv").findings}
+    result = audit(tmp_path / "data", tmp_path / "patients.csv", out=tmp_path / "out")
+    found = {finding.key: finding for finding in result.findings}
     assert (found["twins_across_parts"].level, found["twins_across_parts"].count) == ("leak", 3 * len(names))
     assert found["patients_across_parts"].count == 9 * len(names)  # six fourth slices and three copies per class
+    across = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))["across_parts"]
+    assert across["by_kind"]["mirrored"] == across["with_copy"] == 3 * len(names)
+    assert {name: (row["test_slices"], row["with_copy"]) for name, row in across["by_class"].items()} == dict.fromkeys(
+        names, (9, 3)
+    )
+    assert across["known_patient"]["with_patient_in_training"] == 9 * len(names)
+    sheet, page = ((tmp_path / "out" / name).read_text(encoding="utf-8") for name in ("data.md", "audit.html"))
+    assert f"| {names[0]} | 9 | 3 | 3 |" in sheet and "| patient known | " in sheet
+    assert f"<tr><th>{names[0]}</th><td>9</td><td>3</td><td>3</td></tr>" in page
 
 
 def test_a_shortcut_is_called_one(scans: Path, tmp_path: Path) -> None:
@@ -204,9 +216,38 @@ def test_a_test_slice_whose_copy_has_a_copy_in_training_is_counted() -> None:
     slices = tuple(Slice(f"{part}/a/{row}.png", "a", part) for row, part in enumerate(parts))
     pairs = np.array([[0, 1], [1, 2]])
     twins = Twins(pairs, ("copy", "copy"), np.ones(2, np.float32), pairs[:0])
-    found = {finding.key: finding for finding in twins_found(Manifest(Path("data"), ("a",), slices), twins)}
+    manifest = Manifest(Path("data"), ("a",), slices)
+    tally = across_parts(manifest, list("0123"), twins, [None] * 4)
+    found = {finding.key: finding for finding in twins_found(manifest, twins, tally)}
     assert found["twins_across_parts"].count == 2
     assert found["twins_across_parts"].title == "of 3 test slices are copies of training slices"
+    assert found["twins_across_parts"].meaning.startswith(
+        "By the closest copy: 1 copy, 1 copy of a copy. By class: 2 of"
+    )
+
+
+def test_a_test_slice_is_counted_once_by_the_closest_of_its_copies_in_training() -> None:
+    """Of 0 to 2 in training: 3 is a mirrored and a plain copy, 4 the same bytes (of so many that no pair is listed),
+    5 the mirrored copy of a test slice only, 6 a cropped copy; 7 is nobody's."""
+    rows = [("Training", "a", "p"), ("Training", "b", None), ("Training", "b", "q"),
+            ("Testing", "a", "p"), ("Testing", "a", None), ("Testing", "b", None), ("Testing", "b", "r"),
+            ("Testing", "b", None)]  # fmt: skip
+    slices = tuple(Slice(f"{part}/{label}/{row}.png", label, part) for row, (part, label, _) in enumerate(rows))
+    pairs = np.array([[0, 3], [1, 3], [2, 6], [3, 5]])
+    twins = Twins(pairs, ("mirrored", "copy", "cropped", "mirrored"), np.ones(4, np.float32), pairs[:0])
+    manifest = Manifest(Path("data"), ("a", "b"), slices)
+    found = across_parts(manifest, list("01230567"), twins, [patient for _, _, patient in rows])
+    assert found is not None
+    none = {"identical": 0, "copy": 0, "mirrored": 0, "cropped": 0, "mirrored and cropped": 0, "copy of a copy": 0}
+    assert found["by_class"] == {
+        "a": {"test_slices": 2, "with_copy": 2, "by_kind": {**none, "identical": 1, "copy": 1}},
+        "b": {"test_slices": 3, "with_copy": 2, "by_kind": {**none, "cropped": 1, "copy of a copy": 1}},
+    }
+    assert (found["test_slices"], found["with_copy"]) == (5, 4)
+    assert found["by_kind"] == {**none, "identical": 1, "copy": 1, "cropped": 1, "copy of a copy": 1}
+    known = {"test_slices": 2, "with_copy": 2, "by_kind": {**none, "copy": 1, "cropped": 1}}
+    assert found["known_patient"] == {**known, "with_patient_in_training": 1}
+    assert across_parts(manifest.keep(range(3)), list("012"), replace(twins, pairs=pairs[:0], kinds=()), []) is None
 
 
 def test_a_class_without_a_readable_slice_is_a_finding_and_no_traceback(tmp_path: Path) -> None:

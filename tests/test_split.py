@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincam.dataset.manifest import Manifest, Slice
+from braincam.cli import main
+from braincam.dataset.manifest import Manifest, Slice, read_table
 from braincam.dataset.origin import NOBODY, Origin, owners
 from braincam.dataset.split import (
+    COLUMNS,
     Leak,
     class_shares,
     cut_validation,
@@ -25,7 +29,8 @@ from braincam.dataset.split import (
 )
 from braincam.dataset.twins import Twins, group
 from braincam.errors import SplitError
-from braincam.pipeline.prepare import merge_sharing
+from braincam.files import write_csv
+from braincam.pipeline.prepare import check_split, grouped, merge_sharing, split
 
 NONE = np.empty((0, 2), np.int64)
 
@@ -306,12 +311,83 @@ def test_the_table_of_folds_holds_what_other_programs_need(tmp_path: Path) -> No
     manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a", None, "p"), Slice("a/1.png", "a", None, None)))
     write_split(tmp_path / "folds.csv", manifest, ["g", "h"], [1, 0])
     assert (tmp_path / "folds.csv").read_text(encoding="utf-8").split() == [
-        "path,label,patient,group,fold",
-        "a/0.png,a,p,g,1",
-        "a/1.png,a,,h,0",
+        "path,label,patient,group,fold,sha256",
+        "a/0.png,a,p,g,1,",
+        "a/1.png,a,,h,0,",
     ]
     with pytest.raises(ValueError, match="zip"):
         write_split(tmp_path / "folds.csv", manifest, ["g"], [1, 0])
+    with pytest.raises(ValueError, match="zip"):
+        write_split(tmp_path / "folds.csv", manifest, ["g", "h"], [1, 0], ["a" * 64])
+
+
+def test_hashes_survive_the_round_trip_and_an_empty_cell_is_unknown(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a"), Slice("a/1.png", "a")))
+    write_split(tmp_path / "folds.csv", manifest, ["g", "h"], [1, 0], ["0f" * 32, ""])
+    again, _, _ = read_split(tmp_path / "folds.csv", manifest)
+    assert [item.sha256 for item in again.slices] == ["0f" * 32, None]
+
+
+@pytest.mark.parametrize("damaged", ["0f" * 31, "0f" * 33, "no" * 32])
+def test_a_hash_that_is_none_is_refused_and_capitals_are_not(tmp_path: Path, damaged: str) -> None:
+    manifest = Manifest(tmp_path, ("a",), (Slice("a/0.png", "a"),))
+    file = tmp_path / "folds.csv"
+    write_split(file, manifest, ["g"], [0], [damaged])
+    with pytest.raises(SplitError, match=f"a/0.png: expected a SHA-256 of 64 hexadecimal digits.*got '{damaged}'"):
+        read_split(file, manifest)
+    write_split(file, manifest, ["g"], [0], ["0F" * 32])
+    assert read_split(file, manifest)[0].slices[0].sha256 == "0f" * 32
+
+
+@pytest.fixture(scope="module")
+def hashed(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of its own, and the table that `split` made of it."""
+    home = tmp_path_factory.mktemp("hashed")
+    shutil.copytree(scans / "data", home / "data")
+    split(home / "data", home / "folds.csv", scans / "patients.csv", folds=2)
+    return home / "data", home / "folds.csv"
+
+
+def test_a_split_holds_the_hash_of_every_file_and_goes_with_the_folder(
+    hashed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, table = hashed
+    for row in read_table(table, ("path", "sha256")):
+        assert row["sha256"] == hashlib.sha256((data / row["path"]).read_bytes()).hexdigest()
+    shutil.copytree(data, tmp_path / "elsewhere")
+    assert grouped(tmp_path / "elsewhere", split_file=table).digests == grouped(data, split_file=table).digests
+    assert not check_split(tmp_path / "elsewhere", table)[1].leaks
+
+
+@pytest.mark.parametrize("harm", ["another slice", "damaged", "one more byte"])
+def test_a_slice_with_other_bytes_than_the_split_was_made_of_is_refused_by_name(
+    hashed: tuple[Path, Path], tmp_path: Path, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(hashed[0], data)
+    victim, other = sorted(data.glob("*/*.png"))[3:5]
+    before = victim.read_bytes()
+    victim.write_bytes({"another slice": other.read_bytes(), "damaged": b"torn", "one more byte": before + b" "}[harm])
+    hashes = [hashlib.sha256(content).hexdigest() for content in (before, victim.read_bytes())]
+    with pytest.raises(SplitError, match=f"expected sha256 {hashes[0]}, got {hashes[1]}; restore") as refused:
+        grouped(data, split_file=hashed[1])
+    assert str(refused.value).startswith(f"{victim}: ")
+    assert main(["split", str(data), "--check", str(hashed[1])]) == 2
+    assert victim.name in capsys.readouterr().err
+    assert grouped(data).manifest.root == data  # without the table nobody knows of other bytes
+
+
+def test_a_split_without_hashes_takes_files_as_they_are(hashed: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(hashed[0], data)
+    victim = min(data.glob("*/*.png"))
+    victim.write_bytes(victim.read_bytes() + b" ")
+    rows = read_table(hashed[1], COLUMNS)
+    for place, columns in (("without", COLUMNS), ("empty", (*COLUMNS, "sha256"))):
+        table = tmp_path / f"{place}.csv"
+        write_csv(table, columns, [[row[name] if name in COLUMNS else "" for name in columns] for row in rows])
+        assert len(grouped(data, split_file=table).digests) == len(rows)
+        assert not check_split(data, table)[1].leaks
 
 
 def test_the_refusal_to_cut_validation_says_what_to_do() -> None:

@@ -206,8 +206,10 @@ def folder() -> Manifest:
 
 def table_seeds() -> list[bytes]:
     """Patients and splits: plain, with a byte order mark, quoted, with Windows' line ends."""
-    rows = [(item.path, item.label, f"p{k % 3}", f"g{k % 3}", k % 2) for k, item in enumerate(folder().slices)]
-    text = "path,label,patient,group,fold\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+    rows = [
+        (item.path, item.label, f"p{k % 3}", f"g{k % 3}", k % 2, "0f" * 32) for k, item in enumerate(folder().slices)
+    ]
+    text = "path,label,patient,group,fold,sha256\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
     quoted = "".join('"' + line.replace(",", '","') + '"\n' for line in text.splitlines())
     return [text.encode(), b"\xef\xbb\xbf" + text.encode(), quoted.encode(), text.replace("\n", "\r\n").encode()]
 

@@ -7,7 +7,7 @@ labels), `warning` (look at it), `note` (good to know; no complaint).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
-from braincam.dataset.twins import Fingerprints, Twins, Unreadable, connected
+from braincam.dataset.twins import KINDS, Fingerprints, Twins, Unreadable, connected
 
 LEVELS = ("leak", "conflict", "warning", "note")
 UNLIKE = 3.5  # robust spreads above its class's median (Iglewicz and Hoaglin 1993) that make a slice unlike the rest
 HEAD = 1  # the view in which the head is framed
 EXAMPLES = 6  # per finding
+CLOSENESS = (*KINDS, "copy of a copy")  # what a test slice is to training, the closest first
 _MODE_SHARES_DIFFER = 0.25  # between classes, in the share of a colour mode
 
 
@@ -81,17 +82,21 @@ def find_faults(
     files: FileFacts,
 ) -> Audit:
     """Everything but the shortcut probes."""
+    owned = unsettled([item.patient for item in manifest.slices], owners(prints.origins))
+    whose = [item.patient or (owner and f"row {owner}") for item, owner in zip(manifest.slices, owned, strict=True)]
+    across = across_parts(manifest, prints.digests, twins, whose)
     findings = [
         *_passed_over(manifest, unreadable),
-        *_twins(manifest, twins),
-        *_patients(manifest, unsettled([item.patient for item in manifest.slices], owners(prints.origins))),
+        *_twins(manifest, twins, across),
+        *_patients(manifest, whose),
         *_conflicts(manifest, twins),
         *_formats(manifest, files),
         *_no_mr_slices(manifest, prints),
         *_windowless(manifest, prints),
         *_unlike(manifest, prints),
     ]
-    return Audit(sort(findings), facts(manifest, prints, twins, groups, unreadable, files))
+    counted = facts(manifest, prints, twins, groups, unreadable, files)
+    return Audit(sort(findings), {**counted, "across_parts": across})
 
 
 def sort(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -138,6 +143,51 @@ def facts(
     }
 
 
+def across_parts(
+    manifest: Manifest, digests: Sequence[str], twins: Twins, whose: Sequence[str | None]
+) -> dict[str, Any] | None:
+    """How many test slices are in training too: of all, by class, and of those whose patient is known.
+
+    Each is counted once, by the closest of its copies there. None where the folder has no Training/ and Testing/.
+    """
+    if not manifest.has_official_split:
+        return None
+    slices = manifest.slices
+    closest = closest_in_training(manifest, digests, twins)
+    tested = [row for row, item in enumerate(slices) if item.part == "Testing"]
+    patients_in = {name for item, name in zip(slices, whose, strict=True) if item.part != "Testing"}
+    known = [row for row in tested if whose[row]]
+
+    def tally(rows: Iterable[int]) -> dict[str, Any]:
+        found = [closest[row] for row in rows]
+        by_kind = {kind: found.count(kind) for kind in CLOSENESS}
+        return {"test_slices": len(found), "with_copy": sum(by_kind.values()), "by_kind": by_kind}
+
+    return {
+        **tally(tested),
+        "by_class": {name: tally(row for row in tested if slices[row].label == name) for name in manifest.classes},
+        "known_patient": {**tally(known), "with_patient_in_training": sum(whose[row] in patients_in for row in known)},
+    }
+
+
+def closest_in_training(manifest: Manifest, digests: Sequence[str], twins: Twins) -> list[str | None]:
+    """Of `CLOSENESS`, what each test slice is to the training slice that it is closest to (N,).
+
+    None: it has no copy there, or is a training slice itself.
+    """
+    in_test = np.array([item.part == "Testing" for item in manifest.slices])
+    kind = np.full(len(in_test), len(CLOSENESS))
+    cluster = connected(len(in_test), twins.pairs)  # of many copies the search lists the nearest alone
+    kind[in_test & np.isin(cluster, cluster[~in_test])] = CLOSENESS.index("copy of a copy")
+    across = in_test[twins.pairs[:, 0]] != in_test[twins.pairs[:, 1]]
+    a, b = twins.pairs[across].T
+    listed = np.array([CLOSENESS.index(name) for name in twins.kinds], np.int64)[across]
+    np.minimum.at(kind, np.where(in_test[a], a, b), listed)
+    trained = {digest for digest, test in zip(digests, in_test, strict=True) if not test}
+    kind[in_test & [digest in trained for digest in digests]] = CLOSENESS.index("identical")
+    return [(*CLOSENESS, None)[number] for number in kind.tolist()]
+
+
 def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[Finding]:
     found = []
     if unreadable:
@@ -175,7 +225,7 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
     return found
 
 
-def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
+def _twins(manifest: Manifest, twins: Twins, tally: Mapping[str, Any] | None) -> list[Finding]:
     slices = manifest.slices
     across: list[tuple[int, int]] = []
     within: list[tuple[int, int]] = []
@@ -183,15 +233,16 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
         straddles = slices[a].part != slices[b].part and slices[a].part and slices[b].part
         (across if straddles else within).append((a, b))
     found = []
-    if across:
-        cluster = connected(len(slices), twins.pairs)  # of many copies the search lists the nearest alone
-        in_test = np.array([item.part == "Testing" for item in slices])
-        tested = in_test & np.isin(cluster, cluster[~in_test])
-        are = "is a copy" if tested.sum() == 1 else "are copies"
+    if across and tally:
+        copies, known = tally["with_copy"], tally["known_patient"]
+        are = "is a copy" if copies == 1 else "are copies"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in tally["by_kind"].items() if count)
+        classes = ", ".join(f"{row['with_copy']} of {row['test_slices']} {n}" for n, row in tally["by_class"].items())
+        of_known = f"{known['with_copy']} of the {known['test_slices']} with a known patient"
         found.append(
             Finding(
-                "twins_across_parts", "leak", int(tested.sum()),
-                f"of {in_test.sum()} test slices {are} of training slices",
+                "twins_across_parts", "leak", copies, f"of {tally['test_slices']} test slices {are} of training slices",
+                f"By the closest copy: {kinds}. By class: {classes}{f'; {of_known}' * bool(known['test_slices'])}. "
                 "A score on this test part measures memory: looking up the nearest training slice does well there.",
                 "Do not report this split alone. Make another: braincam split DATA --out folds.csv",
                 pairs=_named(manifest, across),
@@ -209,9 +260,8 @@ def _twins(manifest: Manifest, twins: Twins) -> list[Finding]:
     return found
 
 
-def _patients(manifest: Manifest, owned: Sequence[str | None]) -> list[Finding]:
+def _patients(manifest: Manifest, whose: Sequence[str | None]) -> list[Finding]:
     slices = manifest.slices
-    whose = [item.patient or (owner and f"row {owner}") for item, owner in zip(slices, owned, strict=True)]
     found = []
     if manifest.has_official_split:
         in_test = [int(item.part == "Testing") for item in slices]

@@ -40,6 +40,7 @@ class Slice:
     label: str
     part: str | None = None  # "Training" or "Testing" where the folder has them
     patient: str | None = None  # None: unknown
+    sha256: str | None = None  # of the file's bytes, where a table of folds says it: 64 hexadecimal digits
 
 
 @dataclass(frozen=True)

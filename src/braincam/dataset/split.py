@@ -1,12 +1,14 @@
 """Folds and parts that no patient and no group of twins straddles, and the check that proves it.
 
 `verify` is that check: it looks at patients and pixels alone and takes any table of folds, whoever made it. Rows of the
-tables written here have the columns ``path,label,patient,group,fold``.
+tables written here have the columns ``path,label,patient,group,fold,sha256``; the last is of the file's bytes, and
+tables from elsewhere need not have it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +28,8 @@ from braincam.progress import say
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
 MOST_FOLDS = 20  # of which some are taken for validation, unless less than one of so many is asked for
 MOST_DIGITS = 9  # of a fold's number
-COLUMNS = ("path", "label", "patient", "group", "fold")
+COLUMNS = ("path", "label", "patient", "group", "fold")  # that a table must have; one written here has HASH too
+HASH = "sha256"
 
 
 @dataclass(frozen=True)
@@ -190,19 +193,32 @@ def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDAr
     )
 
 
-def write_split(path: Path, manifest: Manifest, groups: Sequence[str], folds: Sequence[int]) -> None:
-    """Write the portable CSV: relative paths, one row per slice."""
-    rows = zip(manifest.slices, groups, folds, strict=True)
-    write_csv(path, COLUMNS, ((item.path, item.label, item.patient or "", name, fold) for item, name, fold in rows))
+def write_split(
+    path: Path,
+    manifest: Manifest,
+    groups: Sequence[str],
+    folds: Sequence[int],
+    digests: Sequence[str] | None = None,
+) -> None:
+    """Write the portable CSV: relative paths, one row per slice, with `digests` the SHA-256 of each one's bytes."""
+    hashes = [""] * len(manifest.slices) if digests is None else digests
+    rows = zip(manifest.slices, groups, folds, hashes, strict=True)
+    write_csv(
+        path,
+        (*COLUMNS, HASH),
+        ((item.path, item.label, item.patient or "", name, fold, digest) for item, name, fold, digest in rows),
+    )
 
 
 def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], list[int]]:
     """Read a split for a folder: the manifest's rows that the split names, with their groups and folds.
 
     Patients named in the split fill in those the manifest does not know. Slices that the split leaves out are left out.
+    Hashes are kept with the slices; whoever reads the files compares (`pipeline.reading.find_copies`).
 
     Raises:
-        SplitError: a path of the split is not in the folder, a label differs, or a fold is no whole number.
+        SplitError: a path of the split is not in the folder, a label differs, a fold is no whole number, or a hash is
+            no SHA-256.
     """
     rows = read_rows(path, COLUMNS, manifest)
     position = {item.path: number for number, item in enumerate(manifest.slices)}
@@ -223,7 +239,7 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
         kept.append(position[item.path])
         groups.append(row["group"] or item.path)
         folds.append(int(row["fold"]))
-    return fill_in_patients(manifest.keep(kept), rows, path), groups, folds
+    return fill_in_hashes(fill_in_patients(manifest.keep(kept), rows, path), rows, path), groups, folds
 
 
 def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], table: Path) -> Manifest:
@@ -237,6 +253,23 @@ def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], 
     if differ:
         say(f"{table}: names another patient than the table of patients for {differ} slices; the latter counts")
     return replace(manifest, slices=tuple(replace(item, patient=item.patient or name) for item, name in both))
+
+
+def fill_in_hashes(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], table: Path) -> Manifest:
+    """What a table of folds says of the bytes of each slice; no such column, or an empty cell, is unknown.
+
+    Raises:
+        SplitError: a hash is no SHA-256.
+    """
+    said = [(rows[item.path].get(HASH) or "").strip().lower() or None for item in manifest.slices]
+    for item, digest in zip(manifest.slices, said, strict=True):
+        if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+            raise SplitError(
+                f"{table}: {item.path}: expected a SHA-256 of 64 hexadecimal digits in column {HASH}, got {digest!r}; "
+                "leave it empty where it is unknown"
+            )
+    both = zip(manifest.slices, said, strict=True)
+    return replace(manifest, slices=tuple(replace(item, sha256=digest) for item, digest in both))
 
 
 def class_shares(labels: Sequence[str], folds: Sequence[int]) -> dict[int, dict[str, float]]:

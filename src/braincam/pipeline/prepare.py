@@ -18,6 +18,7 @@ from braincam.dataset.split import (
     Leak,
     Straddling,
     cut_validation,
+    fill_in_hashes,
     fill_in_patients,
     find_leak,
     make_folds,
@@ -84,6 +85,9 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     Byte-identical files, and all slices of a patient (known, or by what DICOM files say), are always in one group, also
     where a split file says otherwise: that is how a leak shows, and it keeps patients whole when validation is cut from
     training.
+
+    Raises:
+        SplitError: the split file does not fit the folder, or says that a slice has other bytes.
     """
     manifest = read_folder(data, patients)
     folds = None
@@ -141,7 +145,7 @@ def split(
         leak = leak_of_fold(found, numbers, fold)
         if leak.leaks:
             raise SplitError(f"fold {fold} leaks: {leak}; this is a defect of braincam, please report it")
-    write_split(Path(out), found.manifest, found.groups, numbers)
+    write_split(Path(out), found.manifest, found.groups, numbers, found.digests)
     return {
         "slices": len(labels),
         "groups": len(set(found.groups)),
@@ -158,10 +162,11 @@ def split(
 def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[Manifest, Straddling]:
     """Check any table of columns ``path,fold`` against patients and pixels, whatever groups it names.
 
-    A column ``patient``, where there is one, fills in patients that are not known otherwise.
+    A column ``patient``, where there is one, fills in patients that are not known otherwise; a column ``sha256`` says
+    which bytes each slice must have.
 
     Raises:
-        SplitError: a path of the table is not in the folder, or a slice has no fold.
+        SplitError: a path of the table is not in the folder, a slice has no fold, or it has other bytes.
     """
     manifest = read_folder(data, patients)
     rows = read_rows(table, ("path", "fold"), manifest)
@@ -171,7 +176,7 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
     if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
         raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
     named = manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
-    copies = find_copies(fill_in_patients(named, rows, table))
+    copies = find_copies(fill_in_hashes(fill_in_patients(named, rows, table), rows, table))
     for item in copies.unreadable:
         say(f"left out: {item.reason}")
     slices = copies.manifest.slices

@@ -16,7 +16,7 @@ from braincam.cache import cached, forget, key_of
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners
 from braincam.dataset.twins import KINDS, Twins, Unreadable, changed, find_twins, fingerprint, read_one_slice
-from braincam.errors import DataError, ImageError
+from braincam.errors import DataError, ImageError, SplitError
 from braincam.progress import track
 
 
@@ -36,8 +36,10 @@ def find_copies(manifest: Manifest) -> Copies:
 
     Raises:
         DataError: no slice can be read.
+        SplitError: a slice's bytes are not those that a table of folds says it has.
     """
     digests = hash_files(manifest)
+    check_as_split(manifest, digests)
     fresh: list[Copies] = []
 
     def make(folder: Path) -> None:
@@ -63,6 +65,23 @@ def find_copies(manifest: Manifest) -> Copies:
         [item for item in unreadable if item is not None],
         entry["owners"].tolist(),
     )
+
+
+def check_as_split(manifest: Manifest, digests: Sequence[str]) -> None:
+    """Slices of which a table of folds gives the hash must be those slices: folds cut for others may leak.
+
+    Raises:
+        SplitError: names the first slice with other bytes, and says how many there are.
+    """
+    pairs = list(zip(manifest.slices, digests, strict=True))
+    differ = [(item, digest) for item, digest in pairs if item.sha256 not in (None, digest)]
+    if differ:
+        item, digest = differ[0]
+        raise SplitError(
+            f"{manifest.root / item.path}: not the file that the folds were made for (so {len(differ)} of {len(pairs)} "
+            f"slices): expected sha256 {item.sha256}, got {digest}; restore the files, or make new folds with "
+            "`braincam split`"
+        )
 
 
 def check_unchanged(manifest: Manifest, before: Sequence[str], copies: Copies) -> None:

@@ -39,7 +39,17 @@ def write_audit_report(out: Path, manifest: Manifest, result: Audit) -> None:
                 "names": [name for name, picture in zip(finding.examples, single, strict=False) if not picture],
             }
         )
-    write_page(out, "audit.html", name=manifest.root.name, facts=result.facts, result=result, findings=findings)
+    across = result.facts["across_parts"]
+    write_page(
+        out,
+        "audit.html",
+        name=manifest.root.name,
+        facts=result.facts,
+        result=result,
+        findings=findings,
+        across=across_rows(across) if across and across["with_copy"] else [],
+        kinds=shown_kinds(across) if across else [],
+    )
 
 
 def data_sheet(name: str, about: str, result: Audit) -> str:
@@ -82,7 +92,37 @@ def _copies(facts: dict[str, Any]) -> list[str]:
         "",
         f"{copies} of copies among {facts['slices_with_twin']:,} slices{kinds}.",
         f"{repeats} another byte by byte.",
+        *_across(facts["across_parts"]),
     ]
+
+
+def _across(across: dict[str, Any] | None) -> list[str]:
+    if not across or not across["with_copy"]:
+        return []
+    kinds = shown_kinds(across)
+    return [
+        "",
+        "Test slices by the closest of their copies in training:",
+        "",
+        f"| class | test slices | in training too | {' | '.join(kinds)} |",
+        f"|{'---|' * (3 + len(kinds))}",
+        *(
+            f"| {name} | {row['test_slices']:,} | {row['with_copy']:,} | "
+            f"{' | '.join(format(row['by_kind'][kind], ',') for kind in kinds)} |"
+            for name, row in across_rows(across)
+        ),
+    ]
+
+
+def across_rows(across: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What the table of copies in training shows: the classes, all of them, and, where some are, the traced slices."""
+    known = [("patient known", across["known_patient"])] if across["known_patient"]["test_slices"] else []
+    return [*across["by_class"].items(), ("all", across), *known]
+
+
+def shown_kinds(across: dict[str, Any]) -> list[str]:
+    """Kinds of copies of which there are any."""
+    return [kind for kind, count in across["by_kind"].items() if count]
 
 
 def _found(result: Audit) -> list[str]:
