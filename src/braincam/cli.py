@@ -243,7 +243,7 @@ def predict(options: argparse.Namespace) -> int:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
     answers: Iterable[Prediction] = predictor.stream(
-        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume, out=options.out
+        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
     )
     if options.cam:
         from braincam.explain.cam import with_torchcam
