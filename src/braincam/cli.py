@@ -245,14 +245,16 @@ def predict(options: argparse.Namespace) -> int:
     answers: Iterable[Prediction] = predictor.stream(
         options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
     )
+    unit = {}
     if options.cam:
-        from braincam.explain.cam import with_torchcam
+        from braincam.explain.cam import UNIT, with_torchcam
 
+        unit = {"unit": UNIT}
         answers = with_torchcam(answers, predictor, options.cam)
     if options.out:
         from braincam.explain.save import with_overlays
 
-        answers = with_overlays(answers, options.out, write=not options.no_cam)
+        answers = with_overlays(answers, options.out, write=not options.no_cam, **unit)
     studies: list[Study] = []
     answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
