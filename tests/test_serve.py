@@ -292,6 +292,15 @@ def test_wrong_calls_are_one_line_and_exit_code_2(
     assert not said.out
 
 
+def test_a_wrong_number_is_told_by_the_name_of_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    least = dict.fromkeys(re.findall(r"--(?:max-\w[\w-]*|\w+-seconds)", Path(cli.__file__).read_text()), 1)
+    for option, lowest in (least | {"--queue": 0, "--workers": 0}).items():
+        with pytest.raises(SystemExit, match=str(cli.WRONG_CALL)):
+            cli.main(["serve", option, str(lowest - 1)])
+        assert f"argument {option}: expected a whole number from {lowest}" in capsys.readouterr().err
+    assert len(least) == 7
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_sigterm_while_it_starts_is_one_line_and_no_traceback() -> None:
     process = command()

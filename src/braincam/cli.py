@@ -717,7 +717,7 @@ def _server(verb: Any) -> None:
         ("--upload-seconds", 60, "for a whole request to arrive"),
         ("--answer-seconds", 60, "for an answer, waiting included"),
     ):
-        kind = _natural if name == "--workers" else int
+        kind = _natural if name in {"--workers", "--queue"} else _count
         verb.add_argument(name, type=kind, default=default, metavar="N", help=f"{what} (default: {default:,})")
 
 
