@@ -15,7 +15,7 @@ from braincam.errors import ConfigError, ModelFileError
 from braincam.explain.cam import METHODS, torchcam_map, with_torchcam
 from braincam.explain.save import with_overlays
 from braincam.images.volume import Volume
-from braincam.model_file.export import load_model
+from braincam.model_file.export import load_model, save_model
 from braincam.predict import Predictor
 
 
@@ -108,3 +108,31 @@ def test_another_map_needs_its_twin_and_a_name_that_exists(run: Path, tmp_path: 
     answers = Predictor(run).predict(sorted((scans / "data" / "glioma").iterdir())[:2])
     replaced = list(with_torchcam(answers, Predictor(run), "gradcam"))
     assert [answer.probabilities for answer in replaced] == [answer.probabilities for answer in answers]
+
+
+def test_the_twin_of_another_training_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes((run / "model.onnx").read_bytes())
+    model, card = load_model(run / "model.safetensors")
+    twin = tmp_path / "model.safetensors"
+    for foreign in (
+        {"name": "other"},
+        {"recipe": card.recipe | {"seed": 99}},
+        {"training": card.training | {"data_sha256": "0" * 64}},
+    ):
+        save_model(twin, model, replace(card, **foreign))  # type: ignore[arg-type]
+        with pytest.raises(ModelFileError, match="another training .*--model"):
+            next(with_torchcam([], Predictor(tmp_path), "gradcam"))
+    save_model(twin, model, replace(card, temperature=2.0, outlier_threshold=9.0))  # set later: the same training
+    assert not list(with_torchcam([], Predictor(tmp_path), "gradcam"))
+
+
+def test_the_picture_of_another_map_does_not_call_it_logits(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = []
+    monkeypatch.setattr("braincam.explain.overlay.colour_bar", lambda *arguments: units.append(arguments[-1]))
+    for extra, unit in (["--cam", "layercam"], "relative, 0 to 1"), ([], "logit per pixel"):
+        units.clear()
+        scan = scans / "data" / "pituitary"
+        assert cli.main(["predict", str(scan), "--model", str(run), "--out", str(tmp_path / unit), *extra]) == 0
+        assert set(units) == {unit}

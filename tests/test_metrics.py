@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from braincam.dataset.manifest import means_no_tumour
 from braincam.errors import DataError
 from braincam.evaluation.metrics import PER_CLASS, SCALARS, paired_difference, score
+from braincam.study import tumour_classes
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
@@ -192,8 +195,11 @@ def test_the_second_headline_forgets_the_class_without_tumour():
     assert m["tumour_auroc_note"] == "may be confounded with source and sequence"
 
 
-@pytest.mark.parametrize("name", ["notumor", "no_tumor", "No Tumour", "NO-TUMOR"])
-def test_the_class_without_tumour_is_known_by_its_names(name):
+@pytest.mark.parametrize("name", ["notumor", "no_tumor", "No Tumour", "NO-TUMOR", "non_tumor", "no.tumor"])
+def test_the_class_without_tumour_is_known_by_its_names_to_scores_and_studies_alike(name):
+    assert means_no_tumour(name)
+    assert not any(map(means_no_tumour, ["glioma", "tumor", "none"]))
+    assert tumour_classes(SimpleNamespace(classes=("glioma", name))) == ["glioma"]
     labels, p, _ = simulated(n=40)
     assert score(labels, p, ["glioma", "meningioma", name, "pituitary"], n_boot=0)["tumour_auroc"] is not None
     assert score(labels, p, list("abcd"), n_boot=0)["tumour_auroc"] is None

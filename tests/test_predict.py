@@ -142,6 +142,32 @@ def test_folders_stand_for_their_pictures_and_hidden_ones_are_skipped(
     assert len(predictor.predict(str(tmp_path / "*.png"))) == 2
 
 
+def test_a_pattern_names_a_picture_once_and_no_file_that_is_none(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "odd.xyz", "sub/b.png", "sub/deep/c.png"):
+        (tmp_path / "study" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "study" / name).write_bytes(a_scan(scans).read_bytes())
+    for name in ("predictions.jsonl", "notes.txt", "broken.png"):
+        (tmp_path / "study" / name).write_text("no picture")
+    monkeypatch.chdir(tmp_path / "study")
+
+    def named(pattern: str) -> dict[str, bool]:
+        rows = predictor.predict(pattern)
+        assert len({row.path for row in rows}) == len(rows)
+        return {Path(row.path).as_posix(): row.status != "error" for row in rows}
+
+    everything = {"a.png": True, "broken.png": False, "sub/b.png": True, "sub/deep/c.png": True}
+    assert named("**") == named("**/*") == named("*") == everything
+    assert named("../study/**") == {f"../study/{name}": read for name, read in everything.items()}
+    assert named("*/**") == {"sub/b.png": True, "sub/deep/c.png": True}
+    assert named("**/*.png") == everything
+    assert named("o*") == {"odd.xyz": True}  # named by its beginning: tried, whatever its ending
+    assert named("*.txt") == {"notes.txt": False}
+    (tmp_path / "study" / "sub" / "deep" / "c.png").rename("c.png")
+    assert named("sub/deep/*") == {"sub/deep/*": False}
+
+
 def test_the_path_of_an_answer_is_the_one_that_was_given(
     predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,16 +181,25 @@ def test_the_path_of_an_answer_is_the_one_that_was_given(
     assert "empty path" in (rows[-1].reason or "")
 
 
-def test_answers_are_not_judged_in_their_turn(
-    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_answers_are_not_judged_in_their_turn_but_scans_that_lie_beside_them_are(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("scan.png", "earlier/overlay.png", "earlier/sub/overlay.png", "answers/overlay.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in ("study/1/a.png", "study/2/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(a_scan(scans).read_bytes())
-    (tmp_path / "earlier" / "predictions.jsonl").touch()
+    volume = [Image.open(a_scan(scans)).resize((64, 64)) for _ in range(3)]
+    volume[0].save(tmp_path / "study/1/v.tif", save_all=True, append_images=volume[1:])
     monkeypatch.chdir(tmp_path)
-    assert [row.path for row in predictor.stream(["."], out=tmp_path / "answers")] == ["scan.png"]
-    assert [row.path for row in predictor.predict("earlier")] == ["earlier/overlay.png", "earlier/sub/overlay.png"]
+    call = ["predict", "--model", str(run), "--format", "json", "--out"]
+    judged = []
+    for source, out in (("study/1", "study/1"), ("study", "study/answers"), ("study", "study/answers")):
+        assert cli.main([*call, out, source]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        judged.append({Path(json.loads(line)["path"]).as_posix() for line in lines})
+    first = {"study/1/a.png", "study/1/v.tif"}
+    assert judged == [first, first | {"study/2/b.png"}, first | {"study/2/b.png"}]
+    written = {path.name for path in (tmp_path / "study").rglob("*")}
+    assert {"predictions.jsonl", "a-evidence.png", "v-montage.png", "study.html"} <= written
 
 
 def test_a_sub_folder_whose_pictures_cannot_be_reached_is_a_row(

@@ -27,6 +27,7 @@ from braincam.errors import ConfigError
 from braincam.model_file.card import NOTICE
 from braincam.predict import Predictor
 from braincam.serve.auth import check_exposure, find_token
+from dicom_files import write_series
 from serving import FORM, TOKEN, Served, form, png, serving
 
 ROOT = Path(__file__).parents[1]
@@ -291,6 +292,15 @@ def test_wrong_calls_are_one_line_and_exit_code_2(
     assert not said.out
 
 
+def test_a_wrong_number_is_told_by_the_name_of_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    least = dict.fromkeys(re.findall(r"--(?:max-\w[\w-]*|\w+-seconds)", Path(cli.__file__).read_text()), 1)
+    for option, lowest in (least | {"--queue": 0, "--workers": 0}).items():
+        with pytest.raises(SystemExit, match=str(cli.WRONG_CALL)):
+            cli.main(["serve", option, str(lowest - 1)])
+        assert f"argument {option}: expected a whole number from {lowest}" in capsys.readouterr().err
+    assert len(least) == 7
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_sigterm_while_it_starts_is_one_line_and_no_traceback() -> None:
     process = command()
@@ -459,3 +469,22 @@ def test_every_documented_metric_and_code_is_there(served: Served) -> None:
     assert codes | {"401"} == {"200"} | set(
         re.findall(r"\b([45]\d\d)\b(?=[ ,|])", DOCS.partition("what to do")[2][:900])
     )
+
+
+def test_the_slices_of_a_series_share_their_grey_values_as_with_predict(predictor: Predictor, tmp_path: Path) -> None:
+    planes = np.random.default_rng(3).integers(200, 1000, (6, 40, 48)).astype(np.uint16)
+    planes[0] //= 10
+    series = write_series(tmp_path / "series", planes)
+    own = write_series(tmp_path / "own", planes[:1], seed=1, series="1.2.3")
+    files = [(path.name, path.read_bytes()) for path in [*series[::-1], *own]]
+    with serving(predictor) as server:
+        rows = server.predict(*files, pictures=True).json()["predictions"]
+    assert [row["path"] for row in rows] == [name for name, _ in files], "in the order they were sent"
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(row["picture"])))) for row in rows]
+    alone, together = predictor.predict(own[0]), predictor.predict(tmp_path / "series")
+    for answer, row, pixels in zip([*together[::-1], *alone], rows, shown, strict=True):
+        np.testing.assert_array_equal(pixels, answer.pixels)
+        assert row["probabilities"] == pytest.approx(answer.probabilities, abs=1e-4)
+    assert shown[5].mean() < shown[0].mean() / 5 < shown[6].mean(), "a dark slice stays dark, unless it comes alone"
+    with serving(predictor, pixels=1000) as server:  # what is too large is not decoded for the common range either
+        assert {row["status"] for row in server.predict(*files).json()["predictions"]} == {"error"}

@@ -20,7 +20,7 @@ from braincam.errors import ConfigError
 from braincam.images import read_slices, series
 from braincam.images.grey import square_pixels, stretch
 from braincam.images.reader import Reading
-from braincam.images.series import files_of_directory, is_directory_of_media
+from braincam.images.series import SeriesSlice, files_of_directory, in_series, is_directory_of_media, read_header
 from braincam.images.volume import LPS_TO_RAS, Plane, stacks
 from braincam.predict import Prediction, Predictor
 from dicom_files import enhanced, write_index, write_series, written
@@ -342,6 +342,15 @@ def test_a_series_without_windows_is_scaled_as_a_whole_and_its_own_windows_count
     shown = predictor.predict(tmp_path / "own")
     for answer, plane in zip(shown, planes, strict=True):
         np.testing.assert_allclose(answer.pixels, plane / 1000 * 255, atol=0.7)
+
+
+def test_a_file_that_vanishes_while_a_series_is_sorted_costs_no_other_its_answer(tmp_path: Path) -> None:
+    paths = write_series(tmp_path, a_volume(3, (4, 40, 48)))
+    headers = [read_header(path) for path in paths]
+    paths[1].unlink()
+    found = [item for item in in_series(paths, headers) if isinstance(item, SeriesSlice)]
+    assert [item.path for item in found] == paths
+    assert found[0].limits is not None, "the others have their common scale"
 
 
 def test_one_file_with_a_window_does_not_take_the_common_scale_from_the_others(

@@ -243,16 +243,18 @@ def predict(options: argparse.Namespace) -> int:
         return _fail("--cam and --no-cam exclude each other")
     predictor = Predictor(options.model, threads=options.threads)
     answers: Iterable[Prediction] = predictor.stream(
-        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume, out=options.out
+        options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
     )
+    unit = {}
     if options.cam:
-        from braincam.explain.cam import with_torchcam
+        from braincam.explain.cam import UNIT, with_torchcam
 
+        unit = {"unit": UNIT}
         answers = with_torchcam(answers, predictor, options.cam)
     if options.out:
         from braincam.explain.save import with_overlays
 
-        answers = with_overlays(answers, options.out, write=not options.no_cam)
+        answers = with_overlays(answers, options.out, write=not options.no_cam, **unit)
     studies: list[Study] = []
     answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
@@ -715,7 +717,7 @@ def _server(verb: Any) -> None:
         ("--upload-seconds", 60, "for a whole request to arrive"),
         ("--answer-seconds", 60, "for an answer, waiting included"),
     ):
-        kind = _natural if name == "--workers" else int
+        kind = _natural if name in {"--workers", "--queue"} else _count
         verb.add_argument(name, type=kind, default=default, metavar="N", help=f"{what} (default: {default:,})")
 
 

@@ -36,7 +36,6 @@ BATCH = 16  # slices of one size answered together
 BATCH_PIXELS = 2**24  # and no more pixels than these, one slice excepted
 AHEAD = 4 * BATCH  # files decoded before they are asked for
 AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large
-ANSWERS = "predictions.jsonl"  # marks a folder that answers were written to
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -120,17 +119,13 @@ class Predictor:
         cam: bool = True,
         plane: str | None = None,
         volume: int = 0,
-        out: Path | None = None,
     ) -> Iterator[Prediction]:
-        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads.
-
-        `out` is where the caller writes pictures meanwhile: no input, although it may lie in a folder that is one.
-        """
+        """Like `predict`, one answer at a time and in order; files are decoded ahead on other threads."""
         if plane is not None and plane not in PLANES:
             raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
         if volume < 0:
             raise ConfigError(f"volume: expected a number from 0, got {volume}")
-        return self._stream(_gather(expand(sources, out)), cam, Reading(plane, volume))
+        return self._stream(_gather(expand(sources)), cam, Reading(plane, volume))
 
     def _stream(self, sources: Iterator[_Job], cam: bool, reading: Reading) -> Iterator[Prediction]:
         rows: Iterator[tuple[str, GreySlice | Prediction]] = (
@@ -315,10 +310,10 @@ def _batches(slices: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.ui
         yield batch
 
 
-def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Source | ImageError]:
+def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
     """Replace folders and patterns by the files they stand for; one that stands for none becomes an error.
 
-    Pictures and maps of evidence are passed over there, and so is a whole folder of answers that lies below.
+    Pictures and maps of evidence are passed over there, one by one: scans may lie in a folder of answers too.
     """
     for source in sources:
         if isinstance(source, bytes | np.ndarray):
@@ -335,7 +330,7 @@ def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Sourc
             yield _nothing(f"{str(path)[:80]}...", why)
             continue
         if folder:
-            found = list(_walk(path, out))
+            found = list(_walk(path))
             unread = [item for item in found if isinstance(item, ImageError)]
             files = [file for file in found if isinstance(file, Path) and _is_scan(file)]
             files.sort(key=is_dicom_file)  # together, at the end: a series may lie in several folders
@@ -344,10 +339,10 @@ def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Sourc
                 yield _nothing(path, f"{path}: no pictures in this folder; expected png, jpg, tif, dcm, nii, ...")
             yield from files
         elif not there and glob.has_magic(str(path)):
-            matches = [match for match in sorted(glob.glob(str(path), recursive=True)) if not is_ours(Path(match))]
+            matches = _matches(path)
             if not matches:
-                yield _nothing(path, f"{path}: no file matches this pattern")
-            yield from expand((Path(match) for match in matches), out)
+                yield _nothing(path, f"{path}: no picture matches this pattern; check it, or give a file or folder")
+            yield from expand(matches)
         elif _is_index(path):
             try:
                 yield from files_of_directory(path)
@@ -357,8 +352,25 @@ def expand(sources: Iterable[Source], out: Path | None = None) -> Iterator[Sourc
             yield source  # its answer names it as it was given
 
 
+def _matches(pattern: Path) -> list[Path]:
+    """What a pattern stands for, sorted; nothing twice, although `**` also names what lies in a folder that it names.
+
+    A last part of wildcards alone asks for whatever is there, as a folder does; any other, as `*.png` or `IM*`, names
+    its files, which are tried.
+    """
+    everything = set(pattern.name) <= set("*?.")
+    found = [Path(match) for match in sorted(glob.glob(str(pattern), recursive=True))]
+    folders = {match for match in found if match.is_dir()}
+    return [
+        match
+        for match in found
+        if folders.isdisjoint(match.parents)
+        and (match in folders or (_is_scan(match) if everything else not is_ours(match)))
+    ]
+
+
 def _is_scan(file: Path) -> bool:
-    """Whether a file that was come upon in a folder should be read: neither an index nor a picture of evidence."""
+    """Whether a file that was come upon should be read: neither an index nor a picture of evidence."""
     return looks_readable(file) and not _is_index(file) and not is_ours(file)
 
 
@@ -395,13 +407,10 @@ def _sorted(run: list[str | os.PathLike[str]]) -> Iterator[_Job]:
         yield from in_series(paths, (read_header(path) for path in track(paths, "sorting DICOM files", unit="files")))
 
 
-def _walk(folder: Path, out: Path | None) -> Iterator[Path | ImageError]:
+def _walk(folder: Path) -> Iterator[Path | ImageError]:
     """Visible files below a folder, sorted, and an error for each folder whose pictures are not among them."""
     closed: list[OSError] = []
     for where, folders, names in os.walk(folder, onerror=closed.append):
-        if Path(where) != folder and (ANSWERS in names or (out and Path(where).resolve() == out.resolve())):
-            folders.clear()
-            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
         for link in (Path(where) / name for name in folders):

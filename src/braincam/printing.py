@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from braincam.dataset.manifest import Manifest
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
-from braincam.predict import ANSWERS, Prediction
+from braincam.predict import Prediction
 from braincam.resampling import measured, with_interval
 from braincam.study import Study
 
 if TYPE_CHECKING:  # these need the training wing's libraries
     from braincam.dataset.audit import Audit
     from braincam.dataset.split import Straddling
+
+ANSWERS = "predictions.jsonl"
 
 
 def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:

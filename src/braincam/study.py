@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from braincam.dataset.manifest import class_name
+from braincam.dataset.manifest import means_no_tumour
 from braincam.model_file.card import Card
 from braincam.predict import Prediction
 
 EVIDENCE, NO_EVIDENCE, UNCLEAR, REFUSED = "evidence", "no evidence", "unclear", "refused"
-NOT_A_TUMOUR = "notumor"
 NOT_NO_TUMOUR = 'No evidence is not "no tumour": the model knows only {}, and misses some.'
 CAUTION = (
     "Counted over single slices, whose neighbours are alike: the range describes these slices and is no confidence "
@@ -111,7 +110,7 @@ class Study:
 
 def tumour_classes(card: Card) -> list[str]:
     """The classes that a slice can carry evidence for: all but the one that means none."""
-    return [name for name in card.classes if class_name(name) != NOT_A_TUMOUR]
+    return [name for name in card.classes if not means_no_tumour(name)]
 
 
 def summarise(name: str, answers: Sequence[Prediction], card: Card) -> Study:

@@ -22,13 +22,14 @@ from braincam.progress import say
 
 PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
 
+NO_TUMOUR = "notumor"
 # The four classes go by other names in other copies of the data set.
 SAME_CLASS = {
     "gliomatumor": "glioma",
     "meningiomatumor": "meningioma",
     "pituitarytumor": "pituitary",
-    "notumor": "notumor",
-    "nontumor": "notumor",
+    "notumor": NO_TUMOUR,
+    "nontumor": NO_TUMOUR,
 }
 
 
@@ -83,6 +84,11 @@ def class_name(folder: str) -> str:
     for separator in "_- ":
         key = key.replace(separator, "")
     return SAME_CLASS.get(key, key if key in SAME_CLASS.values() else folder)
+
+
+def means_no_tumour(name: str) -> bool:
+    """Whether a class is the one without a tumour, by its name: notumor, No Tumour, non-tumor, ..."""
+    return class_name("".join(letter for letter in name if letter.isalnum())) == NO_TUMOUR
 
 
 def read_folder(root: Path, patients: Path | None = None) -> Manifest:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from braincam.dataset.manifest import means_no_tumour
 from braincam.errors import DataError
 from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows, losses
 from braincam.resampling import divide, group_numbers, interval, resamples
@@ -64,8 +65,8 @@ def score(
     - `patient_averaged_accuracy`: mean over groups of the accuracy within the group, so each group weighs
       the same.
     - `auroc_macro`: mean over classes of one class against the rest, ties counted half.
-    - `tumour_auroc`: 1 - p(notumor), any tumour against none; only where a class is called notumor or
-      no_tumor. In the public data the two sides come from other collections and sequences: hence
+    - `tumour_auroc`: 1 - p(notumor), any tumour against none; only where a class means none by its name
+      (notumor, No Tumour, ...). In the public data the two sides come from other collections and sequences: hence
       `tumour_auroc_note`.
     - `three_tumour_classes`: among the true tumour slices, with p(notumor) removed and the rest renormalised.
     - `nll`: mean -ln p(true class), with p >= 5e-7, since answers are rounded; `brier`: mean over slices of the
@@ -376,5 +377,4 @@ def _class_names(classes: Sequence[str]) -> list[str]:
 
 def no_tumour_class(names: Sequence[str]) -> int | None:
     """The number of the class without a tumour, by its name; None where there is none."""
-    plain = ["".join(c for c in name.lower() if c.isalnum()) for name in names]
-    return next((k for k, name in enumerate(plain) if name in {"notumor", "notumour"}), None)
+    return next((k for k, name in enumerate(names) if means_no_tumour(name)), None)

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from braincam.errors import ConfigError, MissingDependencyError, ModelFileError, install
+from braincam.model_file.card import Card
 from braincam.model_file.export import load_model
 from braincam.network.exportable import Deployed
 from braincam.network.framing import lay_back
 from braincam.predict import Prediction, Predictor
 
+UNIT = "relative, 0 to 1"  # of these maps, each from its own least to its own most
 METHODS = {
     "gradcam": "GradCAM",
     "gradcampp": "GradCAMpp",
@@ -69,11 +71,16 @@ def torchcam_map(
     return np.asarray(heat[0, 0].numpy(), np.float32)
 
 
+def _training(card: Card) -> tuple[Any, ...]:
+    """What both files of one training have in common, and files of two have not; thresholds may be set later."""
+    return card.name, card.classes, card.recipe, card.training.get("data_sha256"), card.seen_slices
+
+
 def with_torchcam(answers: Iterable[Prediction], predictor: Predictor, method: str) -> Iterator[Prediction]:
     """Pass answers on with their maps replaced; the trainable twin must lie beside the ONNX file.
 
     Raises:
-        ModelFileError: there is no twin.
+        ModelFileError: there is no twin, or the file beside it is that of another training.
     """
     twin = predictor.file.path.with_suffix(".safetensors")
     if not twin.is_file():
@@ -81,6 +88,12 @@ def with_torchcam(answers: Iterable[Prediction], predictor: Predictor, method: s
     if method not in METHODS:
         raise ConfigError(f"--cam: expected one of {', '.join(METHODS)}, got {method!r}")
     model, card = load_model(twin)
+    if _training(card) != _training(predictor.card):
+        raise ModelFileError(
+            f"--cam {method}: expected {twin} to be the trainable twin of {predictor.file.path} "
+            f"({predictor.card.name}), got that of another training ({card.name}); "
+            "give --model the run folder of this model, or leave --cam out"
+        )
     for answer in answers:
         if answer.pixels is None or answer.label is None:
             yield answer

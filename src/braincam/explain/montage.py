@@ -38,7 +38,7 @@ def montage(
     note: str,
     tiles: Sequence[tuple[Image.Image, str]],
     scale: float | None,
-    unit: str = "logit per pixel",
+    unit: str = look.UNIT,
 ) -> Image.Image:
     """Tiles with captions under a title, and one bar of colours for all of them (none where `scale` is None)."""
     margin, gap = look.MARGIN, 12

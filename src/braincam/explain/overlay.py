@@ -17,6 +17,7 @@ from braincam.errors import ImageError
 from braincam.model_file.card import NOTICE
 
 CAUTION = "Shows where the score comes from, not where a tumour is."
+UNIT = "logit per pixel"  # of the exact map
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -53,7 +54,7 @@ def overlay(
     heading: str | None = None,
     note: str | None = None,
     scale: float | None = None,
-    unit: str = "logit per pixel",
+    unit: str = UNIT,
 ) -> Image.Image:
     """The plain slice beside the slice with its evidence: (H, W) uint8, (h, w) float -> RGB picture.
 

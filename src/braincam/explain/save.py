@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from braincam.explain.overlay import overlay
+from braincam.explain.overlay import UNIT, overlay
 from braincam.files import replacing
 from braincam.images import SUFFIXES
 from braincam.images.ours import MARK, is_ours_to_write
@@ -27,10 +27,13 @@ from braincam.predict import Prediction
 BEHIND = 32  # pictures that may wait while further slices are judged
 
 
-def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = True) -> Iterator[Prediction]:
+def with_overlays(
+    answers: Iterable[Prediction], out: Path, *, write: bool = True, unit: str = UNIT
+) -> Iterator[Prediction]:
     """Write a picture for each answer that has a label and a map, and pass the answers on with its path filled in.
 
-    Pictures are drawn on other threads; an answer is passed on once its picture is on the disk.
+    Pictures are drawn on other threads; an answer is passed on once its picture is on the disk. `unit` is that of the
+    maps.
     """
     out.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
@@ -39,7 +42,7 @@ def with_overlays(answers: Iterable[Prediction], out: Path, *, write: bool = Tru
         for answer in answers:
             if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
                 path = _free_path(answer, out, taken)
-                waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path)))
+                waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path, unit)))
             else:
                 waiting.append((answer, None))
             while waiting and (len(waiting) > BEHIND or waiting[0][1] is None or waiting[0][1].done()):
@@ -61,7 +64,7 @@ def save_png(picture: Image.Image, path: Path) -> None:
     picture.save(path, format="PNG", compress_level=1, pnginfo=mark)
 
 
-def _write(answer: Prediction, path: Path) -> None:
+def _write(answer: Prediction, path: Path, unit: str) -> None:
     assert answer.pixels is not None and answer.cam is not None and answer.label is not None
     picture = overlay(
         answer.pixels,
@@ -69,6 +72,7 @@ def _write(answer: Prediction, path: Path) -> None:
         label=answer.label,
         probability=answer.confidence or 0.0,
         note=answer.reason,
+        unit=unit,
     )
     with replacing(path) as temporary:
         if path.suffix == ".png":

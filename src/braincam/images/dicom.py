@@ -87,12 +87,12 @@ def read_dicom(
     return slices
 
 
-def rescaled_values(stream: BinaryIO) -> npt.NDArray[np.float32] | None:
+def rescaled_values(stream: BinaryIO, sizes: SizeLimits) -> npt.NDArray[np.float32] | None:
     """Every fourth rescaled value each way of a file without a window, NaN for padding; None where it has a window.
 
     For scaling a series as a whole.
     """
-    dataset = _opened(stream, SizeLimits())
+    dataset = _opened(stream, sizes)
     frames = _frames(dataset)
     if frames.ndim == 4 or brings_window(dataset):
         return None

@@ -135,7 +135,7 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
     else:
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
-        _load(kind)
+        load_library(kind)
         if kind == "NIfTI":
             return read_nifti(stream, packed, reading.plane, reading.volume, reading.sizes)
         _check_bytes(stream, reading.sizes)
@@ -153,7 +153,7 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
         ) from error
 
 
-def _load(kind: str) -> None:
+def load_library(kind: str) -> None:
     """Import a format's library, in one thread at a time: its modules import each other, and a second thread that
     comes while they do meets half-made ones.
     """

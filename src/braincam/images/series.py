@@ -6,19 +6,22 @@ of its files, as the caller gave it, never by an identifier inside them.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from braincam.errors import ImageError
 from braincam.images.dicom import brings_window, is_dicom, plane_of, refuse_deflated, rescaled_values
-from braincam.images.grey import MAX_BYTES, range_of_volume
+from braincam.images.grey import SizeLimits, range_of_volume
 from braincam.images.quiet import quiet
-from braincam.images.volume import Plane, Volume, stacks
+from braincam.images.reader import load_library
+from braincam.images.volume import Plane, Stack, Volume, stacks
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: a DICOMDIR
 SAMPLED = 12  # files of a series without windows that its common scale is taken from
@@ -57,66 +60,90 @@ class SeriesSlice:
 
 
 @dataclass(frozen=True)
-class _Header:
-    path: Path
+class Header:
+    """What sorting needs of one file."""
+
     series: tuple[str, ...]  # UIDs of the study, the frame of reference and the series; never shown
     instance: str  # the UID of this very slice, "" where it has none; never shown
     plane: Plane
     windowed: bool
 
 
-def in_series(paths: Sequence[Path], headers: Iterable[_Header | None]) -> Iterator[Path | SeriesSlice]:
+def in_series(paths: Sequence[Path], headers: Iterable[Header | None]) -> Iterator[Path | SeriesSlice]:
     """Group DICOM files by series and stack; what stands alone, has several frames or cannot be read stays a path.
 
     A series comes where its first file stood, its slices in order of position. A second copy of a slice is no second
     slice there: copies make a series of their own.
     """
-    groups: dict[tuple[tuple[str, ...], int], list[_Header]] = {}
+    known = list(headers)
+    found = _stacks(known)
+    folders = [_folder([paths[k] for k in stack.members]) for stack in found if len(stack.members) > 1]
+    counted: dict[str, int] = {}
+    for stack in found:
+        files = [paths[k] for k in stack.members]
+        if len(files) == 1:
+            yield files[0]
+            continue
+        folder = _folder(files)
+        counted[folder] = counted.get(folder, 0) + 1
+        name = f"{folder} (series {counted[folder]})" if folders.count(folder) > 1 else folder
+        volume = Volume(name, stack.grid, stack.problem)
+        limits = _common_scale([paths[k] for k in _bare(stack, known)])
+        yield from (SeriesSlice(path, number, volume, limits) for number, path in enumerate(files))
+
+
+def scales_in_series(
+    contents: Sequence[bytes], headers: Iterable[Header | None], sizes: SizeLimits | None = None
+) -> Iterator[tuple[float, float] | None]:
+    """What becomes black and white in each of some files in memory that brings no window, in their order.
+
+    The same for the files of one series, as in `in_series`, and found when the first of them is asked for; None for a
+    file that stands alone.
+    """
+    known = list(headers)
+    bare = {k: _bare(stack, known) for stack in _stacks(known) if len(stack.members) > 1 for k in stack.members}
+    scales: dict[tuple[int, ...], tuple[float, float] | None] = {}
+    for number in range(len(contents)):
+        files = bare.get(number, ())
+        if files not in scales:
+            scales[files] = _common_scale([contents[k] for k in files], sizes)
+        yield scales[files]
+
+
+def _stacks(headers: Sequence[Header | None]) -> list[Stack]:
+    """The stacks of each series, by the numbers of their files, where its first file stands; the rest stands alone."""
+    groups: dict[tuple[tuple[str, ...], int] | int, list[int]] = {}
     copies: dict[tuple[tuple[str, ...], str, str], int] = {}
-    order: list[Path | tuple[tuple[str, ...], int]] = []
-    for path, header in zip(paths, headers, strict=True):
+    for number, header in enumerate(headers):
         if header is None:
-            order.append(path)
+            groups[number] = [number]
             continue
         # by place too: some anonymisers write one UID into every slice
         slice_ = (header.series, header.instance, str(header.plane.position))
         copy = copies.get(slice_, 0) if header.instance else 0
         copies[slice_] = copy + 1
-        series = (header.series, copy)
-        if series not in groups:
-            order.append(series)
-        groups.setdefault(series, []).append(header)
-    arranged = {
-        series: [
-            (tuple(members[k] for k in stack.members), stack.grid, stack.problem)
-            for stack in stacks([header.plane for header in members])
-        ]
-        for series, members in groups.items()
-    }
-    folders = [_folder(stack) for found in arranged.values() for stack, _, _ in found if len(stack) > 1]
-    counted: dict[str, int] = {}
-    for entry in order:
-        if isinstance(entry, Path):
-            yield entry
-            continue
-        for members, grid, problem in arranged[entry]:
-            if len(members) == 1:
-                yield members[0].path
-                continue
-            folder = _folder(members)
-            counted[folder] = counted.get(folder, 0) + 1
-            name = f"{folder} (series {counted[folder]})" if folders.count(folder) > 1 else folder
-            volume = Volume(name, grid, problem)
-            limits = _common_scale(members)
-            yield from (SeriesSlice(header.path, k, volume, limits) for k, header in enumerate(members))
+        groups.setdefault((header.series, copy), []).append(number)
+    found = []
+    for members in groups.values():
+        planes = [header.plane for k in members if (header := headers[k]) is not None]
+        if not planes:
+            found.append(Stack(tuple(members), None, None))
+        found += [replace(stack, members=tuple(members[k] for k in stack.members)) for stack in stacks(planes)]
+    return found
 
 
-def read_header(path: Path) -> _Header | None:
+def _bare(stack: Stack, headers: Sequence[Header | None]) -> tuple[int, ...]:
+    """The files of a stack that bring no window."""
+    return tuple(k for k in stack.members if (header := headers[k]) is not None and not header.windowed)
+
+
+def read_header(source: Path | bytes) -> Header | None:
     """What sorting needs of one file; None where it has no series, no picture, several frames, or a damaged header."""
-    import pydicom
-
     try:
-        with quiet, path.open("rb") as file:  # to the end: pydicom complains of values when they are asked for
+        load_library("DICOM")
+        import pydicom
+
+        with quiet, _opened(source) as file:  # to the end: pydicom complains of values when they are asked for
             refuse_deflated(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
             # all three: careless anonymising gives two examinations one series, and positions compare within a frame
@@ -124,7 +151,7 @@ def read_header(path: Path) -> _Header | None:
             if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
             instance = str(dataset.get("SOPInstanceUID") or "")
-            return _Header(path, series, instance, plane_of(dataset), brings_window(dataset))
+            return Header(series, instance, plane_of(dataset), brings_window(dataset))
     except Exception:  # whatever is wrong is said when the file is read as a picture
         return None
 
@@ -167,25 +194,30 @@ def _below(folder: Path, name: list[str]) -> Path:
     return lower if not wanted.exists() and lower.exists() else wanted
 
 
-def _folder(members: Sequence[_Header]) -> str:
+def _opened(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _folder(paths: Sequence[Path]) -> str:
     try:
-        return os.path.commonpath([header.path.parent for header in members]) or "."
+        return os.path.commonpath([path.parent for path in paths]) or "."
     except ValueError:  # relative and absolute paths, or two drives
-        return str(members[0].path.parent)
+        return str(paths[0].parent)
 
 
-def _common_scale(members: Sequence[_Header]) -> tuple[float, float] | None:
+def _common_scale(bare: Sequence[Path | bytes], sizes: SizeLimits | None = None) -> tuple[float, float] | None:
     """Black and white for the files of a series that have no window, from evenly spaced ones; None where all have."""
-    bare = [header.path for header in members if not header.windowed]
     if not bare:
         return None
+    sizes = sizes or SizeLimits()
     chosen = np.unique(np.linspace(0, len(bare) - 1, SAMPLED).round().astype(int))
     values = []
     for k in chosen:
-        with suppress(Exception), quiet, bare[k].open("rb") as file:  # said when it is read as a picture
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+        with suppress(Exception), quiet, _opened(bare[k]) as file:  # said when it is read as a picture
+            if file.seek(0, os.SEEK_END) > sizes.bytes:
                 continue
-            found = rescaled_values(file)
+            file.seek(0)
+            found = rescaled_values(file, sizes)
             if found is not None:
                 values.append(found.reshape(-1))
     return range_of_volume(np.concatenate(values)) if values else None

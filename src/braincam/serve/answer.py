@@ -15,6 +15,8 @@ from PIL import Image
 
 from braincam.errors import ImageError
 from braincam.images import GreySlice, Reading, read_slices
+from braincam.images.dicom import is_dicom
+from braincam.images.series import Header, read_header, scales_in_series
 from braincam.model_file.card import NOTICE
 from braincam.predict import Prediction, Predictor
 from braincam.serve.limits import Limits
@@ -38,22 +40,34 @@ def answer(
 def _slices(
     files: Sequence[Upload], predictor: Predictor, limits: Limits, stop: Stop
 ) -> Iterator[tuple[str, GreySlice | Prediction]]:
-    """Decode one file after the other; each may hold what the files before it have left over."""
+    """Decode one file after the other; each may hold what the files before it have left over.
+
+    DICOM files stay in the order they came in; those of one series that bring no window share one range of values.
+    """
     count = voxels = 0
-    for file in files:
+    contents = [file.content for file in files]
+    scales = scales_in_series(contents, _headers(contents, stop), limits.of_a_file(0, 0))
+    for file, scale in zip(files, scales, strict=True):
         stop.check()
         if count >= limits.slices:
             reason = f"{file.name}: expected at most {limits.slices:,} slices in one request, got more; send it apart"
             yield file.name, predictor.error(file.name, reason)
             continue
         try:
-            slices = read_slices(file.content, Reading(sizes=limits.of_a_file(count, voxels)), name=file.name)
+            reading = Reading(limits=scale, sizes=limits.of_a_file(count, voxels))
+            slices = read_slices(file.content, reading, name=file.name)
         except ImageError as error:
             yield file.name, predictor.error(file.name, str(error))
             continue
         count += len(slices)
         voxels += sum(item.pixels.size for item in slices)
         yield from ((file.name, item) for item in slices)
+
+
+def _headers(contents: Sequence[bytes], stop: Stop) -> Iterator[Header | None]:
+    for content in contents:
+        stop.check()
+        yield read_header(content) if is_dicom(content) else None
 
 
 def _row(prediction: Prediction, classes: Sequence[str], pictures: bool) -> dict[str, Any]:
