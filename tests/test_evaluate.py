@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from braincam import cli
+from braincam.dataset.split import make_folds
 from braincam.errors import ConfigError, DataError, SplitError, TrainingError
 from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
 from braincam.pipeline.evaluate import evaluate
-from braincam.pipeline.prepare import divide, grouped
+from braincam.pipeline.prepare import FOLDS, divide, grouped
 from braincam.pipeline.train import train
 from braincam.predict import Prediction, Predictor
 from braincam.report.card import MEASURES
@@ -133,6 +134,15 @@ def test_what_the_card_prints_is_among_what_it_carries(run: Path) -> None:
     scores = ModelFile(run / "model.onnx").card().scores
     for key in MEASURES:
         assert scores[key] == metrics[key]
+
+
+def test_the_seed_cuts_validation_and_leaves_the_test_alone(scans: Path) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    first, second = (divide(found, "grouped", 0, 0.2, seed) for seed in (0, 1))
+    assert first.test == second.test  # or two seeds would be judged on different patients
+    assert first.validation != second.validation
+    labels = [item.label for item in found.manifest.slices]
+    assert first.test == [row for row, fold in enumerate(make_folds(labels, found.groups, FOLDS, 0)) if fold == 0]
 
 
 def test_a_fold_of_the_popular_split_is_refused(scans: Path, tmp_path: Path) -> None:
