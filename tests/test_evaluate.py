@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from braincam.dataset.split import make_folds
 from braincam.errors import ConfigError, DataError, SplitError, TrainingError
 from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
+from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import evaluate
 from braincam.pipeline.prepare import FOLDS, divide, grouped
 from braincam.pipeline.train import train
-from braincam.predict import Prediction, Predictor
+from braincam.predict import BATCH, Prediction, Predictor
 from braincam.report.card import MEASURES
+from conftest import QUICK
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
@@ -224,6 +227,52 @@ def test_maps_are_measured_beside_the_floors_and_the_ceiling(
     printed = capsys.readouterr().out
     assert "label only" in printed and "lesion erased" in printed
     assert "The maps against the masks" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_masks_in_the_wrong_place_are_noticed_before_any_work(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("began to work")
+
+    monkeypatch.setattr("braincam.pipeline.evaluate.judge", never)
+    monkeypatch.setattr("braincam.pipeline.train.learn", never)
+    typo = scans / "mask"
+    data, patients = scans / "data", scans / "patients.csv"
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        evaluate(data, run, patients=patients, masks=typo)
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        train(data, tmp_path / "run", patients=patients, config=Path("demo"), overrides=QUICK, masks=typo)
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        crossval(data, tmp_path / "folds", patients=patients, config=Path("demo"), overrides=QUICK, masks=typo)
+    with pytest.raises(DataError, match="got none for 80 slices; give the folder that holds the same sub-folders"):
+        evaluate(data, run, patients=patients, masks=scans)  # one level too high
+    with pytest.raises(AssertionError, match="began to work"):
+        evaluate(data, run, patients=patients, masks=scans / "masks")
+    marked = len(list((scans / "masks").rglob("*.png")))
+    assert f"{marked} of the 80 slices have a mask" in capsys.readouterr().err
+
+
+def test_judging_holds_no_more_pictures_for_more_slices(
+    run: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = [0]
+
+    class Watched(Predictor):
+        def stream(self, sources: Iterable[Any], *, cam: bool = True) -> Iterator[Prediction]:  # type: ignore[override]
+            for answer in super().stream(sources, cam=cam):
+                alive.extend(weakref.ref(array) for array in (answer.pixels, answer.cam) if array is not None)
+                most[0] = max(most[0], sum(held() is not None for held in alive))
+                yield answer
+
+    monkeypatch.setattr("braincam.pipeline.evaluate.Predictor", Watched)
+    judged = evaluate(scans / "data", run, patients=scans / "patients.csv").judged
+    shown = [*judged.mistakes, *judged.successes]
+    assert len(alive) == 2 * (80 + len(shown))  # pixels and a map of each, and of those in the report once more
+    assert most[0] <= 2 * (BATCH + len(shown) + 2) < 2 * 80
+    for answer, truth in shown:
+        assert Path(answer.path).parent.name == truth and answer.cam is not None and answer.pixels is not None
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
+from braincam.pipeline.evaluate import masks_of
 from braincam.pipeline.facts import identity
 from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
@@ -86,6 +87,7 @@ def _crossval(
     if not given and not table.exists():
         split(data, table, patients, FOLDS, recipe.seed)
     found = grouped(data, patients, table)
+    masks_of(found, as_path(masks))  # a wrong folder is noticed before the first training, and where all are finished
     folds = sorted(set(found.folds or ()))
     for seed in range(seeds):
         for fold in folds:
