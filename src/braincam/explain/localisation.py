@@ -50,6 +50,15 @@ MEASURES = {  # name in the metrics → (field above the line, field below it; N
     "dice_top2": ("dice_top2", None),
 }
 
+MAP_COLUMNS = {  # measure → words at the head of its column
+    "pointing": "hottest pixel in",
+    "energy": "energy in",
+    "iou_otsu": "IoU (Otsu)",
+    "dice_otsu": "Dice (Otsu)",
+    "iou_top2": "IoU (top 2 %)",
+    "dice_top2": "Dice (top 2 %)",
+}
+
 
 def compare(cam: Map, mask: Mask) -> Overlap:
     """Measure a map (h, w) against a mask (H, W) that is not empty."""
