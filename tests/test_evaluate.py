@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from braincam import cli
 from braincam.dataset.split import make_folds
@@ -27,6 +28,7 @@ from braincam.pipeline.train import train
 from braincam.predict import BATCH, Prediction, Predictor
 from braincam.report.card import MEASURES
 from conftest import QUICK
+from dicom_files import write_series
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
@@ -273,6 +275,22 @@ def test_judging_holds_no_more_pictures_for_more_slices(
     assert most[0] <= 2 * (BATCH + len(shown) + 2) < 2 * 80
     for answer, truth in shown:
         assert Path(answer.path).parent.name == truth and answer.cam is not None and answer.pixels is not None
+
+
+def test_dicom_slices_get_their_own_answers_whatever_order_their_names_are_in(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    for name in ("glioma", "notumor"):
+        pictures = sorted((scans / "data" / name).iterdir())[:6]
+        planes = np.stack([np.asarray(Image.open(path).convert("L")) for path in pictures]).astype(np.uint16)
+        write_series(tmp_path / name, planes, WindowCenter=128, WindowWidth=256)  # read the same alone and together
+    judged = evaluate(tmp_path, run).judged
+    alone = Predictor(run)
+    files = [judged.manifest.file(row) for row in range(len(judged.manifest.slices))]
+    expected = [alone.predict(path)[0].probabilities or {} for path in files]
+    assert len(files) == 12
+    assert np.allclose(judged.probabilities, [list(chances.values()) for chances in expected], atol=1e-5)
+    assert [Path(answer.path).parent.name for answer, _ in judged.successes] == [name for _, name in judged.successes]
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, scans: Path, tmp_path: Path) -> None:
