@@ -55,7 +55,7 @@ def main() -> None:
     logits = logits_of(kept.probabilities(), temperature)
     logits -= logits.mean(1, keepdims=True)  # a constant per slice does not matter, but scales per class would see it
     labels, folds, seeds = (table[name].to_numpy() for name in ("label", "fold", "seed"))
-    groups = table["group"].astype(str).tolist()
+    groups, paths = table["group"].astype(str).tolist(), table["path"].to_numpy()
     print(
         "| calibrated by | accuracy | ECE | "
         "a perfect model up to | slope, intercept | NLL | Brier | coverage | classes in a set | referred | "
@@ -68,7 +68,7 @@ def main() -> None:
     answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *way) for name, way in WAYS.items()}
     for name, probabilities in answers.items():
         metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities, groups)
-        sets = cross_conformal(probabilities, labels, folds)
+        sets = cross_conformal(probabilities, labels, folds, paths)
         held = coverage_of(sets, labels, classes, groups)
         cells = (
             f"{metrics['accuracy']:.4f}",
@@ -106,12 +106,12 @@ def of_one_run(probabilities: Floats, labels: Ints, folds: Ints, seeds: Ints) ->
     return float(np.mean([reliability_bins(labels[run], probabilities[run]).ece for run in runs if run.any()]))
 
 
-def cross_conformal(probabilities: Floats, labels: Ints, folds: Ints) -> NDArray[np.bool_]:
+def cross_conformal(probabilities: Floats, labels: Ints, folds: Ints, paths: NDArray[np.str_]) -> NDArray[np.bool_]:
     """Prediction sets (N, K), each fold's by thresholds from the other folds."""
     sets = np.zeros(probabilities.shape, bool)
     for fold in np.unique(folds):
         mine = folds == fold
-        thresholds = conformal_thresholds(probabilities[~mine], labels[~mine], COVERAGE)
+        thresholds = conformal_thresholds(probabilities[~mine], labels[~mine], COVERAGE, paths[~mine].tolist())
         sets[mine] = prediction_sets(probabilities[mine], thresholds)
     return sets
 

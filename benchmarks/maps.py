@@ -27,13 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _drawn import evenly
+from _head import over_the_head
 from braincam import Predictor
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
 from braincam.dataset.twins import read_one_slice
 from braincam.explain.cam import torchcam_map
-from braincam.explain.faithfulness import rank_correlation
-from braincam.explain.head import head_mask
 from braincam.explain.localisation import Overlap, centre_map, compare, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade
@@ -259,13 +258,6 @@ def agreement(
             for name, make in makers.items()
         }
     return ranks
-
-
-def over_the_head(first: Map, second: Map, pixels: Pixels) -> float:
-    """Rank correlation where the head is: the empty rim of every map would make strangers agree."""
-    head = head_mask(pixels)
-    shape = (head.shape[0], head.shape[1])
-    return rank_correlation(resize_map(first, shape), resize_map(second, shape), head)
 
 
 def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict[str, list[float]]]) -> str:

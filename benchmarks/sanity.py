@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from _drawn import evenly
+from _head import over_the_head
 from braincam import Predictor
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split, write_split
@@ -44,7 +45,6 @@ from braincam.explain.faithfulness import (
 )
 from braincam.explain.head import head_mask
 from braincam.explain.localisation import centre_map, random_map
-from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade, class_maps
 from braincam.model_file.export import load_model
 from braincam.predict import Answer
@@ -157,11 +157,9 @@ def agreement(predictor: Predictor, other: str, slices: list[Pixels], answers: A
     assert theirs is not None
     order = [second.card.classes.index(name) for name in predictor.card.classes]
     chosen = theirs[np.arange(len(theirs)), np.array(order)[answers.probabilities.argmax(1)]]
-    values = []
-    for pixels, own, their in zip(slices, own_maps(answers), chosen, strict=True):
-        head = head_mask(pixels)
-        shape = (head.shape[0], head.shape[1])
-        values.append(rank_correlation(resize_map(own, shape), resize_map(their, shape), head))
+    values = [
+        over_the_head(own, their, pixels) for pixels, own, their in zip(slices, own_maps(answers), chosen, strict=True)
+    ]
     print(f"Rank correlation with the maps of {second.card.name}, over the head: {mean(values, names)}\n")
 
 

@@ -19,6 +19,7 @@ from braincam.dataset.audit import across_parts
 from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.twins import Twins
+from braincam.errors import DataError
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import check_split, split
 from braincam.report.audit import _probed
@@ -209,6 +210,31 @@ def test_any_table_of_folds_can_be_checked(
     assert a in capsys.readouterr().out
     assert main(["split", str(data), "--check", str(safe)]) == 0
     assert main(["split", str(data)]) == 2
+
+
+def test_blanks_around_a_fold_make_no_other_fold(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8))
+    for name in ("a/0.png", "a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / name)  # three copies: in two folds they would be a leak
+    table = tmp_path / "own.csv"
+    table.write_text("path,fold\na/0.png,0\na/1.png,0 \nb/2.png, 0\n", encoding="utf-8")
+    found = check_split(tmp_path, table)[1]
+    assert (found.folds, found.leaks) == (1, False)
+
+
+def test_the_words_for_the_data_sheet_are_read_before_the_audit(tmp_path: Path) -> None:
+    about, nowhere = tmp_path / "about.md", tmp_path / "no data"  # whose absence is noticed later
+    about.write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(DataError, match="about.md: expected a Markdown file in UTF-8; byte 2 .* save it as UTF-8"):
+        audit(nowhere, about=about, out=tmp_path / "out")
+    with pytest.raises(DataError, match="absent.md: expected a Markdown file in UTF-8; No such file"):
+        audit(nowhere, about=tmp_path / "absent.md", out=tmp_path / "out")
+    with pytest.raises(DataError, match="with --out DIR; give both"):
+        audit(nowhere, about=about)
+    about.write_text("Größe", encoding="utf-8")
+    with pytest.raises(DataError, match="no data"):
+        audit(nowhere, about=about, out=tmp_path / "out")
 
 
 def test_a_test_slice_whose_copy_has_a_copy_in_training_is_counted() -> None:

@@ -131,6 +131,39 @@ def test_a_class_with_too_few_slices_is_never_ruled_out():
     assert prediction_sets([[1.0, 0.0]], thresholds).all()
 
 
+def test_more_seeds_on_the_same_slices_are_no_more_slices():
+    slices = [f"{number}.png" for number in range(12)] * 3  # 36 answers would be enough, 12 slices are not
+    p = np.full((36, 2), [0.6, 0.4])
+    assert conformal_thresholds(p, np.zeros(36, int))[0] == 0.6  # taken for 36 slices
+    assert conformal_thresholds(p, np.zeros(36, int), slices=slices)[0] == 0
+    with pytest.raises(DataError, match="the slice of each of 36 rows, got 12"):
+        conformal_thresholds(p, np.zeros(36, int), slices=slices[:12])
+
+
+def test_seeds_that_agree_change_no_threshold_and_slices_named_once_change_nothing():
+    p = softmax(np.random.default_rng(0).normal(size=(200, 2)), axis=1)
+    labels = np.arange(200) % 2
+    once = conformal_thresholds(p, labels)
+    assert (conformal_thresholds(p, labels, slices=range(200)) == once).all()
+    thrice = conformal_thresholds(np.tile(p, (3, 1)), np.tile(labels, 3), slices=list(range(200)) * 3)
+    assert (thrice == once).all()
+
+
+@pytest.mark.parametrize("n", [13, 33])
+def test_pooled_seeds_keep_the_promise_for_small_classes(n):
+    """Three seeds that agree on what is hard: taken for 3 n slices, they promise more than n slices can hold."""
+    rng = np.random.default_rng(n)
+    held = {True: [], False: []}
+    for _ in range(3000):
+        p = 1 / (1 + np.exp(-(rng.normal(size=(n + 1, 1)) + 0.05 * rng.normal(size=(n + 1, 3)))))  # the last is new
+        known = np.stack([p[:n].ravel(), 1 - p[:n].ravel()], 1)
+        slices = np.repeat(np.arange(n), 3).tolist()
+        for named in held:
+            least = conformal_thresholds(known, np.zeros(3 * n, int), 0.95, slices if named else None)[0]
+            held[named].append((p[n] >= least).mean())
+    assert np.mean(held[True]) >= 0.95 > np.mean(held[False]) + 0.004
+
+
 def test_a_set_may_be_empty():
     assert prediction_sets([[0.5, 0.5], [0.9, 0.1]], [0.8, 0.8]).tolist() == [[False, False], [True, False]]
 

@@ -88,3 +88,14 @@ def test_one_rounded_zero_does_not_rule_over_the_temperature() -> None:
     rounded[surest] = np.eye(4)[exact[surest].argmax()]
     found = fit_decisions(logits_of(rounded), labels).temperature
     assert found == pytest.approx(fit_decisions(logits, labels).temperature, rel=0.02)
+
+
+def test_seeds_of_one_slice_are_one_slice_in_the_thresholds_of_every_fold() -> None:
+    logits = np.tile(np.where(np.eye(2, dtype=bool)[np.arange(60) % 2], 1.0, 0.0), (3, 1))
+    labels, folds = np.tile(np.arange(60) % 2, 3), np.tile(np.arange(60) // 2 % 2, 3)
+    slices = [f"{row}.png" for row in range(60)] * 3  # 15 of each class in a fold, 45 answers
+    blind = cross_fit(logits, labels, folds).by_fold.values()
+    aware = cross_fit(logits, labels, folds, slices=slices).by_fold.values()
+    assert all(min(part.conformal_thresholds) > 0 for part in blind)
+    assert all(part.conformal_thresholds == (0, 0) for part in aware)
+    assert min(fit_decisions(logits, labels, slices=slices).conformal_thresholds) > 0  # 30 are enough

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from braincam import cli
+from braincam.dataset.split import make_folds
 from braincam.errors import ConfigError, DataError, SplitError, TrainingError
 from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
+from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import evaluate
-from braincam.pipeline.prepare import divide, grouped
+from braincam.pipeline.prepare import FOLDS, divide, grouped
 from braincam.pipeline.train import train
-from braincam.predict import Prediction, Predictor
+from braincam.predict import BATCH, Prediction, Predictor
 from braincam.report.card import MEASURES
+from conftest import QUICK
+from dicom_files import write_series
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
@@ -136,6 +142,15 @@ def test_what_the_card_prints_is_among_what_it_carries(run: Path) -> None:
         assert scores[key] == metrics[key]
 
 
+def test_the_seed_cuts_validation_and_leaves_the_test_alone(scans: Path) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    first, second = (divide(found, "grouped", 0, 0.2, seed) for seed in (0, 1))
+    assert first.test == second.test  # or two seeds would be judged on different patients
+    assert first.validation != second.validation
+    labels = [item.label for item in found.manifest.slices]
+    assert first.test == [row for row, fold in enumerate(make_folds(labels, found.groups, FOLDS, 0)) if fold == 0]
+
+
 def test_a_fold_of_the_popular_split_is_refused(scans: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--fold 3 and split=official exclude each other"):
         train(scans / "data", tmp_path / "out", fold=3, overrides=("split=official",))
@@ -215,6 +230,68 @@ def test_maps_are_measured_beside_the_floors_and_the_ceiling(
     printed = capsys.readouterr().out
     assert "label only" in printed and "lesion erased" in printed
     assert "The maps against the masks" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_masks_in_the_wrong_place_are_noticed_before_any_work(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("began to work")
+
+    monkeypatch.setattr("braincam.pipeline.evaluate.judge", never)
+    monkeypatch.setattr("braincam.pipeline.train.learn", never)
+    typo = scans / "mask"
+    data, patients = scans / "data", scans / "patients.csv"
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        evaluate(data, run, patients=patients, masks=typo)
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        train(data, tmp_path / "run", patients=patients, config=Path("demo"), overrides=QUICK, masks=typo)
+    with pytest.raises(DataError, match="mask: expected a folder of lesion masks"):
+        crossval(data, tmp_path / "folds", patients=patients, config=Path("demo"), overrides=QUICK, masks=typo)
+    with pytest.raises(DataError, match="got none for 80 slices; give the folder that holds the same sub-folders"):
+        evaluate(data, run, patients=patients, masks=scans)  # one level too high
+    with pytest.raises(AssertionError, match="began to work"):
+        evaluate(data, run, patients=patients, masks=scans / "masks")
+    marked = len(list((scans / "masks").rglob("*.png")))
+    assert f"{marked} of the 80 slices have a mask" in capsys.readouterr().err
+
+
+def test_judging_holds_no_more_pictures_for_more_slices(
+    run: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = [0]
+
+    class Watched(Predictor):
+        def stream(self, sources: Iterable[Any], *, cam: bool = True) -> Iterator[Prediction]:  # type: ignore[override]
+            for answer in super().stream(sources, cam=cam):
+                alive.extend(weakref.ref(array) for array in (answer.pixels, answer.cam) if array is not None)
+                most[0] = max(most[0], sum(held() is not None for held in alive))
+                yield answer
+
+    monkeypatch.setattr("braincam.pipeline.evaluate.Predictor", Watched)
+    judged = evaluate(scans / "data", run, patients=scans / "patients.csv").judged
+    shown = [*judged.mistakes, *judged.successes]
+    assert len(alive) == 2 * (80 + len(shown))  # pixels and a map of each, and of those in the report once more
+    assert most[0] <= 2 * (BATCH + len(shown) + 2) < 2 * 80
+    for answer, truth in shown:
+        assert Path(answer.path).parent.name == truth and answer.cam is not None and answer.pixels is not None
+
+
+def test_dicom_slices_get_their_own_answers_whatever_order_their_names_are_in(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    for name in ("glioma", "notumor"):
+        pictures = sorted((scans / "data" / name).iterdir())[:6]
+        planes = np.stack([np.asarray(Image.open(path).convert("L")) for path in pictures]).astype(np.uint16)
+        write_series(tmp_path / name, planes, WindowCenter=128, WindowWidth=256)  # read the same alone and together
+    judged = evaluate(tmp_path, run).judged
+    alone = Predictor(run)
+    files = [judged.manifest.file(row) for row in range(len(judged.manifest.slices))]
+    expected = [alone.predict(path)[0].probabilities or {} for path in files]
+    assert len(files) == 12
+    assert np.allclose(judged.probabilities, [list(chances.values()) for chances in expected], atol=1e-5)
+    assert [Path(answer.path).parent.name for answer, _ in judged.successes] == [name for _, name in judged.successes]
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from braincam.errors import BraincamError
+from braincam.errors import BraincamError, DataError
 from braincam.explain.localisation import (
     MEASURES,
     centre_map,
     compare,
-    hits,
     mean_masks,
     otsu_threshold,
     perfect_map,
@@ -35,8 +34,8 @@ def square(side: int = 40, low: int = 20, high: int = 30) -> np.ndarray:
 def test_the_hottest_pixel_counts_and_no_tolerance_is_given() -> None:
     inside, outside = np.zeros((10, 10)), np.zeros((10, 10))
     inside[6, 6] = outside[2, 6] = 1
-    assert hits(inside, square()) and compare(inside, square()).hit == 1
-    assert not hits(outside, square()) and compare(outside, square()).hit == 0
+    assert compare(inside, square()).hit == 1
+    assert compare(outside, square()).hit == 0
 
 
 def test_energy_and_overlap_worked_out_by_hand() -> None:
@@ -110,6 +109,24 @@ def test_the_label_only_map_leaves_out_the_slice_s_own_group(tmp_path: Path) -> 
         assert np.unravel_index(prior.argmax(), prior.shape) == place
         assert (prior > 0).sum() == 64
     assert found.without("meningioma", "a") is None
+
+
+def test_a_folder_that_holds_no_mask_is_an_error_that_says_where_masks_belong(tmp_path: Path) -> None:
+    def refused(folder: Path) -> str:
+        with pytest.raises(DataError) as found:
+            mean_masks(folder, ["glioma/0.jpg", "glioma/1.jpg"], ["glioma"] * 2, ["a", "b"])
+        return str(found.value)
+
+    folder = tmp_path / "masks"
+    assert refused(folder) == f"{folder}: expected a folder of lesion masks, got nothing"
+    (folder / "glioma").mkdir(parents=True)
+    assert f"such as {folder / 'glioma' / '0.png'}; got none for 2 slices" in refused(folder)
+    Image.new("L", (8, 8)).save(folder / "glioma" / "0.png")
+    assert "got 1 that mark nothing for 2 slices" in refused(folder)
+    assert "got a file" in refused(folder / "glioma" / "0.png")
+    (folder / "glioma" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(BraincamError, match=r"1\.png"):
+        mean_masks(folder, ["glioma/1.jpg"], ["glioma"], ["a"])
 
 
 def test_intervals_are_over_groups_and_enrichment_is_a_ratio_of_means() -> None:

@@ -185,7 +185,6 @@ def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path)
     assert "No known patient and no group of copies straddles the split" in written(tmp_path, full_facts(split=CLEAN))
     assert leak_box(CLEAN)["colour"] == "good"
     assert leak_box({"kind": "random"})["colour"] == "plain"
-    assert leak_box(CLEAN | {"warning": "patients unknown"})["colour"] == "warn"
     assert leak_box(CLEAN | {"with_group_in_training": 1})["colour"] == "warn"
     few = leak_box(CLEAN | {"leaks": False, "with_twin_in_training": 1})
     assert few is not None

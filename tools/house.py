@@ -82,7 +82,7 @@ def contracts() -> tuple[list[list[str]], set[str]]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     layers = next(contract for contract in settings["contracts"] if contract["type"] == "layers")
     forbidden = next(contract for contract in settings["contracts"] if contract["type"] == "forbidden")
-    floors = [floor.split(" : ") for floor in layers["layers"]]
+    floors = [re.split(r" [:|] ", floor) for floor in layers["layers"]]
     return [floor for floor in floors if floor != ["braincam.__main__"]], set(forbidden["source_modules"])
 
 

@@ -33,7 +33,7 @@ from house import picture  # noqa: E402
 from braincam import Prediction, Predictor  # noqa: E402
 from braincam.dataset.phantom import CLASSES  # noqa: E402
 from braincam.dataset.phantom_volume import write_volumes  # noqa: E402
-from braincam.explain.localisation import hits, read_mask  # noqa: E402
+from braincam.explain.localisation import compare, read_mask  # noqa: E402
 from braincam.explain.overlay import paint, resize_map  # noqa: E402
 from braincam.explain.save import with_overlays  # noqa: E402
 from braincam.files import write_bytes, write_text  # noqa: E402
@@ -76,7 +76,7 @@ class Studio:
         right = {path: found for path, found in answers.items() if found.status == "ok" and found.label == label}
         for path, found in sorted(right.items(), key=lambda item: -(item[1].confidence or 0)):
             mask = read_mask(scans / "masks", path)
-            if mask is None or (found.cam is not None and hits(found.cam, mask)):
+            if mask is None or (found.cam is not None and compare(found.cam, mask).hit):
                 return scans / "data" / path
         raise SystemExit(f"pictures: the demo's model names no {label} rightly; make another demo")
 

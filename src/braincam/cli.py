@@ -426,7 +426,7 @@ def _add_demo(verbs: Any) -> None:
         verbs,
         "demo",
         demo,
-        "the whole main job on synthetic scans, in about a minute",
+        "the whole main job on synthetic scans, in one to two minutes",
         "braincam demo --out demo",
     )
     verb.add_argument(
@@ -456,7 +456,9 @@ def _add_audit(verbs: Any) -> None:
     verb.add_argument(
         "--out", type=Path, metavar="DIR", help="write audit.json, audit.html, data.md, twins.csv, flags.csv"
     )
-    verb.add_argument("--about", type=Path, metavar="FILE.md", help="words for the head of the data sheet data.md")
+    verb.add_argument(
+        "--about", type=Path, metavar="FILE.md", help="with --out: words for the head of data.md, in UTF-8"
+    )
     verb.add_argument("--strict", action="store_true", help="exit with code 3 when a leak or a label conflict is found")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam.dataset.manifest import Manifest
+from braincam.explain.localisation import MAP_COLUMNS
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
 from braincam.predict import Prediction
@@ -184,16 +185,6 @@ def print_confidence(found: dict[str, Any]) -> None:
             f"  {'- tumours missed':<24}{missed['n']}: {measured(missed['of_answers'])} of the answers with status ok, "
             f"{measured(missed['of_tumours'])} of the tumours"
         )
-
-
-MAP_COLUMNS = {  # measure → words at the head of its column
-    "pointing": "hottest pixel in",
-    "energy": "energy in",
-    "iou_otsu": "IoU (Otsu)",
-    "dice_otsu": "Dice (Otsu)",
-    "iou_top2": "IoU (top 2 %)",
-    "dice_top2": "Dice (top 2 %)",
-}
 
 
 def print_localisation(found: dict[str, Any]) -> None:

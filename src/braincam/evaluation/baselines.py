@@ -26,6 +26,7 @@ Thumbnails = npt.NDArray[np.float32]
 Pixels = Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]
 
 THUMBNAIL = 32  # pixels a side
+BINS = 16  # of grey values
 BORDER = 0.12  # share of the side that counts as border, on each edge
 _SHARPNESS = 0.02  # correlation that makes a neighbour e times as probable
 
@@ -63,17 +64,17 @@ def baseline_probabilities(
     }
 
 
-def intensity_histograms(pixels: Pixels, bins: int = 16) -> Floats:
-    """Share of the pixels in each of `bins` equal ranges of grey: (N, S, S) uint8 -> (N, bins)."""
-    width = 256 // bins
-    counts = [np.bincount((p // width).ravel(), minlength=bins) / p.size for p in map(_grey, pixels)]
-    return np.array(counts, np.float64).reshape(-1, bins)
+def intensity_histograms(pixels: Pixels) -> Floats:
+    """Share of the pixels in each of 16 equal ranges of grey: (N, S, S) uint8 -> (N, 16)."""
+    counts = [np.bincount((p // (256 // BINS)).ravel(), minlength=BINS) / p.size for p in map(_grey, pixels)]
+    return np.array(counts, np.float64).reshape(-1, BINS)
 
 
-def thumbnails(pixels: Pixels, size: int = THUMBNAIL) -> Thumbnails:
-    """Area-averaged, each of mean 0 and spread 1: (N, S, S) uint8 -> (N, size, size); a flat one is 0."""
-    small = [Image.fromarray(_grey(p)).resize((size, size), Image.Resampling.BOX) for p in pixels]
-    return standardised(np.array([np.asarray(picture) for picture in small], np.float32).reshape(-1, size, size))
+def thumbnails(pixels: Pixels) -> Thumbnails:
+    """Area-averaged, each of mean 0 and spread 1: (N, S, S) uint8 -> (N, 32, 32); a flat one is 0."""
+    size = (THUMBNAIL, THUMBNAIL)
+    small = [Image.fromarray(_grey(p)).resize(size, Image.Resampling.BOX) for p in pixels]
+    return standardised(np.array([np.asarray(picture) for picture in small], np.float32).reshape(-1, *size))
 
 
 def standardised(pictures: npt.NDArray[Any]) -> Thumbnails:
@@ -85,10 +86,10 @@ def standardised(pictures: npt.NDArray[Any]) -> Thumbnails:
     return stack
 
 
-def border_mask(size: int = THUMBNAIL, share: float = BORDER) -> npt.NDArray[np.bool_]:
-    """The outer ring of a thumbnail: bool (size, size)."""
-    width = max(round(size * share), 1)
-    mask = np.ones((size, size), bool)
+def border_mask() -> npt.NDArray[np.bool_]:
+    """The outer ring of a thumbnail: bool (32, 32)."""
+    width = round(THUMBNAIL * BORDER)
+    mask = np.ones((THUMBNAIL, THUMBNAIL), bool)
     mask[width:-width, width:-width] = False
     return mask
 

@@ -6,6 +6,7 @@ K.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,12 @@ def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) ->
     return found
 
 
-def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = COVERAGE) -> Floats:
+def conformal_thresholds(
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    coverage: float = COVERAGE,
+    slices: Sequence[Hashable] | None = None,
+) -> Floats:
     """Smallest p(class) at which each class enters a prediction set: (N, K), (N,) -> (K,).
 
     Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
@@ -69,16 +75,25 @@ def conformal_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike, co
     corrected for the finite sample: the floor((n + 1)(1 - coverage))-th smallest p(true class). A class with
     too few slices for the promise (n < coverage / (1 - coverage), 19 slices at 0.95) gets 0.0: it is in
     every set.
+
+    `slices` names the slice of each row where several models answered the same ones: n counts different slices, since
+    more answers on one are no more evidence. The promise is then for the answer of one of those models, at random.
     """
     if not 0 < coverage < 1:
         raise DataError(f"conformal_thresholds: coverage must lie between 0 and 1, got {coverage}")
     values, truth = labelled_rows(probabilities, labels, "probabilities")
+    names = range(len(truth)) if slices is None else slices
+    if len(names) != len(truth):
+        raise DataError(f"conformal_thresholds: need the slice of each of {len(truth)} rows, got {len(names)}")
     thresholds = np.zeros(values.shape[1])
     for k in range(values.shape[1]):
-        scores = np.sort(values[truth == k, k])
-        rank = int((len(scores) + 1) * (1 - coverage) + 1e-9)
-        if rank >= 1:
-            thresholds[k] = scores[rank - 1]
+        rows = np.flatnonzero(truth == k)
+        n = len({names[row] for row in rows.tolist()})
+        spare = (n + 1) * (1 - coverage) + 1e-9
+        if spare >= 1:
+            # A new slice brings s answers. Among all s (n + 1) a miss then stands at s (n + 1)(1 - coverage) at most.
+            rank = int(len(rows) / n * (spare - 1) + 1)
+            thresholds[k] = np.sort(values[rows, k])[rank - 1]
     return thresholds
 
 

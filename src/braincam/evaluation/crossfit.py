@@ -12,6 +12,7 @@ do not lower the log-likelihood further, and scales per class lower it by 0.002 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,29 +53,47 @@ class CrossFit:
     by_fold: dict[int, Decisions]
 
 
-def fit_decisions(logits: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = COVERAGE) -> Decisions:
-    """One temperature, and at that temperature one conformal threshold per class: (N, K), (N,)."""
+def fit_decisions(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    coverage: float = COVERAGE,
+    *,
+    slices: Sequence[Hashable] | None = None,
+) -> Decisions:
+    """One temperature, and at that temperature one conformal threshold per class: (N, K), (N,).
+
+    `slices` names the slice of each row, where several seeds answered the same ones (`conformal_thresholds`).
+    """
     temperature = fit_temperature(logits, labels)
     probabilities = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
-    return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage).tolist()))
+    return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage, slices).tolist()))
 
 
 def cross_fit(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, folds: npt.ArrayLike, coverage: float = COVERAGE
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    folds: npt.ArrayLike,
+    coverage: float = COVERAGE,
+    *,
+    slices: Sequence[Hashable] | None = None,
 ) -> CrossFit:
     """Calibrate the answers on each fold by those on all other folds: (N, K), (N,), (N,).
 
+    `slices` names the slice of each row, where several seeds answered the same ones.
+
     Raises:
-        DataError: the three do not belong together, or there is only one fold.
+        DataError: the arguments do not belong together, or there is only one fold.
     """
     scores, truth = labelled_rows(logits, labels, "logits")
     fold = np.asarray(folds)
     if fold.shape != truth.shape or len(np.unique(fold)) < 2:
         raise DataError(f"cross_fit: need a fold for each of {len(truth)} slices, and at least two folds")
+    names = range(len(truth)) if slices is None else slices
     probabilities, sets, by_fold = np.empty_like(scores), np.zeros(scores.shape, bool), {}
     for number in np.unique(fold).tolist():
         mine = fold == number
-        found = by_fold[int(number)] = fit_decisions(scores[~mine], truth[~mine], coverage)
+        others = [names[row] for row in np.flatnonzero(~mine).tolist()]
+        found = by_fold[int(number)] = fit_decisions(scores[~mine], truth[~mine], coverage, slices=others)
         probabilities[mine] = found.probabilities(scores[mine])
         sets[mine] = prediction_sets(probabilities[mine], found.conformal_thresholds)
     return CrossFit(probabilities, sets, by_fold)

@@ -6,9 +6,8 @@ twin groups it has seen, are counted, kept out of the headline and shown apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from braincam.dataset.manifest import Manifest
 from braincam.errors import DataError
 from braincam.evaluation.confidence import confidence_report
-from braincam.evaluation.localise import localise
+from braincam.evaluation.localise import Localisation
 from braincam.evaluation.metrics import no_tumour_class, score
-from braincam.explain.localisation import MeanMasks, mean_masks
+from braincam.explain.localisation import MeanMasks
 from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.decision import prediction_sets
 from braincam.predict import Prediction, Predictor
@@ -78,58 +77,37 @@ def judge(
     groups: Sequence[str],
     seen: NDArray[np.bool_],
     *,
-    masks: Path | None = None,
-    priors: MeanMasks | None = None,
+    masks: MeanMasks | None = None,
     headline_includes_seen: bool = False,
 ) -> Judged:
     """Predict every slice and score the answers.
 
-    With the folder `masks` the maps of rightly named tumours are measured too, beside the mean masks `priors`.
+    With `masks` the maps of rightly named tumours are measured too.
 
     The headline leaves out what the model has seen, unless `headline_includes_seen`: the popular split, where a leaky
     number is what was asked for. Both are always in the metrics, under "unseen" and "all".
+
+    Pixels and maps do not outlive a batch, except pixels that a mask needs and the few pictures of the report.
     """
     card = predictor.card
     labels = np.array(class_numbers(manifest, card, card.name))
-    predictions = list(_answers(predictor, manifest))
-    probabilities = np.array([[p.probabilities[name] for name in card.classes] for p in predictions if p.probabilities])
+    headline = np.ones(len(labels), dtype=bool) if headline_includes_seen else ~seen
+    maps = None if masks is None else Localisation(masks, manifest, groups)
+    predictions: list[Prediction] = [None] * len(labels)  # type: ignore[list-item]  # each is filled in
+    probabilities = np.empty((len(labels), len(card.classes)))
+    for row, answer in _answers(predictor, manifest, range(len(labels))):
+        assert answer.probabilities is not None
+        probabilities[row] = [answer.probabilities[name] for name in card.classes]
+        if maps is not None and headline[row] and probabilities[row].argmax() == labels[row]:
+            maps.add(row, answer)
+        predictions[row] = replace(answer, cam=None, cams=None, pixels=None, volume=None)
     predicted = probabilities.argmax(1)
-    everything = np.ones(len(labels), dtype=bool)
-    group_names = np.asarray(groups)
-
-    def scored(rows: NDArray[np.bool_]) -> dict[str, Any]:
-        return score(labels[rows], probabilities[rows], card.classes, group_names[rows])
-
-    headline = everything if headline_includes_seen else ~seen
-    metrics = scored(headline)
-    metrics["headline"] = "all" if headline_includes_seen else "unseen"
-    metrics["n_seen_in_training"] = int(seen.sum())
-    if seen.any():
-        metrics["all"] = scored(everything)
-        metrics["unseen"] = scored(~seen)
-        metrics["seen"] = scored(seen)
     status = np.array([p.status for p in predictions])
-    metrics["status"] = status_counts(status[headline], predicted[headline] == labels[headline])
-    metrics["confidence"] = confidence_report(
-        labels[headline],
-        probabilities[headline],
-        card.classes,
-        group_names[headline].tolist(),
-        sets=prediction_sets(probabilities[headline], card.conformal_thresholds),
-        coverage=card.conformal_coverage,
-        answered=status[headline] == "ok",
-        none=no_tumour_class(card.classes),
-        temperature=card.temperature,
-    )
+    metrics = _metrics(card, labels, probabilities, status, np.asarray(groups), seen, headline)
+    metrics["headline"] = "all" if headline_includes_seen else "unseen"
     columns: dict[str, list[Any]] = {}
-    if masks:
-        rows = np.flatnonzero(headline & (predicted == labels)).tolist()
-        if priors is None:
-            slices = manifest.slices
-            priors = mean_masks(masks, [item.path for item in slices], [item.label for item in slices], groups)
-        metrics["localisation"], columns = localise(
-            predictor, predictions, manifest, groups, rows, folder=masks, priors=priors
-        )
+    if maps is not None:
+        metrics["localisation"], columns = maps.summary(predictor)
     table = pd.DataFrame(
         {
             "path": [item.path for item in manifest.slices],
@@ -145,19 +123,69 @@ def judge(
         }
     )
     mistakes, successes = _gallery(predictions, manifest, headline, predicted == labels)
-    return Judged(manifest, list(groups), seen, probabilities, table, metrics, mistakes, successes)
+    shown = {
+        row: (replace(predictions[row], cam=again.cam, pixels=again.pixels), manifest.slices[row].label)
+        for row, again in _answers(predictor, manifest, [*mistakes, *successes])
+    }
+    return Judged(
+        manifest,
+        list(groups),
+        seen,
+        probabilities,
+        table,
+        metrics,
+        [shown[row] for row in mistakes],
+        [shown[row] for row in successes],
+    )
 
 
-def _answers(predictor: Predictor, manifest: Manifest) -> list[Prediction]:
-    """Predictions in the manifest's order, maps included; every slice was readable when it was listed."""
-    paths = [manifest.file(row) for row in range(len(manifest.slices))]
-    answers = list(track(predictor.stream(paths), "evaluating", len(paths), "slices"))
-    for answer in answers:
+def _metrics(
+    card: Card,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    status: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    seen: NDArray[np.bool_],
+    headline: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Scores of the headline, beside those of what the model has seen and has not, and what its confidence is worth."""
+
+    def scored(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        return score(labels[rows], probabilities[rows], card.classes, groups[rows])
+
+    metrics = scored(headline)
+    metrics["n_seen_in_training"] = int(seen.sum())
+    if seen.any():
+        metrics["all"] = scored(np.ones(len(labels), dtype=bool))
+        metrics["unseen"] = scored(~seen)
+        metrics["seen"] = scored(seen)
+    metrics["status"] = status_counts(status[headline], probabilities[headline].argmax(1) == labels[headline])
+    metrics["confidence"] = confidence_report(
+        labels[headline],
+        probabilities[headline],
+        card.classes,
+        groups[headline].tolist(),
+        sets=prediction_sets(probabilities[headline], card.conformal_thresholds),
+        coverage=card.conformal_coverage,
+        answered=status[headline] == "ok",
+        none=no_tumour_class(card.classes),
+        temperature=card.temperature,
+    )
+    return metrics
+
+
+def _answers(predictor: Predictor, manifest: Manifest, rows: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
+    """Rows and what is predicted for them, maps included; every slice was readable when it was listed.
+
+    DICOM files of a series are answered in order of position, not of name: an answer is told by its path.
+    """
+    row_of = {str(manifest.file(row)): row for row in rows}
+    for answer in track(predictor.stream(list(row_of)), "evaluating", len(row_of), "slices"):
         if answer.status == "error":
             raise DataError(
                 f"{answer.reason}; it was readable when it was listed: check the disk and the memory, and start again"
             )
-    return answers
+        yield row_of[answer.path], answer
 
 
 def status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:
@@ -173,8 +201,8 @@ def status_counts(status: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[
 
 def _gallery(
     predictions: Sequence[Prediction], manifest: Manifest, rows: NDArray[np.bool_], correct: NDArray[np.bool_]
-) -> tuple[list[tuple[Prediction, str]], list[tuple[Prediction, str]]]:
-    """The most confident mistakes, and for each class its most typical right answers, tumours first."""
+) -> tuple[list[int], list[int]]:
+    """Rows of the most confident mistakes, and of the most typical right answers, class by class."""
 
     def confidence(row: int) -> float:
         return predictions[row].confidence or 0.0
@@ -191,8 +219,4 @@ def _gallery(
         ranked = sorted(members, key=confidence)
         start = max(0, len(ranked) // 2 - each // 2)
         right += ranked[start : start + each]
-
-    def chosen(picked: list[int]) -> list[tuple[Prediction, str]]:
-        return [(predictions[row], manifest.slices[row].label) for row in picked]
-
-    return chosen(wrong), chosen(right)
+    return wrong, right

@@ -50,6 +50,15 @@ MEASURES = {  # name in the metrics → (field above the line, field below it; N
     "dice_top2": ("dice_top2", None),
 }
 
+MAP_COLUMNS = {  # measure → words at the head of its column
+    "pointing": "hottest pixel in",
+    "energy": "energy in",
+    "iou_otsu": "IoU (Otsu)",
+    "dice_otsu": "Dice (Otsu)",
+    "iou_top2": "IoU (top 2 %)",
+    "dice_top2": "Dice (top 2 %)",
+}
+
 
 def compare(cam: Map, mask: Mask) -> Overlap:
     """Measure a map (h, w) against a mask (H, W) that is not empty."""
@@ -67,12 +76,6 @@ def compare(cam: Map, mask: Mask) -> Overlap:
         **dict(zip(("iou_top2", "dice_top2"), _overlap(hottest.reshape(mask.shape), mask), strict=True)),
         area=float(mask.mean()),
     )
-
-
-def hits(cam: Map, mask: Mask) -> bool:
-    """Whether the hottest pixel of a map (h, w), enlarged to the mask's (H, W), lies in the mask."""
-    heat = resize_map(cam, (mask.shape[0], mask.shape[1]))
-    return bool(mask.ravel()[int(heat.argmax())])
 
 
 def otsu_threshold(values: NDArray[np.floating]) -> float:
@@ -113,6 +116,7 @@ def _overlap(found: Mask, mask: Mask) -> tuple[float, float]:
 class MeanMasks:
     """Masks of a folder on one grid, from which the mean mask of a class over all other patients is made."""
 
+    folder: Path
     grids: NDArray[np.uint8]  # (M, 64, 64), 255 = all lesion
     labels: NDArray[np.str_]  # (M,)
     groups: NDArray[np.str_]  # (M,)
@@ -127,16 +131,32 @@ class MeanMasks:
 
 
 def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups: Sequence[str]) -> MeanMasks:
-    """Read the masks of the slices at relative `paths`, where they have one."""
-    grids, rows = [], []
+    """Read the masks of the slices at relative `paths`, where they have one that marks anything.
+
+    Raises:
+        DataError: there is no such folder, or nothing is marked on any of the slices.
+        ImageError: a mask is damaged.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: expected a folder of lesion masks, got {'a file' if folder.exists() else 'nothing'}"
+        )
+    grids, rows, blank = [], [], 0
     for row, path in enumerate(paths):
         mask = read_mask(folder, path)
         if mask is not None and mask.any():
             picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
             grids.append(np.asarray(picture.resize((PRIOR_SIDE, PRIOR_SIDE), Image.Resampling.BOX)))
             rows.append(row)
-    stacked = np.stack(grids) if grids else np.zeros((0, PRIOR_SIDE, PRIOR_SIDE), np.uint8)
-    return MeanMasks(stacked, np.asarray(labels, str)[rows], np.asarray(groups, str)[rows])
+        blank += mask is not None and not mask.any()
+    if not grids:
+        got = f"{blank} that mark nothing" if blank else "none"
+        raise DataError(
+            f"{folder}: expected masks, white on black, at the relative paths of the slices"
+            f"{f', such as {mask_file(folder, paths[0])}' if paths else ''}; got {got} for {len(paths)} slices; "
+            "give the folder that holds the same sub-folders as the data"
+        )
+    return MeanMasks(folder, np.stack(grids), np.asarray(labels, str)[rows], np.asarray(groups, str)[rows])
 
 
 def random_map(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.float32]:
@@ -160,15 +180,13 @@ def perfect_map(mask: Mask, shape: tuple[int, int]) -> NDArray[np.float32]:
 # -- summing up --------------------------------------------------------------------------------------------------------
 
 
-def summarise(
-    overlaps: Sequence[Overlap], groups: Sequence[str], *, n_boot: int = 1000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+def summarise(overlaps: Sequence[Overlap], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Mean of every measure over slices, with intervals over patients or groups: name → value, ci95."""
     table = np.array(overlaps, np.float64).reshape(len(overlaps), len(Overlap._fields))
     ones = np.ones(len(table))
     above = [table[:, Overlap._fields.index(name)] for name, _ in MEASURES.values()]
     below = [ones if name is None else table[:, Overlap._fields.index(name)] for _, name in MEASURES.values()]
-    found = ratios(np.stack(above, 1), np.stack(below, 1), groups, n_boot=n_boot, seed=seed)
+    found = ratios(np.stack(above, 1), np.stack(below, 1), groups)
     return dict(zip(MEASURES, found, strict=True))
 
 
@@ -204,6 +222,11 @@ def report(
     }
 
 
+def mask_file(folder: Path, path: str) -> Path:
+    """Where the mask of the slice at relative `path` lies, if it has one."""
+    return (folder / path).with_suffix(".png")
+
+
 def read_mask(folder: Path, path: str) -> Mask | None:
     """The lesion mask (H, W) of the slice at relative `path`; None if there is none.
 
@@ -212,7 +235,7 @@ def read_mask(folder: Path, path: str) -> Mask | None:
     Raises:
         DataError: the mask is not a single picture.
     """
-    file = (folder / path).with_suffix(".png")
+    file = mask_file(folder, path)
     if not file.is_file():
         return None
     slices = read_slices(file)

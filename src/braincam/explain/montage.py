@@ -13,20 +13,19 @@ from braincam.model_file.card import NOTICE
 
 SIDE = 224  # pixels of a tile
 COLUMNS = 4
+UNIT = "logit per pixel"
 CAPTION = 26  # height of the line below a tile
 
 
-def tile(
-    pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating] | None, scale: float, side: int = SIDE
-) -> Image.Image:
+def tile(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating] | None, scale: float) -> Image.Image:
     """One slice, undistorted on a black square, its evidence over it; `scale` gets the hottest colour.
 
-    (H, W) uint8, (h, w) float or None -> RGB, side x side.
+    (H, W) uint8, (h, w) float or None -> RGB, SIDE x SIDE.
     """
-    zoom = side / max(pixels.shape)
+    zoom = SIDE / max(pixels.shape)
     size = (max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1))
-    corner = ((side - size[0]) // 2, (side - size[1]) // 2)
-    made = Image.new("RGB", (side, side))
+    corner = ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2)
+    made = Image.new("RGB", (SIDE, SIDE))
     made.paste(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), corner)
     if heat is not None and scale > 0:
         look.paint(made, look.resize_map(heat, (size[1], size[0])) / scale, corner)
@@ -38,7 +37,6 @@ def montage(
     note: str,
     tiles: Sequence[tuple[Image.Image, str]],
     scale: float | None,
-    unit: str = look.UNIT,
 ) -> Image.Image:
     """Tiles with captions under a title, and one bar of colours for all of them (none where `scale` is None)."""
     margin, gap = look.MARGIN, 12
@@ -60,7 +58,7 @@ def montage(
         page.paste(picture, (x, y))
         draw.text((x, y + SIDE + 5), look.fit(caption, small, SIDE), look.SOFT, small)
     if scale:
-        look.colour_bar(page, (margin + columns * (SIDE + gap) + 4, above), SIDE, scale, unit)
+        look.colour_bar(page, (margin + columns * (SIDE + gap) + 4, above), SIDE, scale, UNIT)
         draw.text((margin, below + 2), look.fit(look.CAUTION, small, room), look.INK, small)
     draw.text((margin, below + 22), look.fit(NOTICE, small, room), look.SOFT, small)
     return page

@@ -37,8 +37,9 @@ def audit(
     must not be concluded), which is put at its head.
 
     Raises:
-        DataError: the folder or the table of patients cannot be read.
+        DataError: the folder, the table of patients or `about` cannot be read, or there is no `out` to put `about` in.
     """
+    words = own_words(as_path(about), out)  # first: an audit takes minutes
     manifest, prints, unreadable = fingerprint(read_folder(Path(data), as_path(patients)))
     twins = find_twins(prints)
     groups = group([item.patient for item in manifest.slices], prints.digests, twins, owners(prints.origins))
@@ -48,9 +49,27 @@ def audit(
     result = with_probes(result, manifest, prints, groups, files)
     if out is not None:
         write_audit(Path(out), result, manifest, prints, twins, groups)
-        words = Path(about).read_text(encoding="utf-8") if about else ""
         write_text(Path(out) / "data.md", data_sheet(manifest.root.name, words, result))
     return result
+
+
+def own_words(about: Path | None, out: Path | str | None) -> str:
+    """What the file `about` says; nothing without one.
+
+    Raises:
+        DataError: it is no text in UTF-8, or no data sheet is asked for that it could stand in.
+    """
+    if about is None:
+        return ""
+    if out is None:
+        raise DataError(f"--about {about}: its words go into data.md, which is written with --out DIR; give both")
+    try:
+        return about.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        why = error.strerror or str(error)
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start} is none of that: {error.reason}; save it as UTF-8"
+    raise DataError(f"{about}: expected a Markdown file in UTF-8; {why}")
 
 
 def file_facts(manifest: Manifest, prints: Fingerprints) -> FileFacts:

@@ -14,13 +14,13 @@ from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
-from braincam.explain.localisation import Overlap, summarise
+from braincam.explain.localisation import MAP_COLUMNS, Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
+from braincam.pipeline.evaluate import masks_of
 from braincam.pipeline.facts import identity
 from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
 from braincam.pipeline.train import baseline_answers, train
-from braincam.printing import MAP_COLUMNS
 from braincam.progress import say
 from braincam.report.figures import reliability, to_png
 from braincam.resampling import measured, with_interval
@@ -86,6 +86,7 @@ def _crossval(
     if not given and not table.exists():
         split(data, table, patients, FOLDS, recipe.seed)
     found = grouped(data, patients, table)
+    masks_of(found, as_path(masks))  # a wrong folder is noticed before the first training, and where all are finished
     folds = sorted(set(found.folds or ()))
     for seed in range(seeds):
         for fold in folds:

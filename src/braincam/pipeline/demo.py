@@ -1,4 +1,4 @@
-"""The whole main job on labelled synthetic scans: no data, no network, no GPU, about two minutes on two cores."""
+"""The whole main job on labelled synthetic scans: no data, no network, no GPU, one to two minutes on two cores."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ import pandas as pd
 from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
-from braincam.explain.localisation import mean_masks
+from braincam.explain.localisation import MeanMasks, mean_masks
 from braincam.files import as_path, replacing, write_json, write_text
 from braincam.model_file.zoo import ModelFile, is_default
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
+from braincam.progress import say
 from braincam.report.assemble import write_pictures_and_report
 from braincam.report.card import model_card
 
@@ -53,13 +54,13 @@ def evaluate(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
-    data, patients, split, masks, out = Path(data), as_path(patients), as_path(split), as_path(masks), as_path(out)
+    data, patients, split, out = Path(data), as_path(patients), as_path(split), as_path(out)
     if (split is None) != (fold is None):
         raise DataError("evaluate: --split and --fold belong together; give both or neither")
     predictor = Predictor(model)
     found = grouped(data, patients, split)
     rows = rows_to_judge(found, fold)
-    judged = judge_rows(predictor, found, rows, masks=masks)
+    judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
     metrics["split"] = {
         "kind": "evaluation",
@@ -106,28 +107,40 @@ def verdict(metrics: dict[str, Any]) -> str:
     )
 
 
+def masks_of(found: Grouped, folder: Path | None) -> MeanMasks | None:
+    """The masks of a whole labelled folder, and a word on how many there are; None where none are given.
+
+    To be called before the work whose maps they will measure.
+
+    Raises:
+        DataError: there is no such folder, or no slice has a mask there.
+        ImageError: a mask is damaged.
+    """
+    if folder is None:
+        return None
+    slices = found.manifest.slices
+    masks = mean_masks(folder, [item.path for item in slices], [item.label for item in slices], found.groups)
+    say(f"{folder}: {len(masks.labels)} of the {len(slices)} slices have a mask")
+    return masks
+
+
 def judge_rows(
     model: Predictor | Path,
     found: Grouped,
     rows: Sequence[int],
     *,
-    masks: Path | None = None,
+    masks: MeanMasks | None = None,
     headline_includes_seen: bool = False,
 ) -> Judged:
     """Judge some rows; what the model has met is found over the whole folder, so twins of training slices count."""
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     seen = seen_before(found.manifest, found.digests, found.groups, predictor.card)
-    slices = found.manifest.slices
-    priors = None  # of the whole folder, so that the guess from the label alone is as good as it can be
-    if masks:
-        priors = mean_masks(masks, [item.path for item in slices], [item.label for item in slices], found.groups)
     return judge(
         predictor,
         found.manifest.keep(rows),
         [found.groups[row] for row in rows],
         seen[list(rows)],
         masks=masks,
-        priors=priors,
         headline_includes_seen=headline_includes_seen,
     )
 

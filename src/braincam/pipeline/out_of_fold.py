@@ -53,17 +53,22 @@ class Answers:
         return self.table["group"].astype(str).tolist()
 
     @property
+    def slices(self) -> list[str]:
+        """Which slice each answer is on, N: every seed answered all of them."""
+        return self.table["path"].tolist()
+
+    @property
     def accepted(self) -> Bools:
         """Which slices were not refused as unlike a brain MRI slice, (N,): no temperature changes that."""
         return np.asarray(self.table["status"] != "rejected", bool)
 
     def cross_fitted(self) -> CrossFit:
         """Each fold calibrated by the others; the seeds are pooled."""
-        return cross_fit(self.logits, self.labels, self.table["fold"].to_numpy())
+        return cross_fit(self.logits, self.labels, self.table["fold"].to_numpy(), slices=self.slices)
 
     def decisions(self) -> Decisions:
         """What a model of this recipe should ship with: temperature and thresholds from the answers on all folds."""
-        return fit_decisions(self.logits, self.labels)
+        return fit_decisions(self.logits, self.labels, slices=self.slices)
 
 
 def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:

@@ -173,15 +173,16 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
     known = {item.path for item in manifest.slices}
     if absent := [name for name in rows if name not in known]:
         raise SplitError(f"{table}: {absent[0]} is not in {manifest.root}; expected a table made for this folder")
-    if empty := [name for name, row in rows.items() if not row["fold"].strip()]:
+    fold_of = {name: row["fold"].strip() for name, row in rows.items()}  # of hands and spreadsheets: "0 " is fold 0
+    if empty := [name for name, fold in fold_of.items() if not fold]:
         raise SplitError(f"{table}: {empty[0]}: expected a fold, got nothing")
     named = manifest.keep(row for row, item in enumerate(manifest.slices) if item.path in rows)
     copies = find_copies(fill_in_hashes(fill_in_patients(named, rows, table), rows, table))
     for item in copies.unreadable:
         say(f"left out: {item.reason}")
     slices = copies.manifest.slices
-    names = sorted({row["fold"] for row in rows.values()})
-    folds = [names.index(rows[item.path]["fold"]) for item in slices]
+    names = sorted(set(fold_of.values()))
+    folds = [names.index(fold_of[item.path]) for item in slices]
     patients_known = [item.patient for item in slices]
     found = verify(folds, patients_known, copies.twins.pairs)
     by_files = verify(folds, unsettled(patients_known, copies.owners), np.empty((0, 2), np.int64)).patients
@@ -202,7 +203,8 @@ def divide(
     """Cut the slices into training, validation and test rows.
 
     `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of
-    the split file). Validation is cut by group from what is left.
+    the split file). Validation is cut by group from what is left; `seed` decides that cut alone, so that models of
+    several seeds are judged on the same test.
 
     Raises:
         SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
@@ -218,7 +220,7 @@ def divide(
             )
         test = [row for row in rows if manifest.slices[row].part == "Testing"]
     else:
-        folds = found.folds if kind == "file" else make_folds(labels, found.groups, FOLDS, seed)
+        folds = found.folds if kind == "file" else make_folds(labels, found.groups, FOLDS, 0)
         if folds is None:
             raise SplitError("a split by file needs --split FILE.csv")
         if fold not in folds:

@@ -84,7 +84,7 @@ def _name(slices: list[Prediction], numbers: dict[str, int]) -> str:
 
 def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps: bool) -> Written:
     """The files of one volume, named after `base`."""
-    from braincam.report.study import jpeg
+    from braincam.report.page import jpeg
 
     shown = study.shown
     row = card.classes.index(shown) if shown else None

@@ -16,6 +16,7 @@ from braincam.errors import ConfigError, TrainingError
 from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
+from braincam.explain.localisation import MeanMasks
 from braincam.files import as_path, write_json, write_text
 from braincam.model_file.card import LONGEST, Card, usable_name
 from braincam.model_file.export import export_onnx, replace_card, save_model
@@ -24,7 +25,7 @@ from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.calibrate import calibrate
-from braincam.pipeline.evaluate import judge_rows, write_results
+from braincam.pipeline.evaluate import judge_rows, masks_of, write_results
 from braincam.pipeline.facts import headline_scores, make_card, run_facts
 from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
@@ -60,6 +61,7 @@ class Material:
     preprocess: Preprocess
     training: Pool
     validation: Pool
+    masks: MeanMasks | None = None  # for looking at the maps afterwards; only the first process has them
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def train(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
-    data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
+    data, out, patients, split = Path(data), Path(out), as_path(patients), as_path(split)
     if name is not None and not usable_name(name):
         raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}")
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
@@ -129,8 +131,9 @@ def train(
                 kind = "file" if split is not None else recipe.split
                 parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
                 preprocess = preprocessing(recipe)
+                marked = masks_of(found, as_path(masks)) if together.leads else None  # a wrong folder is noticed now
                 training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
-            material = Material(found, parts, preprocess, training, validation)
+            material = Material(found, parts, preprocess, training, validation, marked)
             announce(material, machine, together.size)
             begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
@@ -138,7 +141,7 @@ def train(
                 raise HelperDone
             learnt = time.perf_counter()
             facts = machine.facts(fitted)
-            judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts, masks)
+            judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts)
 
         # as if all epochs had been trained in this session
         seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
@@ -205,7 +208,6 @@ def finish(
     recipe: TrainConfig,
     fitted: Fit,
     facts: dict[str, Any],
-    masks: Path | None,
 ) -> tuple[Judged, dict[str, Any], Card]:
     """Calibrate what was learnt, write both model files, and judge the one that users get."""
     found, parts = material.found, material.parts
@@ -218,7 +220,9 @@ def finish(
     say("checking the exported graph against PyTorch")
     # written before the test, so that the graph users get is what is judged; the scores join its card afterwards
     export_onnx(out / "model.onnx", model, card)
-    judged = judge_rows(out / "model.onnx", found, parts.test, masks=masks, headline_includes_seen=parts.leak.leaks)
+    judged = judge_rows(
+        out / "model.onnx", found, parts.test, masks=material.masks, headline_includes_seen=parts.leak.leaks
+    )
     metrics = {**judged.metrics, "split": parts.describe()}
     say("scoring the baselines that see no lesion")
     metrics["baselines"] = baselines(material, judged)

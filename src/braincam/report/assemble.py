@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from braincam.explain.overlay import overlay
 from braincam.files import write_bytes
 from braincam.model_file.card import Card
 from braincam.predict import Prediction
+from braincam.report.page import jpeg
 from braincam.report.run import RunFacts, drawings, write_run_report
 
 
@@ -84,11 +84,9 @@ def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:
         raise ValueError("a picture needs the slice and its map")
     label = max(answer.probabilities, key=answer.probabilities.__getitem__)
     drawn = overlay(answer.pixels, answer.cam, label=label, probability=answer.confidence or 0.0)
-    file = io.BytesIO()
-    drawn.save(file, format="JPEG", quality=85)  # a fifth of the PNG: a report holds sixteen of them
     outcome = "right" if label == truth else f"the reference says {truth}"
     return (
-        file.getvalue(),
+        jpeg(drawn),
         f"{Path(answer.path).name}: {label} {answer.confidence:.0%}, {outcome} ({answer.status})",
     )
 

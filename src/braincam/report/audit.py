@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from braincam.dataset.audit import Audit, many
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import ImageError
-from braincam.report.page import write_page
+from braincam.report.page import jpeg, write_page
 from braincam.resampling import with_interval
 
 TITLES = {
@@ -170,6 +169,4 @@ def _picture(manifest: Manifest, path: str) -> tuple[bytes, str] | None:
         return None
     picture = Image.fromarray(pixels)
     picture.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=85)
-    return file.getvalue(), path
+    return jpeg(picture), path

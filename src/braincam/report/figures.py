@@ -15,13 +15,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from braincam.errors import DataError
-from braincam.evaluation.calibration import ECE_BINS, labelled_rows, reliability_bins
+from braincam.evaluation.calibration import labelled_rows, reliability_bins
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Okabe and Ito's colours, told apart with every common kind of colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+DPI = 144  # of every PNG
 INK, SOFT, GRID = "#1d232b", "#667180", "#e4e8ed"
 BLUES = LinearSegmentedColormap.from_list("braincam", ["#f5f8fb", "#9cc4e0", "#0072B2", "#043a5c"])
 
@@ -169,7 +170,6 @@ def roc(labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[s
 def reliability(
     labels: npt.ArrayLike,
     probabilities: npt.ArrayLike,
-    n_bins: int = ECE_BINS,
     *,
     before: npt.ArrayLike | None = None,
 ) -> Figure:
@@ -177,9 +177,9 @@ def reliability(
 
     `before` (N, K) are the probabilities before calibration, drawn beside them.
     """
-    bins = reliability_bins(labels, probabilities, n_bins)
+    bins = reliability_bins(labels, probabilities)
     confidence = np.asarray(probabilities, np.float64).max(axis=1) if len(bins.count) else np.zeros(0)
-    raw = None if before is None or not len(bins.count) else reliability_bins(labels, before, n_bins)
+    raw = None if before is None or not len(bins.count) else reliability_bins(labels, before)
     drawn = [part for each in (bins, raw) if each is not None for part in (each.confidence, each.accuracy)]
     low = min(np.floor(np.concatenate([*drawn, [0.9]]).min() * 10) / 10, 0.9)
     with _styled():
@@ -200,11 +200,11 @@ def reliability(
         return figure
 
 
-def to_png(figure: Figure, dpi: int = 144) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """The figure as PNG bytes, the same for the same figure."""
     buffer = io.BytesIO()
     with _styled():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

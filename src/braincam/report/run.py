@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from braincam.explain.localisation import MAP_COLUMNS
 from braincam.report import figures
 from braincam.report.page import data_url, write_page
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Picture = tuple[bytes, str]  # PNG, caption
+Picture = tuple[bytes, str]  # JPEG, caption
 
 HEADLINE = (
     ("accuracy", "Accuracy", "share of slices answered right"),
@@ -32,15 +33,6 @@ FURTHER = (
     ("ece", "Expected calibration error, equal-mass bins (lower is better)"),
 )
 LOCALISATION_APART = {"pointing", "ci95", "n", "table", "by_class", "erased", "label_only"}  # shown in their own places
-MAP_COLUMNS = (  # measure, words
-    ("pointing", "hottest pixel in the mask"),
-    ("energy", "positive evidence in the mask"),
-    ("enrichment", "times the mask's area"),
-    ("iou_otsu", "IoU, Otsu's threshold"),
-    ("dice_otsu", "Dice, Otsu's threshold"),
-    ("iou_top2", "IoU, hottest 2 %"),
-    ("dice_top2", "Dice, hottest 2 %"),
-)
 LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
     ("with_twin_in_training", "have a near copy in training"),
@@ -60,10 +52,10 @@ class RunFacts:
     and reliability drawings; uncalibrated (N, K): the same before the temperature.
     shown_apart: name -> metrics of slices kept out of the headline (say, seen in
     training). baselines: name -> metrics on the same slices. comparison: what `metrics.paired_difference`
-    returns, with `a` and `b` naming the two. split: `kind`, `warning`, `verdict`, `test_slices`,
+    returns, with `a` and `b` naming the two. split: `kind`, `verdict`, `test_slices`,
     `with_known_patient`, `with_patient_in_training`, `with_twin_in_training`, `with_group_in_training`, and
     further facts. history: one row per epoch. data_share: of a training step, what making its batch takes,
-    0 to 1; None: not measured. mistakes, examples: (PNG bytes, caption). decisions: outcome
+    0 to 1; None: not measured. mistakes, examples: (JPEG bytes, caption). decisions: outcome
     -> number of slices (answered, referred, rejected). localisation: `pointing`, `n`, `ci95`, `table` (kind of
     map -> measures), `by_class` (class -> measures of this model), `erased`, `label_only`, and further facts.
     card, config, environment: facts to print as they are.
@@ -109,7 +101,7 @@ def write_run_report(out: Path, facts: RunFacts, pictures: Mapping[str, bytes]) 
         drawings={name: data_url(png) for name, png in pictures.items()},
         comparison_rows=_comparison_rows(facts),
         where_else={k: v for k, v in (facts.localisation or {}).items() if k not in LOCALISATION_APART},
-        map_columns=MAP_COLUMNS,
+        map_columns=[*MAP_COLUMNS.items(), ("enrichment", "times the mask's area")],
     )
 
 
@@ -117,7 +109,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
     """What stands right beside the score: how many test slices the training has met before. None: nothing
     known.
 
-    `colour` is "warn" when any slice leaks or `warning` is given, "good" when leaks were counted and there
+    `colour` is "warn" when any slice leaks, "good" when leaks were counted and there
     are none, "plain" when they are a few near copies, or nothing was counted.
     """
     if not split:
@@ -135,8 +127,6 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         colour, title = "warn", "These scores are flattered by leakage"
     elif met:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
-    elif split.get("warning"):
-        colour, title = "warn", "Read these scores with care"
     elif split.get("with_twin_in_training"):
         colour, title = "plain", "A few near copies straddle the split"
     elif lines:
@@ -148,7 +138,6 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         "title": title,
         "kind": split.get("kind"),
         "lines": lines,
-        "warning": split.get("warning"),
         "verdict": split.get("verdict"),
     }
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from braincam.model_file.card import Card
 from braincam.predict import Prediction
@@ -75,13 +72,6 @@ def profile(answers: Sequence[Prediction], card: Card) -> list[dict[str, Any]]:
             }
         )
     return columns
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    """A tile for the page."""
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=88)
-    return file.getvalue()
 
 
 def _words(answer: Prediction) -> str:

@@ -1,7 +1,7 @@
 """The recipe as frozen data: every key is typed and checked, and an unknown one is an error that lists the known.
 
-Two recipes ship beside this module: ``default.toml`` and ``specification.toml`` (the original specification to the
-letter). ``--set key=value`` overrides single keys.
+Three recipes ship beside this module: ``default.toml``, ``specification.toml`` (the original specification to the
+letter) and ``demo.toml``. ``--set key=value`` overrides single keys.
 """
 
 from __future__ import annotations

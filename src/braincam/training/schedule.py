@@ -8,6 +8,8 @@ from collections.abc import Sequence
 SCHEDULES = ("constant", "cosine")
 WARM_UP = 0.1  # share of the training spent rising to the peak
 FLOOR = 0.01  # share of the peak at the end
+MULTIPLE = 16  # pixels: sides that the network can halve four times
+LEAST = 32  # pixels a side
 
 
 def learning_rate_at(progress: float, peak: float, schedule: str) -> float:
@@ -24,11 +26,11 @@ def learning_rate_at(progress: float, peak: float, schedule: str) -> float:
     return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
-def side_at(progress: float, image_size: int, steps: Sequence[float], multiple: int = 16, least: int = 32) -> int:
+def side_at(progress: float, image_size: int, steps: Sequence[float]) -> int:
     """Side of the training slices in the epoch that ends at `progress` in (0, 1]: equal times for each of `steps`.
 
-    Rounded down to what the network can halve, `multiple`. Small pictures first cost less and teach coarse shapes
+    Rounded down to what the network can halve. Small pictures first cost less and teach coarse shapes
     (progressive resizing, arXiv:1710.10196 and 2104.00298); the last step is the size that is judged.
     """
     share = steps[max(0, math.ceil(progress * len(steps) - 1e-9) - 1)]
-    return min(image_size, max(least, int(image_size * share) // multiple * multiple))
+    return min(image_size, max(LEAST, int(image_size * share) // MULTIPLE * MULTIPLE))
