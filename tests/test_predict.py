@@ -20,7 +20,7 @@ from PIL import Image
 
 from braincam import cli
 from braincam.errors import ImageError
-from braincam.model_file.decision import why_referred
+from braincam.model_file.decision import stated, why_referred
 from braincam.predict import Prediction, Predictor
 
 FIELDS = {
@@ -274,6 +274,48 @@ def test_a_colour_picture_is_no_scan(predictor: Predictor) -> None:
     answer = accepting(predictor, outlier_threshold=1e9).predict(content.getvalue())[0]
     assert answer.status == "rejected"
     assert "coloured" in (answer.reason or "")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_an_array_in_colour_is_no_scan_either(predictor: Predictor, scans: Path, kind: type) -> None:
+    grey = np.asarray(Image.open(a_scan(scans)))
+    full = 1 if kind is np.float32 else np.iinfo(kind).max
+    coloured = (np.stack([grey, 255 - grey, grey], axis=2) / 255 * full).astype(kind)
+    three_equal = np.repeat(coloured[..., :1], 3, axis=2)
+    open_to_all = accepting(predictor, outlier_threshold=1e9)
+    rejected, answered = open_to_all.predict([coloured, three_equal])
+    assert rejected.status == "rejected"
+    assert "coloured" in (rejected.reason or "")
+    assert answered.status != "rejected"
+    transparent = np.concatenate([coloured, np.zeros_like(coloured[..., :1])], axis=2)
+    assert open_to_all.predict(transparent)[0].status != "rejected", "what is not seen has no colour"
+
+
+def test_answers_that_are_replaced_are_counted(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.open(a_scan(scans)).resize((64, 64)) for _ in range(3)]
+    volume, out = tmp_path / "v.tif", tmp_path / "out"
+    pages[0].save(volume, save_all=True, append_images=pages[1:])
+    call = ["predict", str(volume), "--model", str(run), "--out", str(out), "--no-cam"]
+    said = []
+    for _ in range(2):
+        assert cli.main(call) == 0
+        said.append(capsys.readouterr().err)
+    assert "replaces" not in said[0]
+    assert f"{out / 'predictions.jsonl'}: replaces 3 answers of an earlier call" in said[1]
+    assert f"{out / 'study.json'}: replaces 1 study of an earlier call" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "style", "said"),
+    [
+        (0.994, ".0%", "99%"), (0.995001, ".0%", "> 99%"), (1.0, ".0%", "> 99%"), (0.94, ".0%", "94%"),
+        (0.994, ".2f", "0.99"), (0.999, ".2f", "> 0.99"), (1.0, ".3f", "> 0.999"), (0.0, ".2f", "0.00"),
+    ],
+)  # fmt: skip
+def test_no_probability_is_stated_as_certain(value: float, style: str, said: str) -> None:
+    assert stated(value, style) == said
 
 
 def test_without_maps_the_answer_is_the_same(predictor: Predictor, scans: Path) -> None:

@@ -28,8 +28,9 @@ from braincam.explain.montage import SIDE, montage, tile
 from braincam.images import read_slices
 from braincam.images.volume import Grid, Volume
 from braincam.model_file.card import Card
-from braincam.pipeline.study import _free_stem, with_studies
+from braincam.pipeline.study import _caption, _free_stem, with_studies
 from braincam.predict import Prediction, Predictor
+from braincam.report.study import VolumeSection, profile, write_study_page
 from braincam.study import EVIDENCE, NO_EVIDENCE, REFUSED, UNCLEAR, Study, summarise, top_slices
 from dicom_files import enhanced, write_series, written
 
@@ -91,6 +92,17 @@ def test_evidence_for_two_classes_alike_is_unclear(card: Card) -> None:
     found = study(card, (10, "ok", "glioma"), (10, "ok", "meningioma"), (10, "ok", "notumor"))
     assert (found.finding, found.label) == (UNCLEAR, None)
     assert "no class has most of it" in found.statement
+
+
+def test_no_study_states_a_certain_probability(card: Card, tmp_path: Path) -> None:
+    answers = [answer(k, "ok", "glioma", sure=0.9999) for k in range(4)]
+    study = summarise("head", answers, card)
+    assert "probability > 0.99 to > 0.99" in study.statement
+    assert profile(answers, card)[0]["words"].endswith("glioma > 0.99")
+    assert _caption(answers[0], "glioma") == "slice 0: glioma > 0.99"
+    section = VolumeSection(study=study, profile=profile(answers, card), tiles=[], scale=None, files={}, no_map=None)
+    write_study_page(tmp_path / "study.html", [section], card, answers[0].model)
+    assert "&gt; 0.99, &gt; 0.99, &gt; 0.99" in (tmp_path / "study.html").read_text(encoding="utf-8")
 
 
 def test_no_evidence_is_counted_and_never_called_no_tumour(card: Card) -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from braincam.ahead import ahead
 from braincam.errors import ConfigError, ImageError, ModelFileError
-from braincam.images.grey import check_size, range_of_volume, stretch
+from braincam.images.grey import check_size, grey_of_array, range_of_volume, stretch
 from braincam.images.nifti import PLANES
 from braincam.images.ours import is_ours
-from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices, to_grey
+from braincam.images.reader import GreySlice, Reading, is_dicom_file, looks_readable, read_slices
 from braincam.images.series import (
     SeriesSlice,
     files_of_directory,
@@ -452,12 +452,13 @@ def _from_array(array: NDArray[Any]) -> list[GreySlice]:
     """(H, W) or (H, W, 3) is one slice; (N, H, W) is a volume, scaled as a whole."""
     if array.ndim == 3 and array.shape[-1] not in (3, 4) and array.size:
         if array.dtype.kind not in "buif":
-            to_grey(array[0])  # says what is wrong
+            grey_of_array(array[0])  # says what is wrong
         check_size(*array.shape[1:])  # of each slice; a volume of many is no bomb
         grey = array if array.dtype == np.uint8 else stretch(array, *range_of_volume(array))
         volume = Volume(None, None, "an array does not say where its slices lie")
         return [GreySlice(np.ascontiguousarray(plane), k, volume=volume) for k, plane in enumerate(grey)]
-    return [GreySlice(to_grey(array), None)]
+    pixels, colourful = grey_of_array(array)
+    return [GreySlice(pixels, None, colourful)]
 
 
 def _name(job: _Job) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from braincam.dataset.manifest import Manifest
 from braincam.explain.localisation import MAP_COLUMNS
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
+from braincam.model_file.decision import stated
 from braincam.predict import Prediction
+from braincam.progress import say
 from braincam.resampling import measured, with_interval
 from braincam.study import Study
 
@@ -41,10 +44,18 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
         done = True
     finally:  # also when the user stops it: what was answered is kept; no answer at all replaces nothing
         if out and (done or kept):
+            _say_what_goes(out / ANSWERS)
             write_text(out / ANSWERS, "".join(f"{line}\n" for line in kept))
     if style == "table":
         print(NOTICE)
     return failed
+
+
+def _say_what_goes(answers: Path) -> None:
+    """Say how many answers of an earlier call into the same folder are replaced."""
+    with suppress(OSError), answers.open("rb") as file:
+        if earlier := sum(1 for _ in file):
+            say(f"{answers}: replaces {earlier} {'answer' if earlier == 1 else 'answers'} of an earlier call")
 
 
 def _as_json(answer: Prediction) -> str:
@@ -78,18 +89,13 @@ def _table_writer() -> Callable[[Prediction], str]:
         head = "" if started else f"{'status':<9} {'label':<11} {'probability':>11}  {'outlier':>7}  picture\n"
         started.append(True)
         # a rejected slice has no label that a probability could belong to
-        share = "" if answer.label is None or answer.confidence is None else percent(answer.confidence)
+        share = "" if answer.label is None or answer.confidence is None else stated(answer.confidence, ".0%")
         outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
         where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
         reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
         return f"{head}{answer.status:<9} {answer.label or '-':<11} {share:>11}  {outlier:>7}  {where}{reason}"
 
     return line
-
-
-def percent(share: float) -> str:
-    """A probability in whole per cent; never 100 %, which no model can know."""
-    return "> 99%" if share >= 0.995 else f"{share:.0%}"
 
 
 def print_studies(studies: Sequence[Study], out: Path | None) -> None:

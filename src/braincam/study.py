@@ -23,6 +23,7 @@ from typing import Any
 
 from braincam.dataset.manifest import means_no_tumour
 from braincam.model_file.card import Card
+from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 
 EVIDENCE, NO_EVIDENCE, UNCLEAR, REFUSED = "evidence", "no evidence", "unclear", "refused"
@@ -202,7 +203,7 @@ def _statement(
         others = f"; also {', '.join(f'{item.label} in {len(item.slices)}' for item in held[1:])}" if held[1:] else ""
         return (
             f"Evidence for {held[0].label} in {len(held[0].slices)} of {judged} judged slices, calibrated probability "
-            f"{span[0]:.2f} to {span[2]:.2f} on these slices{others}."
+            f"{stated(span[0])} to {stated(span[2])} on these slices{others}."
         )
     if 2 * uncertain > judged:
         why = f"{uncertain} of {judged} judged slices are too uncertain"

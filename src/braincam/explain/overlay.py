@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from braincam.errors import ImageError
 from braincam.model_file.card import NOTICE
+from braincam.model_file.decision import stated
 
-CAUTION = "Shows where the score comes from, not where a tumour is."
 UNIT = "logit per pixel"  # of the exact map
+CAUTION = "Shows where the score comes from, not where a tumour is."
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -101,7 +102,7 @@ def _write_answer(page: Image.Image, label: str, probability: float, heading: st
     if heading:
         draw.text((left, y), fit(heading, caption, right - left), SOFT, caption)
         y += 24
-    value = f"{probability:.3f}" if probability < 0.9995 else "> 0.999"  # no model can know that it is 1
+    value = stated(probability, ".3f")
     taken = title.getlength(value)
     draw.text((left, y), fit(label, title, right - left - taken - 130), INK, title)
     draw.text((right, y), value, INK, title, anchor="ra")

@@ -179,6 +179,14 @@ def grey_of_picture(picture: Image.Image) -> tuple[GreyPixels, bool]:
 def to_grey(array: np.ndarray) -> GreyPixels:
     """Any numeric (H, W) or (H, W, 3 or 4) array -> (H, W) uint8, by the rule at the head of this module.
 
+    As `grey_of_array`, without asking for colour. Raises ImageError.
+    """
+    return grey_of_array(array)[0]
+
+
+def grey_of_array(array: np.ndarray) -> tuple[GreyPixels, bool]:
+    """Any numeric (H, W) or (H, W, 3 or 4) array -> its grey pixels (H, W), and whether it had visible chroma.
+
     A fourth channel is alpha, full at the largest integer of its type, or at 1.0 for floats. Raises
     ImageError.
     """
@@ -193,10 +201,13 @@ def to_grey(array: np.ndarray) -> GreyPixels:
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint8:
-        return grey_of_picture(Image.fromarray(np.ascontiguousarray(array)))[0]
-    if array.ndim == 3:
-        array = _wide_luma(array)
-    return stretch_from_min_to_max(array)
+        return grey_of_picture(Image.fromarray(np.ascontiguousarray(array)))
+    if array.ndim == 2:
+        return stretch_from_min_to_max(array), False
+    channels = _wide_over_black(array)
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are dealt with by the stretch
+        luma = channels[..., 0] * 0.299 + channels[..., 1] * 0.587 + channels[..., 2] * 0.114
+    return stretch_from_min_to_max(luma), _is_colourful(stretch_from_min_to_max(channels))
 
 
 def _over_black(picture: Image.Image) -> Image.Image:
@@ -207,15 +218,14 @@ def _over_black(picture: Image.Image) -> Image.Image:
     return Image.merge("RGB", premultiplied.split()[:3])
 
 
-def _wide_luma(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Luma of a colour array wider than 8 bits, over black where it has alpha. (H, W, 3 or 4) -> (H, W)."""
+def _wide_over_black(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The channels of a colour array wider than 8 bits, over black where it has alpha. (H, W, 3 or 4) -> (H, W, 3)."""
     full = float(np.iinfo(array.dtype).max) if array.dtype.kind in "ui" else 1.0
-    with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are dealt with by the stretch
+    with np.errstate(over="ignore", invalid="ignore"):
         channels = array.astype(np.float64)
-        luma = channels[..., 0] * 0.299 + channels[..., 1] * 0.587 + channels[..., 2] * 0.114
         if array.shape[2] == 4:
-            luma *= np.clip(channels[..., 3] / full, 0, 1)
-    return np.asarray(luma)
+            channels[..., :3] *= np.clip(channels[..., 3:] / full, 0, 1)
+    return channels[..., :3]
 
 
 def _is_colourful(rgb: npt.NDArray[np.uint8]) -> bool:

@@ -1,4 +1,6 @@
-"""Which classes cannot be ruled out: the one definition, for answers and for what is measured of them. NumPy only."""
+"""Which classes cannot be ruled out, and how a probability is stated: the one definition, for answers and for what is
+measured of them. NumPy only.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,15 @@ def settled(probabilities: npt.ArrayLike, sets: npt.NDArray[np.bool_]) -> npt.ND
     leading = np.asarray(probabilities).argmax(axis=1)
     alone: npt.NDArray[np.bool_] = (sets.sum(axis=1) == 1) & sets[np.arange(len(sets)), leading]
     return alone
+
+
+def stated(probability: float, style: str = ".2f") -> str:
+    """A probability in a format such as `.2f` or `.0%`; never as 1 or 100 %, which no model can know: "> 0.99"."""
+    text = format(probability, style)
+    if text != format(1.0, style):
+        return text
+    digits = int(style[1:-1]) + (2 if style.endswith("%") else 0)
+    return f"> {1 - 10**-digits:{style}}"
 
 
 def why_referred(leading: str, members: Sequence[str], coverage: float) -> str:

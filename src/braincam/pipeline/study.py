@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import numpy as np
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import montage, tile
 from braincam.explain.save import save_png, stem_of
-from braincam.files import replacing, write_json
+from braincam.files import read_json, replacing, write_json
 from braincam.images.ours import is_ours_to_write
 from braincam.model_file.card import NOTICE, Card
+from braincam.model_file.decision import stated
 from braincam.predict import Prediction
+from braincam.progress import say
 from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices
 
 TOP = 12  # slices in the montage
@@ -142,11 +145,19 @@ def _write_summary(out: Path, written: list[Written], card: Card, model: dict[st
                 no_map=item.no_map,
             )
         )
+    _say_what_goes(out / "study.json")
     write_json(
         out / "study.json",
         {"notice": NOTICE, "model": model, "classes": list(card.classes), "studies": [_json(item) for item in written]},
     )
     write_study_page(out / "study.html", sections, card, model)
+
+
+def _say_what_goes(summary: Path) -> None:
+    """Say how many studies of an earlier call into the same folder are replaced, in `study.html` too."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a stranger's
+        if earlier := len(read_json(summary)["studies"]):
+            say(f"{summary}: replaces {earlier} {'study' if earlier == 1 else 'studies'} of an earlier call")
 
 
 def _json(item: Written) -> dict[str, Any]:
@@ -176,7 +187,7 @@ def _caption(answer: Prediction, shown: str | None) -> str:
     if label is None or answer.probabilities is None:
         return f"slice {answer.slice}, {answer.status}"
     sure = ", uncertain" if answer.status == "refer" else "" if carries(answer, label) else ", no evidence"
-    return f"slice {answer.slice}: {label} {answer.probabilities[label]:.2f}{sure}"
+    return f"slice {answer.slice}: {label} {stated(answer.probabilities[label])}{sure}"
 
 
 def _spread(slices: list[Prediction]) -> list[Prediction]:

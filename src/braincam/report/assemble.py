@@ -14,6 +14,7 @@ from braincam.evaluation.evaluate import Judged
 from braincam.explain.overlay import overlay
 from braincam.files import write_bytes
 from braincam.model_file.card import Card
+from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 from braincam.report.page import jpeg
 from braincam.report.run import RunFacts, drawings, write_run_report
@@ -87,7 +88,7 @@ def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:
     outcome = "right" if label == truth else f"the reference says {truth}"
     return (
         jpeg(drawn),
-        f"{Path(answer.path).name}: {label} {answer.confidence:.0%}, {outcome} ({answer.status})",
+        f"{Path(answer.path).name}: {label} {stated(answer.confidence or 0.0, '.0%')}, {outcome} ({answer.status})",
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE
+from braincam.model_file.decision import stated
 
 CAUTION = "A map shows where the score comes from, not where a tumour is."
 
@@ -41,6 +42,7 @@ def environment() -> Environment:
         "fact": fact,
         "words": words,
         "png": data_url,
+        "stated": stated,
     }
     return made
 

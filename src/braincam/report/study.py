@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from braincam.model_file.card import Card
+from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 from braincam.report.page import write_page
 from braincam.study import CAUTION, Study, tumour_classes
@@ -77,5 +78,5 @@ def profile(answers: Sequence[Prediction], card: Card) -> list[dict[str, Any]]:
 def _words(answer: Prediction) -> str:
     what = f"slice {answer.slice}: {answer.status}"
     if answer.status == "ok":
-        return f"{what}, {answer.label} {answer.confidence:.2f}"
+        return f"{what}, {answer.label} {stated(answer.confidence or 0.0)}"
     return f"{what}, {' or '.join(answer.prediction_set or ['none'])}" if answer.status == "refer" else what
