@@ -13,6 +13,7 @@ from scipy.special import softmax
 from braincam.dataset.phantom import write_phantom
 from braincam.errors import ConfigError, DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
+from braincam.files import write_json
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
@@ -63,10 +64,21 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(
     summary = (out / "crossval.md").read_text(encoding="utf-8")
     assert "this network" in summary and "calibrated by the other folds" in summary
     assert (out / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    what_one_run_alone_measured_is_no_number_in_the_others(data, out, table)
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
     runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+
+
+def what_one_run_alone_measured_is_no_number_in_the_others(data: Path, out: Path, table: Path) -> None:
+    path = out / "fold0-seed0" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**metrics, "localisation": {"hit_rate": 0.5}})
+    crossval(data, out, split_file=table, overrides=QUICK)
+    runs = json.loads((out / "crossval.json").read_text(encoding="utf-8"))["runs"]
+    assert [run["points_at_lesion"] for run in runs] == [0.5, None]
+    write_json(path, metrics)
 
 
 def runs_on_other_folds_are_not_taken_for_finished(data: Path, out: Path, other: Path) -> None:

@@ -184,7 +184,7 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     write_json(
         out / "crossval.json",
-        {"pooled": pooled, "localisation": facts, "confidence": sure, "runs": table.to_dict("records")},
+        {"pooled": pooled, "localisation": facts, "confidence": sure, "runs": runs},
     )
     write_text(out / "crossval.md", summary)
     drawn = reliability(answers.labels, fitted.probabilities, before=softmax(answers.logits, axis=1))
