@@ -138,8 +138,10 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
         ImageError: a mask is damaged.
     """
     if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing"
         raise DataError(
-            f"{folder}: expected a folder of lesion masks, got {'a file' if folder.exists() else 'nothing'}"
+            f"{folder}: expected a folder of lesion masks with the same sub-folders as the data, got {got}; "
+            "check the path, or leave --masks out"
         )
     grids, rows, blank = [], [], 0
     for row, path in enumerate(paths):
