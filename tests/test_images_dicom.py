@@ -467,7 +467,10 @@ def test_directions_that_span_no_plane_count_as_unknown(second: list[int], known
 
 
 def test_files_with_a_window_take_no_part_in_a_common_scale() -> None:
-    assert rescaled_values(io.BytesIO(written(dataset_of(values(3), WindowCenter=40, WindowWidth=80)))) is None
-    found = rescaled_values(io.BytesIO(written(dataset_of(values(3), RescaleSlope=2))))
+    assert (
+        rescaled_values(io.BytesIO(written(dataset_of(values(3), WindowCenter=40, WindowWidth=80))), SizeLimits())
+        is None
+    )
+    found = rescaled_values(io.BytesIO(written(dataset_of(values(3), RescaleSlope=2))), SizeLimits())
     assert found is not None
     np.testing.assert_array_equal(found[0], values(3)[::4, ::4] * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from braincam.dataset.split import Straddling
 from braincam.errors import MissingDependencyError, ModelFileError
 from braincam.evaluation.confidence import confidence_report
 from braincam.evaluation.metrics import paired_difference, score
+from braincam.files import write_csv
 from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 from test_package import verbs
@@ -444,9 +446,9 @@ def test_folds_are_made_and_checked_from_the_command_line(
     text = capsys.readouterr().out
     assert "80 slices in 40 groups" in text and text.count("% glioma") == 2 and f"written: {folds}" in text
     assert cli.main(["split", str(scans / "data"), *patients, "--check", str(folds)]) == 0
-    lines = folds.read_text(encoding="utf-8").splitlines()
-    torn = [lines[0], *(f"{line.rpartition(',')[0]},{number % 2}" for number, line in enumerate(lines[1:]))]
-    folds.write_text("\n".join(torn) + "\n", encoding="utf-8")
+    with folds.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_csv(folds, list(rows[0]), [list({**row, "fold": number % 2}.values()) for number, row in enumerate(rows)])
     assert cli.main(["split", str(scans / "data"), *patients, "--check", str(folds)]) == 3
     assert "patients lie in more than one fold" in capsys.readouterr().out
 
