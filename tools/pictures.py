@@ -37,10 +37,10 @@ from braincam.explain.localisation import compare, read_mask  # noqa: E402
 from braincam.explain.overlay import paint, resize_map  # noqa: E402
 from braincam.explain.save import with_overlays  # noqa: E402
 from braincam.files import write_bytes, write_text  # noqa: E402
+from braincam.model_file.decision import stated  # noqa: E402
 from braincam.pipeline.audit import audit as run_audit  # noqa: E402
 from braincam.pipeline.demo import run_demo  # noqa: E402
 from braincam.pipeline.study import with_studies  # noqa: E402
-from braincam.printing import percent  # noqa: E402
 from browsing import BROWSER, launched  # noqa: E402
 from robustness import contact_sheet  # noqa: E402
 from serving import serving  # noqa: E402
@@ -179,7 +179,7 @@ def words(answer: Prediction) -> str:
     """An answer in a few words."""
     if answer.status == "rejected":
         return "rejected"
-    return f"{answer.status}: {answer.label}, {percent(answer.confidence or 0)}"
+    return f"{answer.status}: {answer.label}, {stated(answer.confidence or 0, '.0%')}"
 
 
 # -- taken of pages ----------------------------------------------------------------------------------------------------
