@@ -186,11 +186,19 @@ def words(answer: Prediction) -> str:
 
 
 def screenshot(
-    address: str, out: Path, height: int, *, scheme: str = "light", prepare: Any = None, until: str | None = None
+    address: str,
+    out: Path,
+    height: int,
+    *,
+    scheme: str = "light",
+    prepare: Any = None,
+    until: str | None = None,
+    palette: bool = True,
 ) -> None:
     """The top of a page, as a browser shows it; `prepare` is called with the tab before.
 
-    `until` selects what it ends after, in place of a height that would cut through something.
+    `until` selects what it ends after, in place of a height that would cut through something. A dark page has no
+    palette in any case.
     """
     with launched() as browser:
         context = browser.new_context(
@@ -205,7 +213,7 @@ def screenshot(
         if until:
             box = tab.locator(until).first.bounding_box()
             tab.set_viewport_size({"width": WIDTH, "height": round(box["y"] + box["height"]) + 24})
-        save(Image.open(io.BytesIO(tab.screenshot())), out, palette=scheme == "light")
+        save(Image.open(io.BytesIO(tab.screenshot())), out, palette=palette and scheme == "light")
 
 
 def audit(studio: Studio, out: Path) -> None:
@@ -252,7 +260,9 @@ def page(studio: Studio, out: Path) -> None:
 def study(studio: Studio, out: Path) -> None:
     """The page of a volume."""
     with tempfile.TemporaryDirectory() as folder:
-        screenshot((answered_volume(studio, Path(folder)) / "study.html").as_uri(), out, 1290, until=".tiles")
+        screenshot(
+            (answered_volume(studio, Path(folder)) / "study.html").as_uri(), out, 1290, until=".tiles", palette=False
+        )
 
 
 def montage(studio: Studio, out: Path) -> None:
