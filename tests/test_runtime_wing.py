@@ -354,7 +354,7 @@ def test_sigterm_ends_a_verb_with_what_it_has(
     assert "ended by SIGTERM" in capsys.readouterr().err
 
 
-def test_sigterm_within_an_import_ends_at_once(tmp_path: Path) -> None:
+def test_sigterm_within_an_import_ends_the_verb_once_it_is_over(tmp_path: Path) -> None:
     """A compiled module would make an ImportError of the exception, and a traceback of that."""
     (tmp_path / "slow.py").write_text(
         "import os, signal\n"
@@ -364,11 +364,11 @@ def test_sigterm_within_an_import_ends_at_once(tmp_path: Path) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from braincam import cli\n"
-        "def doctor(_): import slow\n"
+        "def doctor(_):\n    import slow, time\n    time.sleep(60)\n"
         "cli.doctor = doctor\n"
         "sys.exit(cli.main(['doctor']))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stderr) == (143, f"braincam: {cli.ENDED}\n")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, WRONG_CALL, LEAKS, ENDED_BY_SIGTERM = 0, 1, 2, 3, 143
 ENDED = "ended by SIGTERM; what was finished is kept"
+ASKED_AGAIN = 0.05  # seconds after a SIGTERM that met an import
 STARTING = "braincam: starting: loading libraries and the model"
 
 
@@ -80,9 +81,11 @@ def _terminable() -> Iterator[None]:
 
 
 def _terminate(_number: int, frame: FrameType | None) -> None:
-    if _importing(frame):  # compiled modules turn what is raised there into an ImportError, with a traceback
-        sys.stdout.flush()
-        os._exit(_fail(ENDED, code=ENDED_BY_SIGTERM))
+    if _importing(frame):  # compiled modules turn what is raised there into an ImportError: asked again once it is over
+        again = threading.Timer(ASKED_AGAIN, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+        return
     raise Terminated
 
 
