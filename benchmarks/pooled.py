@@ -19,6 +19,7 @@ import pandas as pd
 from _kept import difference, mean_and_spread, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
 from braincam.pipeline.crossval import map_table
+from braincam.report.card import by_class
 from braincam.resampling import with_interval
 
 
@@ -57,11 +58,8 @@ def main() -> None:
         )
         print(f"| {learner} | {rows.table['path'].nunique()} | {metrics['n_groups']} | {' | '.join(scores)} |")
     ours = kept[OURS]
-    found = ours.metrics()
-    recalls = [
-        f"{name} {found['per_class'][name]['sensitivity']:.3f} [{low:.3f}, {high:.3f}]"
-        for name, (low, high) in ((name, found["ci95"]["per_class"][name]["sensitivity"]) for name in ours.classes)
-    ]
+    classes = by_class(ours.metrics())
+    recalls = [f"{name} {with_interval(classes[name], 'sensitivity')}" for name in ours.classes]
     print(f"\nSensitivity of {OURS}: {', '.join(recalls)}.")
     runs, seeds = ours.accuracy_by("fold", "seed"), ours.accuracy_by("seed")
     print(f"\n{OURS}: accuracy over the {len(runs)} runs of folds and seeds {mean_and_spread(runs)}; pooled over the")

@@ -147,9 +147,13 @@ def far_from_heads(ct: Path | None, real: list[Pixels]) -> dict[str, tuple[list[
     return far
 
 
-def refused(predictor: Predictor, sources: list[Source], threshold: float) -> list[bool]:
-    """For each picture that can be read, whether it is rejected: at this threshold, or for another reason."""
-    answers = [one for one in predictor.stream(sources, cam=False) if one.status != "error"]
+def answered(predictor: Predictor, sources: list[Source]) -> list[Prediction]:
+    """The answers to all pictures that can be read."""
+    return [one for one in predictor.stream(sources, cam=False) if one.status != "error"]
+
+
+def refused(answers: list[Prediction], threshold: float) -> list[bool]:
+    """For each answer, whether its picture is rejected: at this threshold, or for another reason."""
     return [
         is_above(one, threshold) or (one.status == "rejected" and SCORE not in (one.reason or "")) for one in answers
     ]
@@ -176,29 +180,28 @@ def main() -> None:
     far = far_from_heads(args.ct, real)
     thresholds = {"": predictor.card.outlier_threshold}
     if real:
-        scores = [one.outlier_score for one in predictor.stream([*real], cam=False)]
+        inside = answered(predictor, [*real])
+        scores = [one.outlier_score for one in inside]
         thresholds[", at 1 % of the fold"] = float(np.quantile([score for score in scores if score is not None], 0.99))
     print(f"model {predictor.card.name}, threshold {', '.join(f'{value:.2f}' for value in thresholds.values())}\n")
     heads = [f"{how}{at}" for at in thresholds for how in ("rejected as given", "by score")]
     print(f"| source | pictures | {' | '.join(heads)} |\n|---|---|{'---|' * len(heads)}")
     shares = []
     for name, (sources, greys) in far.items():
-        ways = [
-            refused(predictor, pictures, threshold)
-            for threshold in thresholds.values()
-            for pictures in (sources, [*greys])
-        ]
+        both = answered(predictor, sources), answered(predictor, [*greys])
+        ways = [refused(answers, threshold) for threshold in thresholds.values() for answers in both]
         shares.append([np.mean(way) for way in ways])
         print(line(name, len(ways[1]), shares[-1]), flush=True)
     print(line("mean over the sources", None, np.mean(shares, 0)))
     if real:
         some = real[::EVERY]
-        for name, slices in (
-            ("real slices of the fold", real),
-            ("the same, upside down", [np.ascontiguousarray(item[::-1]) for item in some]),
-            ("the same, four in one picture", four_in_one(some)),
+        upside_down = [np.ascontiguousarray(item[::-1]) for item in some]
+        for name, answers in (
+            ("real slices of the fold", inside),
+            ("the same, upside down", answered(predictor, [*upside_down])),
+            ("the same, four in one picture", answered(predictor, [*four_in_one(some)])),
         ):
-            ways = [refused(predictor, [*slices], threshold) for threshold in thresholds.values()]
+            ways = [refused(answers, threshold) for threshold in thresholds.values()]
             print(line(name, len(ways[0]), [cell for way in ways for cell in (None, np.mean(way))]), flush=True)
 
 

@@ -28,6 +28,7 @@ from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import write_bytes  # noqa: E402
 from braincam.model_file.card import Card  # noqa: E402
 from braincam.model_file.export import load_model, save_model, with_card  # noqa: E402
+from braincam.network.exportable import Deployed  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
 from braincam.pipeline.facts import headline_scores  # noqa: E402
 from braincam.predict import Predictor  # noqa: E402
@@ -79,12 +80,12 @@ def with_thresholds(card: Card, kept: Path, split: Path, test: int) -> Card:
     )
 
 
-def write(model: Path, deployed: object, card: Card) -> None:
+def write(model: Path, deployed: Deployed, card: Card) -> None:
     """The card into the ONNX file and its twin; the graph stays as it is, byte for byte."""
     graph = onnx.load(model)
     del graph.metadata_props[:]
     write_bytes(model, with_card(graph, card))
-    save_model(model.with_suffix(".safetensors"), deployed, card)  # type: ignore[arg-type]
+    save_model(model.with_suffix(".safetensors"), deployed, card)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from braincam.model_file.card import NOTICE
 
 SIDE = 224  # pixels of a tile
 COLUMNS = 4
-UNIT = "logit per pixel"
 CAPTION = 26  # height of the line below a tile
 
 
@@ -58,7 +57,7 @@ def montage(
         page.paste(picture, (x, y))
         draw.text((x, y + SIDE + 5), look.fit(caption, small, SIDE), look.SOFT, small)
     if scale:
-        look.colour_bar(page, (margin + columns * (SIDE + gap) + 4, above), SIDE, scale, UNIT)
+        look.colour_bar(page, (margin + columns * (SIDE + gap) + 4, above), SIDE, scale, look.UNIT)
         draw.text((margin, below + 2), look.fit(look.CAUTION, small, room), look.INK, small)
     draw.text((margin, below + 22), look.fit(NOTICE, small, room), look.SOFT, small)
     return page
