@@ -32,8 +32,9 @@ from braincam.dataset.split import read_split
 from braincam.dataset.twins import read_one_slice
 from braincam.errors import BraincamError
 from braincam.images.reader import read_slices
-from braincam.predict import Prediction, Source
+from braincam.predict import Prediction
 from braincam.progress import track
+from braincam.sources import Source
 
 Pixels = NDArray[np.uint8]
 PACKAGES = ("skimage", "sklearn", "matplotlib", "pydicom")

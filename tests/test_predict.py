@@ -365,19 +365,19 @@ def test_a_path_that_no_file_system_takes_is_a_row_and_costs_the_others_nothing(
 
 
 def test_a_volume_is_bounded_by_the_size_of_its_slices_not_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    from braincam import predict
+    from braincam import sources
     from braincam.images import grey
 
     monkeypatch.setattr(grey, "SizeLimits", partial(grey.SizeLimits, pixels=1000))
     volume = np.linspace(0, 1, 12 * 30 * 30, dtype=np.float32).reshape(12, 30, 30)
-    slices = predict._from_array(volume)
+    slices = sources._from_array(volume)
     assert len(slices) == 12
     assert (slices[0].pixels.min(), slices[-1].pixels.max()) == (0, 255)  # scaled as a whole
     volume[0, 0, 0] = 100
-    hot = predict._from_array(volume)[5].pixels.astype(int)
+    hot = sources._from_array(volume)[5].pixels.astype(int)
     assert np.abs(hot - slices[5].pixels).max() <= 1, "one hot voxel does not darken the rest"
     with pytest.raises(ImageError, match="pixels"):
-        predict._from_array(np.zeros((2, 40, 40), np.float32))
+        sources._from_array(np.zeros((2, 40, 40), np.float32))
 
 
 def test_what_was_answered_before_an_interruption_is_kept(

@@ -376,7 +376,7 @@ def test_a_file_of_a_series_that_vanishes_after_sorting_is_a_row(
         paths[2].unlink()
         return series.in_series(given, found)
 
-    monkeypatch.setattr("braincam.predict.in_series", meanwhile)
+    monkeypatch.setattr("braincam.sources.in_series", meanwhile)
     answers = predictor.predict(tmp_path)
     assert [answer.status == "error" for answer in answers] == [False, False, True, False]
     assert "found nothing there" in (answers[2].reason or "")
