@@ -97,7 +97,7 @@ def test_evidence_for_two_classes_alike_is_unclear(card: Card) -> None:
 def test_no_study_states_a_certain_probability(card: Card, tmp_path: Path) -> None:
     answers = [answer(k, "ok", "glioma", sure=0.9999) for k in range(4)]
     study = summarise("head", answers, card)
-    assert "probability > 0.99 to > 0.99" in study.statement
+    assert "probability > 0.99 on these slices" in study.statement
     assert profile(answers, card)[0]["words"].endswith("glioma > 0.99")
     assert _caption(answers[0], "glioma") == "slice 0: glioma > 0.99"
     section = VolumeSection(study=study, profile=profile(answers, card), tiles=[], scale=None, files={}, no_map=None)

@@ -201,9 +201,10 @@ def _statement(
         return f"{counted} {NOT_NO_TUMOUR.format(', '.join(tumour_classes(card)))}"
     if finding == EVIDENCE and (span := held[0].probability):
         others = f"; also {', '.join(f'{item.label} in {len(item.slices)}' for item in held[1:])}" if held[1:] else ""
+        least, largest = stated(span[0]), stated(span[2])
         return (
             f"Evidence for {held[0].label} in {len(held[0].slices)} of {judged} judged slices, calibrated probability "
-            f"{stated(span[0])} to {stated(span[2])} on these slices{others}."
+            f"{least if least == largest else f'{least} to {largest}'} on these slices{others}."
         )
     if 2 * uncertain > judged:
         why = f"{uncertain} of {judged} judged slices are too uncertain"

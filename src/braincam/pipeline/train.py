@@ -108,7 +108,7 @@ def train(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
-    data, out, patients, split = Path(data), Path(out), as_path(patients), as_path(split)
+    data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
     if name is not None and not usable_name(name):
         raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}")
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
@@ -127,13 +127,7 @@ def train(
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
             with together.in_turn():  # the others find in the cache what the first one read
-                found = grouped(data, patients, split)
-                kind = "file" if split is not None else recipe.split
-                parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
-                preprocess = preprocessing(recipe)
-                marked = masks_of(found, as_path(masks)) if together.leads else None  # a wrong folder is noticed now
-                training, validation = load(found, parts.train, preprocess), load(found, parts.validation, preprocess)
-            material = Material(found, parts, preprocess, training, validation, marked)
+                material = gather(data, patients, split, fold, recipe, masks if together.leads else None, allow_leak)
             announce(material, machine, together.size)
             begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
@@ -145,7 +139,7 @@ def train(
 
         # as if all epochs had been trained in this session
         seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
-        run = run_facts(data, found, parts, recipe, card, fitted, seconds=seconds)
+        run = run_facts(data, material.found, material.parts, recipe, card, fitted, seconds=seconds)
         write_results(
             out,
             judged,
@@ -157,13 +151,32 @@ def train(
             run=run,
         )
         write_json(out / "run.json", run)
-        for name in card.never_ruled_out:
-            count = sum(found.manifest.slices[row].label == name for row in parts.validation)
-            say(
-                f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
-                "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"
-            )
-        return Trained(out, metrics, parts.describe(), seconds)
+        warn_of_classes_never_ruled_out(card, material)
+        return Trained(out, metrics, material.parts.describe(), seconds)
+
+
+def gather(
+    data: Path,
+    patients: Path | None,
+    split: Path | None,
+    fold: int,
+    recipe: TrainConfig,
+    masks: Path | None,
+    allow_leak: bool,
+) -> Material:
+    """Read and divide the folder. A wrong folder of masks is noticed now, not after the training."""
+    found = grouped(data, patients, split)
+    kind = "file" if split is not None else recipe.split
+    parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
+    preprocess = preprocessing(recipe)
+    return Material(
+        found=found,
+        parts=parts,
+        preprocess=preprocess,
+        masks=masks_of(found, masks),
+        training=load(found, parts.train, preprocess),
+        validation=load(found, parts.validation, preprocess),
+    )
 
 
 def may_begin(out: Path, resume: bool) -> bool:
@@ -258,6 +271,17 @@ def announce(material: Material, machine: Machine, processes: int) -> None:
         say(f"{parts.validation_twins} of the validation slices have a near copy in training")
     times = f", {processes} processes" if processes > 1 else ""
     say(f"training on {describe_device(machine.device)}{times} in {name_of(machine.precision)}")
+
+
+def warn_of_classes_never_ruled_out(card: Card, material: Material) -> None:
+    """Say which classes had too few validation slices for a conformal threshold, and what to do about it."""
+    slices, validation = material.found.manifest.slices, material.parts.validation
+    for name in card.never_ruled_out:
+        count = sum(slices[row].label == name for row in validation)
+        say(
+            f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
+            "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"
+        )
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:
