@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.errors import ConfigError
-from braincam.network.attention import ATTENTIONS, ChannelAttention, SpatialAttention
+from braincam.network.attention import ATTENTIONS, ChannelAttention, MeanAndMaximum, SpatialAttention
 from braincam.network.attention_cnn import POOLINGS, SIZES, AttentionCNN, NetworkConfig
 from braincam.network.classifier import spread
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
@@ -109,6 +109,34 @@ def test_channel_attention_weighs_channels_and_spatial_attention_weighs_places()
         by_place = SpatialAttention()(x) / x
     assert torch.allclose(by_channel, by_channel.mean((2, 3), keepdim=True).expand_as(x), atol=1e-5)
     assert torch.allclose(by_place, by_place.mean(1, keepdim=True).expand_as(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 8, 8), (1, 48, 5, 3), (3, 1, 2, 2)])
+def test_mean_and_maximum_over_channels_and_their_gradients_are_torchs(shape: tuple[int, int, int, int]) -> None:
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    summary = MeanAndMaximum.apply(x)
+    expected = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+    assert torch.allclose(summary, expected)
+    weights = torch.randn_like(expected)
+    (mine,) = torch.autograd.grad((summary * weights).sum(), x)
+    (torchs,) = torch.autograd.grad((expected * weights).sum(), x)
+    assert torch.allclose(mine, torchs)
+    assert mine.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_where_channels_are_equally_large_one_of_them_gets_the_whole_gradient() -> None:
+    x = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    MeanAndMaximum.apply(x)[:, 1].sum().backward()
+    assert x.grad is not None
+    assert (x.grad.sum(1) == 1).all() and (x.grad.amax(1) == 1).all()
+
+
+def test_attentions_answer_the_same_with_and_without_gradients() -> None:
+    x = torch.randn(2, 16, 8, 8)
+    for attend in (ChannelAttention(16), SpatialAttention()):
+        learning = attend(x)
+        with torch.no_grad():
+            assert torch.allclose(attend(x), learning, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

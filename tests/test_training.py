@@ -21,7 +21,7 @@ from braincam.network.attention_cnn import AttentionCNN, NetworkConfig
 from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, PreprocessConfig
 from braincam.pipeline.train import Machine
 from braincam.training import loop
-from braincam.training.batches import Pool, augment, batches, generator, shrink
+from braincam.training.batches import Pool, affine_grid, augment, batches, generator, shrink, smooth
 from braincam.training.config import TrainConfig, from_mapping, read_config, shipped
 from braincam.training.device import describe_device, pick_device, pick_precision
 from braincam.training.history import Epoch, best_epoch, data_share
@@ -201,6 +201,14 @@ def test_augmentation_keeps_range_and_shape_differs_by_slice_and_repeats_by_seed
     assert out.max() <= 1
     assert torch.equal(out, augment(x, generator(0, 1)))
     assert not torch.equal(out, augment(x, generator(0, 2)))
+
+
+@pytest.mark.parametrize("side", [1, 5, 32])
+def test_slices_are_moved_and_smoothed_as_torch_does_it(side: int) -> None:
+    rows, x = torch.randn(3, 2, 3), torch.rand(3, 1, side, side)
+    expected = F.affine_grid(rows, [3, 1, side, side], align_corners=False)
+    assert torch.allclose(affine_grid(rows, side), expected, atol=1e-6)
+    assert torch.allclose(smooth(x), F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1), atol=1e-6)
 
 
 def test_augmentation_moves_a_head_but_never_loses_it() -> None:

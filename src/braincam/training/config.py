@@ -42,7 +42,7 @@ AT_LEAST: dict[str, float] = {
 BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
 
 
-REVISION = 1  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
+REVISION = 2  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
 MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
 
 
