@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.images.reader import read_slices
 from braincam.progress import track
 

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from _drawn import evenly
 from _head import over_the_head
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.explain.cam import torchcam_map
 from braincam.explain.localisation import Overlap, centre_map, compare, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.errors import BraincamError
 from braincam.images.reader import read_slices
 from braincam.predict import Prediction

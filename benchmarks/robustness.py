@@ -23,10 +23,10 @@ from PIL import Image, ImageDraw
 
 from _drawn import evenly
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.evaluation.calibration import reliability_bins
 from braincam.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from braincam.files import write_bytes, write_json

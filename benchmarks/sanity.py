@@ -27,9 +27,9 @@ from sklearn.metrics import roc_auc_score
 from _drawn import evenly
 from _head import over_the_head
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split, write_split
-from braincam.dataset.twins import read_one_slice
 from braincam.evaluation.metrics import no_tumour_class
 from braincam.explain.faithfulness import (
     MOVES,

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from _drawn import evenly
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.explain.randomise import cascade
 from braincam.files import read_json
 from braincam.model_file.export import load_model

@@ -32,8 +32,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import _plain
 from braincam import Predictor
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
-from braincam.dataset.twins import read_one_slice
 from braincam.network.build import build_network
 from braincam.pipeline.pools import to_bytes
 from braincam.pipeline.train import preprocessing

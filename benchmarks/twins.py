@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from braincam.dataset import twins as search
+from braincam.dataset.fingerprints import Fingerprints, fingerprint
 from braincam.dataset.likeness import CELLS, ORIENTATIONS, SIDE, VIEWS, ZOOMS
 from braincam.dataset.manifest import read_folder, read_table
 from braincam.dataset.origin import Origin
-from braincam.dataset.twins import Fingerprints, find_twins, fingerprint
+from braincam.dataset.twins import find_twins
 
 LOWEST = 0.7  # similarities below this are not looked at
 

@@ -27,8 +27,8 @@ from PIL import Image
 
 from braincam import cache, files
 from braincam.cache import cached
+from braincam.dataset.fingerprints import fingerprint
 from braincam.dataset.manifest import read_folder
-from braincam.dataset.twins import fingerprint
 from braincam.errors import DataError, ImageError, TrainingError
 from braincam.files import replacing, sweep, write_bytes
 from braincam.images.reader import read_slices

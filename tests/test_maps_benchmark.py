@@ -14,7 +14,7 @@ pytest.importorskip("torchcam")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import maps
-from braincam.dataset.twins import read_one_slice
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.explain.localisation import read_mask
 from braincam.model_file.export import load_model
 from braincam.network.exportable import Deployed

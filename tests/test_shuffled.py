@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import sanity
 import shuffled
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.split import read_split
-from braincam.dataset.twins import read_one_slice
 from braincam.pipeline.prepare import split
 
 

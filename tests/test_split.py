@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.cli import main
+from braincam.dataset.groups import group
 from braincam.dataset.manifest import Manifest, Slice, read_table
 from braincam.dataset.origin import NOBODY, Origin, owners
 from braincam.dataset.split import (
@@ -27,7 +28,7 @@ from braincam.dataset.split import (
     verify,
     write_split,
 )
-from braincam.dataset.twins import Twins, group
+from braincam.dataset.twins import Twins
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.pipeline.prepare import check_split, grouped, merge_sharing, split

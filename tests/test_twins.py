@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from braincam.dataset import likeness
+from braincam.dataset.fingerprints import print_slices
 from braincam.dataset.neighbours import nearest
 from braincam.dataset.phantom import make_slices
-from braincam.dataset.twins import Twins, find_twins, print_slices
+from braincam.dataset.twins import Twins, find_twins
 
 Pixels = np.ndarray
 

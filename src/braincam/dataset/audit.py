@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from braincam.dataset.fingerprints import Fingerprints, Unreadable
+from braincam.dataset.groups import connected
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
-from braincam.dataset.twins import KINDS, Fingerprints, Twins, Unreadable, connected
+from braincam.dataset.twins import KINDS, Twins
 
 LEVELS = ("leak", "conflict", "warning", "note")
 UNLIKE = 3.5  # robust spreads above its class's median (Iglewicz and Hoaglin 1993) that make a slice unlike the rest

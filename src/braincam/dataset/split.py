@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
+from braincam.dataset.groups import connected
 from braincam.dataset.manifest import Manifest, class_name, read_rows
-from braincam.dataset.twins import connected
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.progress import say

@@ -53,12 +53,10 @@ class MeanAndMaximum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(N, 2, H, W) → (N, C, H, W)."""
         (where,) = ctx.saved_tensors  # (N, H, W)
-        of_mean, of_largest = gradient.unbind(1)
-        spread: Tensor = (of_mean / ctx.channels).unsqueeze(3).repeat(1, 1, 1, ctx.channels)  # (N, H, W, C)
-        places = torch.arange(0, spread.numel(), ctx.channels, device=where.device) + where.flatten()
-        flat = spread.view(-1)
-        flat.index_copy_(0, places, flat[places] + of_largest.flatten())
-        return spread.permute(0, 3, 1, 2)
+        of_mean, of_largest = gradient.unsqueeze(4).unbind(1)  # (N, H, W, 1)
+        share: Tensor = of_mean / ctx.channels
+        spread = share.repeat(1, 1, 1, ctx.channels)  # (N, H, W, C)
+        return spread.scatter_(3, where.unsqueeze(3), share + of_largest).permute(0, 3, 1, 2)
 
 
 class SpatialAttention(nn.Module):

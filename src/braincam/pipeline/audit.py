@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from braincam.dataset.audit import UNLIKE, Audit, FileFacts, Finding, find_faults, sort, unlikeness
+from braincam.dataset.fingerprints import Fingerprints, fingerprint, gone
+from braincam.dataset.groups import group
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.origin import owners
-from braincam.dataset.twins import Fingerprints, Twins, find_twins, fingerprint, gone, group
+from braincam.dataset.twins import Twins, find_twins
 from braincam.errors import DataError
 from braincam.evaluation.probes import LOOK_UP, PROBES, probe, suspicious
 from braincam.files import as_path, write_csv, write_json, write_text

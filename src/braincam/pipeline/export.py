@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from braincam.dataset.twins import read_one_slice
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.errors import DataError, ModelFileError
 from braincam.evaluation.crossfit import Decisions
 from braincam.evaluation.evaluate import seen_before, status_counts

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from braincam.cache import cached, key_of
-from braincam.dataset.twins import read_one_slice
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.network.preprocess import Preprocess
 from braincam.pipeline.prepare import Grouped
 from braincam.pipeline.reading import made_by

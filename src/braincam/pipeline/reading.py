@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from braincam.cache import cached, forget, key_of
+from braincam.dataset.fingerprints import Unreadable, changed, fingerprint, read_one_slice
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners
-from braincam.dataset.twins import KINDS, Twins, Unreadable, changed, find_twins, fingerprint, read_one_slice
+from braincam.dataset.twins import KINDS, Twins, find_twins
 from braincam.errors import DataError, ImageError, SplitError
 from braincam.progress import track
 

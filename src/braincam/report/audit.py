@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from braincam.dataset.audit import Audit, many
+from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest
-from braincam.dataset.twins import read_one_slice
 from braincam.errors import ImageError
 from braincam.report.page import jpeg, write_page
 from braincam.resampling import with_interval
