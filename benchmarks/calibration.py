@@ -1,11 +1,13 @@
 """How to calibrate: nothing, a temperature, biases or scales per class; each fold by the others, from kept answers.
 
-    python benchmarks/calibration.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv
+    python benchmarks/calibration.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv \\
+        [--picture docs/images/reliability.png]
 
 One row per way over all answers; its last column is the calibration error of a single run, mean over folds and seeds,
 which is what the user of one file meets. Labels and groups come from the table of folds. Where the kept file has no
 column `temperature`, the logits are those after each run's own temperature. Prediction sets are class-conditional, by
-thresholds from the other folds.
+thresholds from the other folds. `--picture` draws how often answers are right against how sure they are, as kept and
+with a temperature from the other folds.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from _kept import read_kept, read_truth
 from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logits_of, reliability_bins
 from braincam.evaluation.confidence import calibration, coverage_of
 from braincam.evaluation.metrics import OURS, score
+from braincam.files import write_bytes
 from braincam.model_file.decision import prediction_sets, settled
+from braincam.report.figures import reliability, to_png
 from braincam.resampling import measured, with_interval
 
 Floats = NDArray[np.float64]
@@ -48,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, metavar="PNG")
     options = parser.parse_args()
     kept = read_kept(options.predictions, read_truth(options.split))[OURS]
     table, classes = kept.table, kept.classes
@@ -66,6 +71,10 @@ def main() -> None:
     if "temperature" in table:
         answers["nothing"] = softmax(logits, axis=1)
     answers |= {f"{name}, other folds": cross_fitted(logits, labels, folds, *way) for name, way in WAYS.items()}
+    if options.picture:
+        fitted = answers["a temperature, other folds"]
+        drawn = reliability(labels, fitted, before=kept.probabilities(), called="own temperature")
+        write_bytes(options.picture, to_png(drawn))
     for name, probabilities in answers.items():
         metrics, found = score(labels, probabilities, classes, groups), calibration(labels, probabilities, groups)
         sets = cross_conformal(probabilities, labels, folds, paths)

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # scripts find the modules beside them in the same way
@@ -19,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))  # scripts find the modules beside them in t
 import _kept  # noqa: E402
 import _plain  # noqa: E402
 import ablation  # noqa: E402
+import calibration as calibrating  # noqa: E402
 import inference  # noqa: E402
 import pooled  # noqa: E402
 import stress  # noqa: E402
@@ -130,6 +132,30 @@ def test_the_table_has_a_row_for_each_file(
     assert lines[2].endswith("| – |")
     assert "worse" in lines[3]
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_a_temperature_from_the_other_folds_mends_answers_that_are_too_shy_and_the_picture_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = truth()
+    known.to_csv(tmp_path / "folds.csv")
+    predictions(known, 0.95, [0]).to_csv(tmp_path / "kept.csv.gz", index=False)  # 0.7 sure, and oftener right
+    call = [
+        "calibration.py",
+        tmp_path / "kept.csv.gz",
+        "--split",
+        tmp_path / "folds.csv",
+        "--picture",
+        tmp_path / "picture.png",
+    ]
+    monkeypatch.setattr(sys, "argv", list(map(str, call)))
+    calibrating.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    errors = {row[0].strip("| "): float(row[2].split()[0]) for row in rows}
+    assert errors["each run's validation part"] > 0.2
+    assert errors["a temperature, other folds"] < 0.1
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert min(picture.size) > 300
 
 
 def schedule(epochs: int, accuracies: Sequence[float], task: str = "official") -> list[timing.Run]:

@@ -172,10 +172,11 @@ def reliability(
     probabilities: npt.ArrayLike,
     *,
     before: npt.ArrayLike | None = None,
+    called: str = "before calibration",
 ) -> Figure:
     """How often the answer is right against how sure the model is; below, where the slices lie.
 
-    `before` (N, K) are the probabilities before calibration, drawn beside them.
+    `before` (N, K) are the probabilities before calibration, or however else they are `called`, drawn beside them.
     """
     bins = reliability_bins(labels, probabilities)
     confidence = np.asarray(probabilities, np.float64).max(axis=1) if len(bins.count) else np.zeros(0)
@@ -189,9 +190,9 @@ def reliability(
         top.vlines(bins.confidence, bins.confidence, bins.accuracy, color=PALETTE[1], lw=2, alpha=0.55)
         top.plot(bins.confidence, bins.accuracy, "o-", color=PALETTE[0], ms=6, mec="white", mew=1, lw=1.4)
         if raw is not None:
-            words = f"before calibration, ECE {raw.ece:.3f}"
+            words = f"{called}, ECE {raw.ece:.3f}"
             top.plot(raw.confidence, raw.accuracy, "o-", color=SOFT, ms=3.5, lw=1, zorder=1, label=words)
-            top.legend(loc="lower right")
+            top.legend(loc="upper left")
         ece = f"{bins.ece:.3f}" if len(bins.count) else "undefined"
         top.set(ylabel="share right", title=f"Reliability, ECE {ece}")
         top.set_ylim(low - 0.02, 1.02)
