@@ -25,7 +25,7 @@ one line: what, where, expected, got, what to do.
 |---|---|
 | 0 | done; for `predict`, every input was answered, and a refusal is an answer |
 | 1 | some input of `predict` is an `error`, or some model of `models` is damaged |
-| 2 | nothing could be done: the call was wrong, a model, package or folder cannot be used, a training failed, or the disk is full; stderr says which in one line |
+| 2 | nothing could be done: a wrong call, a model or folder that cannot be used, a failed training, a full disk |
 | 3 | `audit --strict` or `split --check` found a leak or a conflict |
 | 130, 143 | stopped by the user or by the system; what was finished is kept |
 """
