@@ -10,6 +10,7 @@ from braincam.evaluation.baselines import (
     baseline_probabilities,
     border_mask,
     intensity_histograms,
+    nearest_neighbour,
     thumbnails,
 )
 
@@ -105,3 +106,13 @@ def test_one_class_or_no_test_slices_are_no_trouble():
 def test_wrong_input_is_refused(pixels, labels):
     with pytest.raises(DataError, match="baselines"):
         baseline_probabilities(pixels, labels, noise(2), 2)
+
+
+def test_the_nearest_neighbour_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    train, test = random.standard_normal((12, 4, 4)), random.standard_normal((7, 4, 4))
+    labels = random.integers(0, 3, 12)
+    whole = nearest_neighbour(train, labels, test, 4)
+    monkeypatch.setattr("braincam.evaluation.baselines._BLOCK", 3)
+    np.testing.assert_allclose(nearest_neighbour(train, labels, test, 4), whole)
+    assert nearest_neighbour(train, labels, test[:0], 4).shape == (0, 4)

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from braincam.dataset.phantom import write_phantom
 from braincam.errors import ConfigError, DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
-from braincam.files import write_json
+from braincam.files import read_json, write_json
 from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
@@ -22,6 +22,7 @@ from braincam.pipeline.export import export
 from braincam.pipeline.out_of_fold import Answers
 from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
+from braincam.training.config import from_mapping
 
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
 
@@ -138,6 +139,29 @@ def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path)
     with pytest.raises(ConfigError, match="seed=7: crossval trains the seeds 0 to"):
         crossval(tmp_path, tmp_path / "out", overrides=("seed=7",))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_popular_split_is_none_to_cross_validate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="split=official: crossval trains on folds"):
+        crossval(tmp_path, tmp_path / "out", overrides=("split=official",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_judged_without_masks_is_judged_again_when_there_are_some(run: Path, scans: Path, tmp_path: Path) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    facts = read_json(run / "run.json")
+    recipe, metrics = from_mapping(facts["config"]), read_json(run / "metrics.json")
+    write_json(tmp_path / "run.json", facts)
+    write_json(tmp_path / "metrics.json", metrics)
+    assert module.finished(tmp_path, recipe, found, masked=True)
+    del metrics["localisation"]
+    write_json(tmp_path / "metrics.json", metrics)
+    assert not module.finished(tmp_path, recipe, found, masked=True)
+    assert module.finished(tmp_path, recipe, found)
+    del facts["revision"]  # the first runs
+    write_json(tmp_path / "run.json", facts)
+    with pytest.raises(TrainingError, match="revision changed"):
+        module.finished(tmp_path, recipe, found)
 
 
 def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:

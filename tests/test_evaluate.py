@@ -100,6 +100,42 @@ def test_a_renamed_copy_of_a_training_slice_is_recognised_without_patients(
     assert metrics["all"]["n"] == 6 + len(parts.test)
 
 
+def test_copies_that_a_table_of_folds_tore_from_the_training_slices_are_counted(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = divide(found, "grouped", 0, 0.2, 0)
+    source = found.manifest.file(parts.train[0])
+    mirrored = tmp_path / "data" / found.manifest.slices[parts.train[0]].label / "mirrored.png"
+    shutil.copytree(scans / "data", tmp_path / "data")
+    with Image.open(source) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+    named = zip(found.manifest.slices, found.groups, strict=True)
+    rows = [f"{item.path},{item.label},,{group},1" for item, group in named]
+    rows.append(f"{mirrored.relative_to(tmp_path / 'data').as_posix()},{mirrored.parent.name},,alone,0")
+    table = "\n".join(["path,label,patient,group,fold", *rows])
+    (tmp_path / "folds.csv").write_text(table, encoding="utf-8")
+    split = evaluate(tmp_path / "data", run, split=tmp_path / "folds.csv", fold=0).metrics["split"]
+    assert (split["seen_in_training"], split["with_twin_in_training"]) == (0, 1)
+    assert split["verdict"].endswith("; 1 in the headline have a near copy that was")
+
+
+def test_names_that_no_card_may_hold_are_refused_before_the_training(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give another by --name"):
+        train(scans / "data", tmp_path / "a\u200cb")
+    shutil.copytree(scans / "data", tmp_path / "data")
+    (tmp_path / "data" / "notumor").rename(tmp_path / "data" / "no\u00a0tumor")
+    with pytest.raises(DataError, match="rename that folder"):
+        train(tmp_path / "data", tmp_path / "run", config=Path("demo"), overrides=QUICK)
+
+
+def test_one_fold_leaves_nothing_to_learn_from(scans: Path, tmp_path: Path) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    whole = replace(found, folds=[0] * len(found.groups))
+    with pytest.raises(SplitError, match="fold 0 holds every slice"):
+        divide(whole, "file", 0, 0.2, 0)
+
+
 def test_a_model_against_itself_differs_by_nothing(run: Path, scans: Path) -> None:
     metrics = evaluate(scans / "data", run, patients=scans / "patients.csv", against=run).metrics
     assert metrics["against"]["accuracy"] == 0

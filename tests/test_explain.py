@@ -136,3 +136,15 @@ def test_the_picture_of_another_map_does_not_call_it_logits(
         scan = scans / "data" / "pituitary"
         assert cli.main(["predict", str(scan), "--model", str(run), "--out", str(tmp_path / unit), *extra]) == 0
         assert set(units) == {unit}
+
+
+def test_long_names_are_cut_so_that_the_files_beside_them_fit(run: Path, scans: Path, tmp_path: Path) -> None:
+    source = next((scans / "data").rglob("*.png"))
+    names = ["я" * 122 + ".png", "я" * 121 + "ю.png"]  # of 248 bytes; 255 is what file systems take
+    for name in names:
+        (tmp_path / name).write_bytes(source.read_bytes())
+    answers = Predictor(run / "model.onnx").stream([tmp_path / name for name in names])
+    shown = [answer.overlay for answer in with_overlays(answers, tmp_path / "out")]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {Path(path).name for path in shown if path} == written
+    assert len(written) == sum(path is not None for path in shown)

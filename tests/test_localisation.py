@@ -15,6 +15,7 @@ from braincam.explain.localisation import (
     MEASURES,
     centre_map,
     compare,
+    mask_file,
     mean_masks,
     otsu_threshold,
     perfect_map,
@@ -157,3 +158,9 @@ def test_a_slice_without_a_mask_has_none_and_a_volume_is_no_mask(tmp_path: Path)
     (tmp_path / "b.tif").rename(tmp_path / "b.png")
     with pytest.raises(BraincamError, match="b.png"):
         read_mask(tmp_path, "b.jpg")
+
+
+def test_slices_named_by_uid_have_a_mask_each(tmp_path: Path) -> None:
+    assert mask_file(tmp_path, "glioma/1.2.840.101") == tmp_path / "glioma" / "1.2.840.101.png"
+    assert mask_file(tmp_path, "glioma/1.2.840.102") == tmp_path / "glioma" / "1.2.840.102.png"
+    assert mask_file(tmp_path, "glioma/a.b.jpg") == tmp_path / "glioma" / "a.b.png"

@@ -191,3 +191,8 @@ def test_one_bad_file_does_not_hide_the_other_models(
     said = capsys.readouterr()
     assert [row["name"] for row in json.loads(said.out)] == ["default"]
     assert "broken.onnx" in said.err
+
+
+def test_no_picture_is_turned_about_in_the_graph(run: Path) -> None:
+    """Training reads the channels last; a graph traced that way would lay every feature map out anew."""
+    assert "Transpose" not in {node.op_type for node in onnx.load(run / "model.onnx").graph.node}

@@ -424,6 +424,28 @@ def test_a_run_of_another_version_of_the_training_is_not_resumed(
         run(QUICK, tmp_path, resume=True)
 
 
+def test_a_run_that_does_not_say_its_version_is_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loop.save_checkpoint
+    monkeypatch.setattr(
+        loop,
+        "save_checkpoint",
+        lambda path, state: real(path, {key: value for key, value in state.items() if key != "revision"}),
+    )
+    run(QUICK, tmp_path)
+    with pytest.raises(TrainingError, match="another version"):
+        run(QUICK, tmp_path, resume=True)
+
+
+def test_too_few_slices_to_train_on_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="1 training slices: expected at least 2 for each of 1 processes"):
+        run(QUICK, tmp_path, data=pool(1))
+
+
+def test_no_model_is_trained_that_no_file_may_hold() -> None:
+    with pytest.raises(ConfigError, match="image_size: expected a multiple of 16, at most 2048, got 2064"):
+        TrainConfig(image_size=2064)
+
+
 def test_a_run_is_not_resumed_on_other_slices_or_labels(tmp_path: Path) -> None:
     run(QUICK, tmp_path)
     whole = pool()

@@ -28,6 +28,7 @@ Pixels = Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]
 THUMBNAIL = 32  # pixels a side
 BINS = 16  # of grey values
 BORDER = 0.12  # share of the side that counts as border, on each edge
+_BLOCK = 1024  # test slices compared at once
 _SHARPNESS = 0.02  # correlation that makes a neighbour e times as probable
 
 
@@ -97,10 +98,13 @@ def border_mask() -> npt.NDArray[np.bool_]:
 def nearest_neighbour(train: Thumbnails, labels: npt.NDArray[Any], test: Thumbnails, k: int) -> Floats:
     """Correlation with the most similar slice of each class, as probabilities; the argmax is plain 1-NN."""
     pixels = train.shape[1] * train.shape[2]
-    likeness = test.reshape(len(test), pixels) @ train.reshape(len(train), pixels).T / pixels  # (N_test, N_train)
+    rows = test.reshape(len(test), pixels)
     best = np.full((len(test), k), -np.inf)
     for c in np.unique(labels):
-        best[:, c] = likeness[:, labels == c].max(axis=1)
+        of_class = train[labels == c].reshape(-1, pixels).T
+        for start in range(0, len(test), _BLOCK):  # at once, a large folder would not fit into memory
+            block = slice(start, start + _BLOCK)
+            best[block, c] = (rows[block] @ of_class / pixels).max(axis=1)
     odds = np.exp((best - best.max(axis=1, keepdims=True, initial=-2.0)) / _SHARPNESS)
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from braincam.errors import DataError
 from braincam.explain.overlay import resize_map
-from braincam.images.reader import read_slices
+from braincam.images.reader import read_slices, stem_of
 from braincam.resampling import ratios
 
 TOP = 0.02  # of the pixels: the mean lesion of the public masks covers 1.7 %
@@ -226,7 +226,7 @@ def report(
 
 def mask_file(folder: Path, path: str) -> Path:
     """Where the mask of the slice at relative `path` lies, if it has one."""
-    return (folder / path).with_suffix(".png")
+    return (folder / path).with_name(f"{stem_of(path)}.png")
 
 
 def read_mask(folder: Path, path: str) -> Mask | None:

@@ -19,11 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from braincam.explain.overlay import UNIT, overlay
 from braincam.files import replacing
-from braincam.images import SUFFIXES
 from braincam.images.ours import MARK, is_ours_to_write
+from braincam.images.reader import stem_of
 from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 
+LONGEST_STEM = 180  # bytes of a scan's name that go into those of its files; file systems take 255 in all
 BEHIND = 32  # pictures that may wait while further slices are judged
 
 
@@ -51,10 +52,9 @@ def with_overlays(
             yield _written(waiting.popleft())
 
 
-def stem_of(path: str) -> str:
-    """A path's last name without its ending; only known endings are taken off: the last part of a DICOM UID is none."""
-    stem = Path(path).name.strip("<>").removesuffix(".gz")
-    return Path(stem).stem if Path(stem).suffix.lower() in SUFFIXES else stem
+def shortened(stem: str) -> str:
+    """As much of a name as leaves room for what is written behind it, with no letter cut in two."""
+    return stem.encode("utf-8", "surrogateescape")[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
@@ -90,7 +90,7 @@ def _written(item: tuple[Prediction, Future[None] | None]) -> Prediction:
 
 def _free_path(answer: Prediction, out: Path, taken: set[str]) -> Path:
     """The picture's path, named after the slice; numbered where the name is another's, also on disks blind to case."""
-    stem, ending = f"{stem_of(answer.path)}-evidence", "png" if answer.volume is None else "jpg"
+    stem, ending = f"{shortened(stem_of(answer.path))}-evidence", "png" if answer.volume is None else "jpg"
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2

@@ -43,6 +43,12 @@ _LIBRARIES = {
 _loading = threading.Lock()
 
 
+def stem_of(path: str) -> str:
+    """A path's last name without its ending; only known endings are taken off: the last part of a DICOM UID is none."""
+    stem = Path(path).name.strip("<>").removesuffix(".gz")
+    return Path(stem).stem if Path(stem).suffix.lower() in SUFFIXES else stem
+
+
 @dataclass(frozen=True)
 class Reading:
     """How to read what leaves a choice."""

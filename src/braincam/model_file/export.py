@@ -26,11 +26,10 @@ from braincam.model_file.zoo import check_bytes
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
-from braincam.network.preprocess import Preprocess, PreprocessConfig
+from braincam.network.preprocess import LARGEST_SIDE, Preprocess, PreprocessConfig
 
 OPSET = 20
 SIDE = 64  # pixels that any network here can read
-LARGEST_SIDE = 2048  # pixels of a network's input; MR slices have fewer
 OUTPUTS = ("probabilities", "cam", "outlier_score")
 
 
@@ -134,7 +133,7 @@ def export_onnx(path: Path, model: Deployed, card: Card) -> float:
             2: torch.export.Dim("W", min=2, max=65_536),
         }
     }
-    with quiet():
+    with quiet(), torch.no_grad():  # with gradients attention takes another way to the same numbers
         program = torch.onnx.export(
             model,
             (example,),

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from braincam.network.framing import cut, find_head, frame_around, paste
 
+LARGEST_SIDE = 2048  # pixels of a network's input; MR slices have fewer
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -65,6 +65,8 @@ def crossval(
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
     if recipe.seed:
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
+    if recipe.split == "official":
+        raise ConfigError("split=official: crossval trains on folds; leave it out, or use `braincam train`")
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         return _crossval(data, out, patients, table, recipe, seeds, masks, allow_leak, given=split_file is not None)
@@ -91,7 +93,7 @@ def _crossval(
     for seed in range(seeds):
         for fold in folds:
             run = out / f"fold{fold}-seed{seed}"
-            if finished(run, replace(recipe, seed=seed), found):
+            if finished(run, replace(recipe, seed=seed), found, masked=masks is not None):
                 say(f"{run.name}: finished already")
                 continue
             say(f"{run.name}: training")
@@ -109,8 +111,10 @@ def _crossval(
     return sum_up(out, found, folds, seeds, recipe)
 
 
-def finished(run: Path, recipe: TrainConfig, found: Grouped) -> bool:
+def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = False) -> bool:
     """Whether a run folder holds a finished run of this recipe, on these slices in these folds.
+
+    With `masked` it must have been judged with masks too; else it is judged again, from its last checkpoint.
 
     Raises:
         TrainingError: it holds one of another recipe, of other slices or of other folds.
@@ -119,13 +123,15 @@ def finished(run: Path, recipe: TrainConfig, found: Grouped) -> bool:
         return False
     stored = read_json(run / "run.json")
     check_same_recipe(stored["config"], recipe, run)
-    # what the first runs do not say is taken as the same; `check_complete` sees most of what that lets pass
+    # what the first runs do not say is taken as the same, but their revision was the first; `check_complete` sees most
+    # of what that lets pass
+    stored.setdefault("revision", 1)
     if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
         raise TrainingError(
             f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "
             "changed); repeat its data, --patients and --split exactly, or use a new --out folder"
         )
-    return True
+    return not masked or "localisation" in read_json(run / "metrics.json")
 
 
 def check_complete(out: Path, answers: Answers, found: Grouped) -> None:

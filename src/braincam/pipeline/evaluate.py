@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from braincam.dataset.groups import connected
 from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
@@ -62,12 +64,14 @@ def evaluate(
     rows = rows_to_judge(found, fold)
     judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
+    torn = copies_of_seen(predictor, found, rows, judged.seen)
     metrics["split"] = {
         "kind": "evaluation",
         "part": part_name(found, fold),
         "test_slices": len(rows),
         "seen_in_training": metrics["n_seen_in_training"],
-        "verdict": verdict(metrics),
+        "with_twin_in_training": torn,
+        "verdict": verdict(metrics, torn),
     }
     if against is not None:
         metrics["against"] = compare(judged, predictor, Predictor(against), found, rows)
@@ -96,14 +100,26 @@ def part_name(found: Grouped, fold: int | None) -> str:
     return "Testing/" if found.manifest.has_official_split else "the whole folder"
 
 
-def verdict(metrics: dict[str, Any]) -> str:
-    """Whether the model had seen what it was judged on, in a sentence."""
+def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int], seen: NDArray[np.bool_]) -> int:
+    """How many of the judged slices that count as unseen have a copy, or a copy's copy, that the model has met.
+
+    Only a table of folds can tear copies apart; its groups are heeded, so that its folds stay what they are.
+    """
+    met = seen_before(found.manifest, found.digests, found.groups, model.card)
+    cluster = connected(len(met), found.twins)
+    with_seen = np.isin(cluster, cluster[met])
+    return int((with_seen[list(rows)] & ~seen).sum())
+
+
+def verdict(metrics: dict[str, Any], torn: int) -> str:
+    """Whether the model had seen what it was judged on, in a sentence; `torn` slices have a copy that it has seen."""
     seen = metrics["n_seen_in_training"]
+    copies = f"; {torn} in the headline have a near copy that was" if torn else ""
     if not seen:
-        return "none of these slices, their patients or twins was met in training, as far as bytes and patients tell"
+        return f"none of these slices and their patients was met in training, as far as bytes and patients tell{copies}"
     return (
-        f"{seen} of these slices, or their patients or twins, were met in training: "
-        "they are kept out of the headline and shown apart"
+        f"{seen} of these slices, or their patients or groups, were met in training: "
+        f"they are kept out of the headline and shown apart{copies}"
     )
 
 
@@ -132,7 +148,7 @@ def judge_rows(
     masks: MeanMasks | None = None,
     headline_includes_seen: bool = False,
 ) -> Judged:
-    """Judge some rows; what the model has met is found over the whole folder, so twins of training slices count."""
+    """Judge some rows; what the model has met is found over the whole folder, so groups of training slices count."""
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     seen = seen_before(found.manifest, found.digests, found.groups, predictor.card)
     return judge(

@@ -136,7 +136,9 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
         for key in SAME:  # an older card or run does not say them all
-            told = [value for value in (fact.get(key), card.training.get(key), facts[0].get(key)) if value is not None]
+            first = 1 if key == "revision" else None  # what those that do not say it are of
+            told = [said.get(key, first) for said in (fact, card.training, facts[0])]
+            told = [value for value in told if value is not None]
             if len(set(told)) > 1:
                 raise DataError(
                     f"{run}: expected a run on the data of {card.name}, by the same version ({key} differs)"

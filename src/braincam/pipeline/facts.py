@@ -29,7 +29,7 @@ def make_card(
     met = [*parts.train, *parts.validation]
     slices = found.manifest.slices
     patients = {name for name in (slices[row].patient for row in met) if name is not None}
-    data_hash = found.manifest.digest()
+    data_hash = found.data_sha256
     return Card(
         name=name,
         classes=found.manifest.classes,
@@ -102,7 +102,7 @@ def run_facts(
 
 def identity(found: Grouped) -> dict[str, Any]:
     """What runs must share, beside their recipe, to be runs of one cross-validation."""
-    facts: dict[str, Any] = {"data_sha256": found.manifest.digest(), "revision": REVISION}
+    facts: dict[str, Any] = {"data_sha256": found.data_sha256, "revision": REVISION}
     return facts if found.folds is None else {**facts, "folds_sha256": found.fold_digest()}
 
 

@@ -47,6 +47,7 @@ class Grouped:
     folds: list[int] | None  # where a split file gave them
     unreadable: list[Unreadable]
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
+    data_sha256: str  # of the folder as it was read, see `Manifest.digest`
 
     def fold_digest(self) -> str:
         """A hash of what every slice holds, which group it is of, and into which fold it was put."""
@@ -110,7 +111,7 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
         groups = merge_sharing(groups, unsettled(known, copies.owners))
     else:
         groups = group(known, digests, twins, copies.owners)
-    return Grouped(readable, digests, groups, folds, unreadable, twins.pairs)
+    return Grouped(readable, digests, groups, folds, unreadable, twins.pairs, readable.digest())
 
 
 def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
@@ -230,6 +231,8 @@ def divide(
         test = [row for row in rows if folds[row] == fold]
     held_out = set(test)
     rest = [row for row in rows if row not in held_out]
+    if not rest:
+        raise SplitError(f"fold {fold} holds every slice: expected others to learn from; give a table of several folds")
     leak = find_leak(rest, test, patients, found.groups, found.twins)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(

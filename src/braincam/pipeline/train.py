@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from braincam.errors import ConfigError, TrainingError
+from braincam.errors import ConfigError, DataError, TrainingError
 from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
@@ -109,8 +109,9 @@ def train(
         BraincamError: any of its kinds; the message says what to do.
     """
     data, out, patients, split, masks = Path(data), Path(out), as_path(patients), as_path(split), as_path(masks)
-    if name is not None and not usable_name(name):
-        raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}")
+    name = out.resolve().name if name is None else name
+    if not usable_name(name):
+        raise ConfigError(f"name: expected up to {LONGEST} printable characters, got {name!r}; give another by --name")
     recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if split is not None and recipe.split == "official":
         raise ConfigError("--split and split=official exclude each other; give one of them")
@@ -135,7 +136,7 @@ def train(
                 raise HelperDone
             learnt = time.perf_counter()
             facts = machine.facts(fitted)
-            judged, metrics, card = finish(name or out.resolve().name, out, material, recipe, fitted, facts)
+            judged, metrics, card = finish(name, out, material, recipe, fitted, facts)
 
         # as if all epochs had been trained in this session
         seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
@@ -166,6 +167,12 @@ def gather(
 ) -> Material:
     """Read and divide the folder. A wrong folder of masks is noticed now, not after the training."""
     found = grouped(data, patients, split)
+    for label in found.manifest.classes:
+        if not usable_name(label):
+            raise DataError(
+                f"{data}: expected class folders whose names are up to {LONGEST} printable characters, got {label!r}; "
+                "rename that folder"
+            )
     kind = "file" if split is not None else recipe.split
     parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
     preprocess = preprocessing(recipe)

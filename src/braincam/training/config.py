@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
+from braincam.network.preprocess import LARGEST_SIDE
 from braincam.network.resnet18 import RESNET18
 from braincam.training.schedule import SCHEDULES
 
@@ -106,8 +107,8 @@ class TrainConfig:
             )
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate: expected more than 0, got {self.learning_rate}")
-        if self.image_size % 16:
-            raise ConfigError(f"image_size: expected a multiple of 16, got {self.image_size}")
+        if self.image_size % 16 or self.image_size > LARGEST_SIDE:
+            raise ConfigError(f"image_size: expected a multiple of 16, at most {LARGEST_SIDE}, got {self.image_size}")
         if not self.resolution_steps or self.resolution_steps[-1] != 1 or not 0 < min(self.resolution_steps) <= 1:
             raise ConfigError(
                 "resolution_steps: expected shares of image_size above 0 that end with 1, "

@@ -78,6 +78,10 @@ def fit(
     """
     if config.batch_size < 2 * crew.size:
         raise TrainingError(f"batch_size {config.batch_size}: expected at least 2 for each of {crew.size} processes")
+    if len(train) < 2 * crew.size:
+        raise TrainingError(
+            f"{len(train)} training slices: expected at least 2 for each of {crew.size} processes; use fewer processes"
+        )
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     train, validation = train.to(device), validation.to(device)
     trained = crew.wrap(model, device)
@@ -175,7 +179,7 @@ class Progress:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], self.config, folder)
         check_same_slices(state.get("slices"), self.slices, folder)
-        if state.get("revision", REVISION) != REVISION:  # the first checkpoints do not say
+        if state.get("revision", 1) != REVISION:  # the first checkpoints do not say
             raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
