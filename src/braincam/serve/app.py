@@ -87,7 +87,7 @@ def _add_predict(
     @app.post(
         "/v1/predict",
         response_model=Predictions,
-        responses=refusals(403, 408, 413, 415, 422, 503, 504, *locked),
+        responses=refusals(403, 408, 413, 415, 422, 500, 503, 504, *locked),
         openapi_extra=UPLOAD,
         dependencies=guard,
     )

@@ -103,6 +103,7 @@ _MEANINGS = {
     413: "Too many bytes or files",
     415: "Not multipart/form-data",
     422: "Malformed: no files, a part of another name, a wrong parameter",
+    500: "The server failed; its log says where",
     503: "Too much to do; come back after the seconds in Retry-After",
     504: "The answer took too long",
 }
