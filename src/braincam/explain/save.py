@@ -54,7 +54,7 @@ def with_overlays(
 
 def shortened(stem: str) -> str:
     """As much of a name as leaves room for what is written behind it, with no letter cut in two."""
-    return stem.encode("utf-8", "surrogateescape")[:LONGEST_STEM].decode("utf-8", "ignore")
+    return stem.encode("utf-8", "ignore")[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
