@@ -330,7 +330,7 @@ END = f"--{BOUNDARY}--\r\n".encode()
         (PART + END, {"Content-Type": "multipart/form-data; boundary=another"}, 422),
         (PART + END, {"Content-Type": "application/json"}, 415),
         (PART + END, {"Content-Type": "multipart/mixed; boundary=frontier"}, 415),
-        (gzip.compress(PART + END), FORM | {"Content-Encoding": "gzip"}, 415),
+        (gzip.compress(PART + END, mtime=0), FORM | {"Content-Encoding": "gzip"}, 415),
         (PART + END + b"epilogue", FORM, 200),
         (b"preamble\r\n" + PART + END, FORM, (200, 422)),
     ],
