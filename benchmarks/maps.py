@@ -33,7 +33,7 @@ from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
 from braincam.explain.cam import torchcam_map
-from braincam.explain.localisation import Overlap, centre_map, compare, random_map, read_mask, summarise
+from braincam.explain.localisation import Overlap, centre_map, compare, mask_file, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade
 from braincam.files import write_text
@@ -212,7 +212,7 @@ def cases(options: argparse.Namespace, predictor: Predictor) -> list[Case]:
 
 def has_mask(manifest: Manifest, row: int, masks: Path) -> bool:
     """Whether there is a file; whether it is empty is seen when it is read."""
-    return (masks / manifest.slices[row].path).with_suffix(".png").is_file()
+    return mask_file(masks, manifest.slices[row].path).is_file()
 
 
 def measure(model: Deployed, chosen: Sequence[Case], makers: dict[str, Maker]) -> dict[str, Found]:

@@ -52,9 +52,9 @@ def with_overlays(
             yield _written(waiting.popleft())
 
 
-def shortened(stem: str) -> str:
-    """As much of a name as leaves room for what is written behind it, with no letter cut in two."""
-    return stem.encode("utf-8", "ignore")[:LONGEST_STEM].decode("utf-8", "ignore")
+def short_stem(path: str) -> str:
+    """As much of a path's stem as leaves room for what is written behind it, with no letter cut in two."""
+    return stem_of(path).encode("utf-8", "ignore")[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
@@ -90,7 +90,7 @@ def _written(item: tuple[Prediction, Future[None] | None]) -> Prediction:
 
 def _free_path(answer: Prediction, out: Path, taken: set[str]) -> Path:
     """The picture's path, named after the slice; numbered where the name is another's, also on disks blind to case."""
-    stem, ending = f"{shortened(stem_of(answer.path))}-evidence", "png" if answer.volume is None else "jpg"
+    stem, ending = f"{short_stem(answer.path)}-evidence", "png" if answer.volume is None else "jpg"
     if answer.slice is not None:
         stem = f"{stem}-{answer.slice:03d}"
     name, number = stem, 2

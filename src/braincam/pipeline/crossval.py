@@ -25,7 +25,7 @@ from braincam.progress import say
 from braincam.report.figures import reliability, to_png
 from braincam.resampling import measured, with_interval
 from braincam.training.claim import claimed
-from braincam.training.config import TrainConfig, read_config
+from braincam.training.config import FIRST_REVISION, TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 
 
@@ -123,9 +123,8 @@ def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = F
         return False
     stored = read_json(run / "run.json")
     check_same_recipe(stored["config"], recipe, run)
-    # what the first runs do not say is taken as the same, but their revision was the first; `check_complete` sees most
-    # of what that lets pass
-    stored.setdefault("revision", 1)
+    # what else the first runs do not say is taken as the same; `check_complete` sees most of what that lets pass
+    stored.setdefault("revision", FIRST_REVISION)
     if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
         raise TrainingError(
             f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from braincam.dataset.groups import connected
+from braincam.dataset.split import find_leak
 from braincam.errors import DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
@@ -64,7 +63,7 @@ def evaluate(
     rows = rows_to_judge(found, fold)
     judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
-    torn = copies_of_seen(predictor, found, rows, judged.seen)
+    torn = copies_of_seen(predictor, found, rows)
     metrics["split"] = {
         "kind": "evaluation",
         "part": part_name(found, fold),
@@ -100,15 +99,15 @@ def part_name(found: Grouped, fold: int | None) -> str:
     return "Testing/" if found.manifest.has_official_split else "the whole folder"
 
 
-def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int], seen: NDArray[np.bool_]) -> int:
-    """How many of the judged slices that count as unseen have a copy, or a copy's copy, that the model has met.
+def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> int:
+    """How many of the judged slices that count as unseen have a copy that the model has met, as `Leak` counts it.
 
     Only a table of folds can tear copies apart; its groups are heeded, so that its folds stay what they are.
     """
     met = seen_before(found.manifest, found.digests, found.groups, model.card)
-    cluster = connected(len(met), found.twins)
-    with_seen = np.isin(cluster, cluster[met])
-    return int((with_seen[list(rows)] & ~seen).sum())
+    patients = [item.patient for item in found.manifest.slices]
+    unseen = [row for row in rows if not met[row]]
+    return find_leak(np.flatnonzero(met).tolist(), unseen, patients, found.groups, found.twins).with_twin_in_training
 
 
 def verdict(metrics: dict[str, Any], torn: int) -> str:

@@ -29,7 +29,7 @@ from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
-from braincam.training.config import MACHINE
+from braincam.training.config import FIRST_REVISION, MACHINE
 
 CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
@@ -136,8 +136,8 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
         for key in SAME:  # an older card or run does not say them all
-            first = 1 if key == "revision" else None  # what those that do not say it are of
-            told = [said.get(key, first) for said in (fact, card.training, facts[0])]
+            unsaid = FIRST_REVISION if key == "revision" else None
+            told = [said.get(key, unsaid) for said in (fact, card.training, facts[0])]
             told = [value for value in told if value is not None]
             if len(set(told)) > 1:
                 raise DataError(

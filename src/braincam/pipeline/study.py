@@ -15,10 +15,9 @@ import numpy as np
 
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import montage, tile
-from braincam.explain.save import save_png, shortened
+from braincam.explain.save import save_png, short_stem
 from braincam.files import read_json, replacing, write_json
 from braincam.images.ours import is_ours_to_write
-from braincam.images.reader import stem_of
 from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.decision import stated
 from braincam.predict import Prediction
@@ -203,7 +202,7 @@ def _spread(slices: list[Prediction]) -> list[Prediction]:
 def _free_stem(name: str, taken: set[str], out: Path) -> str:
     """What the files of a volume are named after; numbered where a name is another volume's, or a file is not ours."""
     (of_file,) = re.findall(r" \(\d+\)$", name) or [""]
-    stem = _plain(shortened(stem_of(name.removesuffix(of_file))) + of_file) or "volume"
+    stem = _plain(short_stem(name.removesuffix(of_file)) + of_file) or "volume"
     free, number = stem, 2
     while free.casefold() in taken or not all(map(is_ours_to_write, _files(out / free))):
         free, number = f"{stem}_{number}", number + 1

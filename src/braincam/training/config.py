@@ -44,6 +44,7 @@ BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
 
 
 REVISION = 2  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
+FIRST_REVISION = 1  # of runs, checkpoints and cards that do not say theirs
 MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
 
 

@@ -24,7 +24,7 @@ from braincam.network.preprocess import Preprocess
 from braincam.progress import say
 from braincam.training.batches import Pool, augment, batches, generator, seed_of, shrink, unit
 from braincam.training.checkpoint import load_checkpoint, save_checkpoint
-from braincam.training.config import MACHINE, REVISION, TrainConfig
+from braincam.training.config import FIRST_REVISION, MACHINE, REVISION, TrainConfig
 from braincam.training.device import describe_device, name_of
 from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, data_share, write_history
@@ -179,7 +179,7 @@ class Progress:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], self.config, folder)
         check_same_slices(state.get("slices"), self.slices, folder)
-        if state.get("revision", 1) != REVISION:  # the first checkpoints do not say
+        if state.get("revision", FIRST_REVISION) != REVISION:
             raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
