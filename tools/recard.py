@@ -67,8 +67,9 @@ def with_thresholds(card: Card, kept: Path, split: Path, test: int) -> Card:
     rows = answers.of_folds(sorted(set(answers.table["fold"]) - {test}))
     if tuple(rows.classes) != card.classes:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
-    # By answers, as the file was set: of over a thousand slices in a class, counting those moves the rank by two.
-    thresholds = conformal_thresholds(rows.probabilities(), rows.table["label"], card.conformal_coverage)
+    thresholds = conformal_thresholds(
+        rows.probabilities(), rows.table["label"], card.conformal_coverage, rows.table["path"].tolist()
+    )
     source = {
         "folds": sorted(int(fold) for fold in set(rows.table["fold"])),
         "seeds": int(rows.table["seed"].nunique()),
