@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,20 @@ def test_a_run_judged_without_masks_is_judged_again_when_there_are_some(run: Pat
     write_json(tmp_path / "run.json", facts)
     with pytest.raises(TrainingError, match="revision changed"):
         module.finished(tmp_path, recipe, found)
+
+
+def test_a_run_that_learnt_from_all_slices_is_none_of_a_crossval_without_some(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    facts = read_json(run / "run.json")
+    recipe = from_mapping(facts["config"])
+    less = replace(found, not_learnt=frozenset({found.manifest.slices[0].path}))
+    for said in (facts, {key: value for key, value in facts.items() if key != "not_learnt_sha256"}):
+        write_json(tmp_path / "run.json", said)
+        assert module.finished(tmp_path, recipe, found)
+        with pytest.raises(TrainingError, match="not_learnt_sha256 changed"):
+            module.finished(tmp_path, recipe, less)
 
 
 def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.zoo import ModelFile
 from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import evaluate
-from braincam.pipeline.prepare import FOLDS, divide, grouped
+from braincam.pipeline.facts import identity
+from braincam.pipeline.prepare import FOLDS, divide, grouped, leave_out
 from braincam.pipeline.train import train
 from braincam.predict import BATCH, Prediction, Predictor
 from braincam.report.card import MEASURES
@@ -200,6 +201,45 @@ def test_near_copies_of_validation_slices_in_training_are_counted(scans: Path, t
     assert clean.describe()["validation_with_twin_in_training"] == 0
     torn = np.array([[clean.train[0], clean.validation[0]], [clean.validation[1], clean.train[0]]])
     assert divide(replace(found, twins=torn), "file", 0, 0.2, 0).describe()["validation_with_twin_in_training"] == 2
+
+
+def test_nothing_is_learnt_from_named_slices_and_they_are_judged_all_the_same(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    before = divide(found, "grouped", 0, 0.2, 0)
+    paths = [item.path for item in found.manifest.slices]
+    named = [*before.train[:3], before.validation[0], *before.test[:2]]
+    table = tmp_path / "flags.csv"
+    table.write_text("path,label\n" + "".join(f"{paths[row]},x\n" for row in named), encoding="utf-8")
+    after = divide(leave_out(found, table), "grouped", 0, 0.2, 0)
+    assert "flags.csv: 6 slices are kept out of training and validation" in capsys.readouterr().err
+    assert after.test == before.test
+    assert {*after.train, *after.validation} == {*before.train, *before.validation} - set(named)
+    assert after.describe()["not_learnt"] == 4 and before.describe()["not_learnt"] == 0
+    assert identity(found)["not_learnt_sha256"] == "" != identity(leave_out(found, table))["not_learnt_sha256"]
+    table.write_text("path\nglioma/nobody.png\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"flags\.csv: glioma/nobody\.png is not in"):
+        leave_out(found, table)
+
+
+def test_a_training_without_some_slices_has_not_met_them_and_its_card_says_how_many(
+    scans: Path, tmp_path: Path
+) -> None:
+    parts = divide(grouped(scans / "data", scans / "patients.csv"), "grouped", 0, 0.1, 0)
+    paths = [item.path for item in grouped(scans / "data", scans / "patients.csv").manifest.slices]
+    table = tmp_path / "flags.csv"
+    table.write_text("path\n" + paths[parts.train[0]] + "\n", encoding="utf-8")
+    call = ["train", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--without", str(table)]
+    call += ["--out", str(tmp_path / "run"), *(word for key in QUICK for word in ("--set", key))]
+    assert cli.main([*call, "--set", "epochs=1"]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert run["split"]["not_learnt"] == 1
+    card = ModelFile(tmp_path / "run" / "model.onnx").card()
+    assert card.training["slices"] == len(parts.train) + len(parts.validation) - 1
+    assert card.training["not_learnt_sha256"] == run["not_learnt_sha256"] != ""
+    said = (tmp_path / "run" / "model_card.md").read_text(encoding="utf-8")
+    assert "Nothing was learnt from 1 slices that its makers named" in said
 
 
 def test_identical_files_across_the_folds_of_a_file_are_a_leak(scans: Path, tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def train(options: argparse.Namespace) -> int:
         masks=options.masks,
         name=options.name,
         deterministic=options.deterministic,
+        without=options.without,
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
@@ -207,6 +208,7 @@ def crossval(options: argparse.Namespace) -> int:
         overrides=options.set,
         masks=options.masks,
         allow_leak=options.allow_leak,
+        without=options.without,
     )
     print(result.summary)
     print(f"written: {result.folder / 'crossval.md'}, runs.csv and predictions.csv.gz beside it")
@@ -699,6 +701,12 @@ def _recipe(verb: Any) -> None:
         help="a recipe, or one that ships: `default`, `specification`, `demo`",
     )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    verb.add_argument(
+        "--without",
+        type=Path,
+        metavar="FILE.csv",
+        help="slices not to learn from, by a column path, such as an audit's flags.csv; the test keeps them",
+    )
 
 
 def _model(verb: Any) -> None:

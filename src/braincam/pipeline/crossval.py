@@ -17,15 +17,15 @@ from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import MAP_COLUMNS, Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
 from braincam.pipeline.evaluate import masks_of
-from braincam.pipeline.facts import identity
+from braincam.pipeline.facts import UNSAID, identity
 from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
-from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, split
+from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, leave_out, split
 from braincam.pipeline.train import baseline_answers, train
 from braincam.progress import say
 from braincam.report.figures import reliability, to_png
 from braincam.resampling import measured, with_interval
 from braincam.training.claim import claimed
-from braincam.training.config import FIRST_REVISION, TrainConfig, read_config
+from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 
 
@@ -50,13 +50,15 @@ def crossval(
     overrides: Sequence[str] = (),
     masks: Path | str | None = None,
     allow_leak: bool = False,
+    without: Path | str | None = None,
 ) -> Crossval:
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
-    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. Writes `crossval.json`, `crossval.md`,
-    `reliability.png`, `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave
-    them, the temperature it gave them at, and with `masks` how its maps lie on the lesions), from which every figure
-    can be computed again. Pooled scores are of answers that were calibrated by the other folds.
+    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. No run learns from the slices that the
+    table `without` names; they are judged all the same. Writes `crossval.json`, `crossval.md`, `reliability.png`,
+    `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, the temperature
+    it gave them at, and with `masks` how its maps lie on the lesions), from which every figure can be computed again.
+    Pooled scores are of answers that were calibrated by the other folds.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -69,7 +71,9 @@ def crossval(
         raise ConfigError("split=official: crossval trains on folds; leave it out, or use `braincam train`")
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
-        return _crossval(data, out, patients, table, recipe, seeds, masks, allow_leak, given=split_file is not None)
+        return _crossval(
+            data, out, patients, table, recipe, seeds, masks, allow_leak, as_path(without), given=split_file is not None
+        )
 
 
 def _crossval(
@@ -81,13 +85,14 @@ def _crossval(
     seeds: int,
     masks: Path | str | None,
     allow_leak: bool,
+    without: Path | None,
     *,
     given: bool,
 ) -> Crossval:
     """`crossval`, with its folder held; `given` tells a table of folds that the user brought."""
     if not given and not table.exists():
         split(data, table, patients, FOLDS, recipe.seed)
-    found = grouped(data, patients, table)
+    found = leave_out(grouped(data, patients, table), without)
     masks_of(found, as_path(masks))  # a wrong folder is noticed before the first training, and where all are finished
     folds = sorted(set(found.folds or ()))
     for seed in range(seeds):
@@ -107,6 +112,7 @@ def _crossval(
                 resume=(run / "last.ckpt").exists(),
                 allow_leak=allow_leak,
                 masks=masks,
+                without=without,
             )
     return sum_up(out, found, folds, seeds, recipe)
 
@@ -124,11 +130,11 @@ def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = F
     stored = read_json(run / "run.json")
     check_same_recipe(stored["config"], recipe, run)
     # what else the first runs do not say is taken as the same; `check_complete` sees most of what that lets pass
-    stored.setdefault("revision", FIRST_REVISION)
+    stored = {**UNSAID, **stored}
     if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
         raise TrainingError(
             f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "
-            "changed); repeat its data, --patients and --split exactly, or use a new --out folder"
+            "changed); repeat its data, --patients, --split and --without exactly, or use a new --out folder"
         )
     return not masked or "localisation" in read_json(run / "metrics.json")
 

@@ -24,19 +24,24 @@ from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import export_onnx, load_model, save_model, strip, with_card
 from braincam.model_file.quantise import quantise
 from braincam.pipeline.evaluate import judge_rows, read_predictions
-from braincam.pipeline.facts import headline_scores
+from braincam.pipeline.facts import UNSAID, headline_scores
 from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
-from braincam.training.config import FIRST_REVISION, MACHINE
+from braincam.training.config import MACHINE
 
 CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
 AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
-SAME = ("data_sha256", "folds_sha256", "revision")  # in all runs of a crossval; the card says the folder and the code
+SAME = (
+    "data_sha256",
+    "folds_sha256",
+    "revision",
+    "not_learnt_sha256",
+)  # in all runs of a crossval; the card says the folder and the code
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
@@ -136,8 +141,7 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
         if changed := [key for key in keys if stored.get(key) != card.recipe.get(key)]:
             raise DataError(f"{run}: expected the recipe of {card.name}; it differs in {', '.join(changed)}")
         for key in SAME:  # an older card or run does not say them all
-            unsaid = FIRST_REVISION if key == "revision" else None
-            told = [said.get(key, unsaid) for said in (fact, card.training, facts[0])]
+            told = [said.get(key, UNSAID.get(key)) for said in (fact, card.training, facts[0])]
             told = [value for value in told if value is not None]
             if len(set(told)) > 1:
                 raise DataError(

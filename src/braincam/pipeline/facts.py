@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
 from braincam.pipeline.evaluate import command_line
 from braincam.pipeline.prepare import Grouped, Parts
-from braincam.training.config import REVISION, TrainConfig
+from braincam.training.config import FIRST_REVISION, REVISION, TrainConfig
 from braincam.training.loop import Fit
 
 
@@ -40,6 +41,7 @@ def make_card(
         training={
             "data_sha256": data_hash,
             "revision": REVISION,
+            "not_learnt_sha256": found.not_learnt_digest(),
             "slices": len(met),
             "patients_known": len(patients),
             "groups": len({found.groups[row] for row in met}),
@@ -100,9 +102,16 @@ def run_facts(
     }
 
 
+UNSAID: Mapping[str, Any] = {"revision": FIRST_REVISION, "not_learnt_sha256": ""}  # by runs and cards of before
+
+
 def identity(found: Grouped) -> dict[str, Any]:
     """What runs must share, beside their recipe, to be runs of one cross-validation."""
-    facts: dict[str, Any] = {"data_sha256": found.data_sha256, "revision": REVISION}
+    facts: dict[str, Any] = {
+        "data_sha256": found.data_sha256,
+        "revision": REVISION,
+        "not_learnt_sha256": found.not_learnt_digest(),
+    }
     return facts if found.folds is None else {**facts, "folds_sha256": found.fold_digest()}
 
 

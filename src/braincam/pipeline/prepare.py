@@ -48,6 +48,11 @@ class Grouped:
     unreadable: list[Unreadable]
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
     data_sha256: str  # of the folder as it was read, see `Manifest.digest`
+    not_learnt: frozenset[str] = frozenset()  # paths of slices that are kept out of training and validation
+
+    def not_learnt_digest(self) -> str:
+        """A hash of what is kept out of training; empty where nothing is."""
+        return hashlib.sha256("\n".join(sorted(self.not_learnt)).encode()).hexdigest() if self.not_learnt else ""
 
     def fold_digest(self) -> str:
         """A hash of what every slice holds, which group it is of, and into which fold it was put."""
@@ -67,6 +72,7 @@ class Parts:
     leak: Leak
     fold: int | None
     validation_twins: int  # validation slices with a near copy in training: only where a split file tore them apart
+    not_learnt: int  # slices of the other folds that were kept out of training and validation
 
     def describe(self) -> dict[str, Any]:
         """What cards, reports and `run.json` say of the split."""
@@ -76,6 +82,7 @@ class Parts:
             "train_slices": len(self.train),
             "validation_slices": len(self.validation),
             "validation_with_twin_in_training": self.validation_twins,
+            "not_learnt": self.not_learnt,
             **asdict(self.leak),
             "leaks": self.leak.leaks,
             "verdict": str(self.leak),
@@ -112,6 +119,25 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     else:
         groups = group(known, digests, twins, copies.owners)
     return Grouped(readable, digests, groups, folds, unreadable, twins.pairs, readable.digest())
+
+
+def leave_out(found: Grouped, table: Path | None) -> Grouped:
+    """The same, but nothing will be learnt from the slices that a table names in a column ``path``; tests keep them.
+
+    Raises:
+        DataError: a path of the table is not in the folder.
+    """
+    if table is None:
+        return found
+    root = found.manifest.root
+    named = read_rows(table, ("path",), found.manifest)
+    if absent := [name for name in named if not (root / name).is_file()]:
+        raise DataError(
+            f"{table}: {absent[0]} is not in {root}; expected paths of that folder, as in the flags.csv of its audit"
+        )
+    paths = frozenset(item.path for item in found.manifest.slices) & named.keys()
+    say(f"{table}: {len(paths)} slices are kept out of training and validation")
+    return replace(found, not_learnt=paths)
 
 
 def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
@@ -207,7 +233,7 @@ def divide(
 
     `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of
     the split file). Validation is cut by group from what is left; `seed` decides that cut alone, so that models of
-    several seeds are judged on the same test.
+    several seeds are judged on the same test. What is not to be learnt from (`leave_out`) stands in the test alone.
 
     Raises:
         SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
@@ -233,15 +259,17 @@ def divide(
     rest = [row for row in rows if row not in held_out]
     if not rest:
         raise SplitError(f"fold {fold} holds every slice: expected others to learn from; give a table of several folds")
-    leak = find_leak(rest, test, patients, found.groups, found.twins)
+    learnt = [row for row in rest if manifest.slices[row].path not in found.not_learnt]
+    leak = find_leak(learnt, test, patients, found.groups, found.twins)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(
             f"the split leaks: {leak}; make a safe one with `braincam split`, or say --allow-leak to train anyway "
             "and have the leak printed beside the score"
         )
-    train, validation = cut_validation(labels, found.groups, rest, validation_share, seed)
+    train, validation = cut_validation(labels, found.groups, learnt, validation_share, seed)
     twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
-    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold, twins)
+    kept_out = len(rest) - len(learnt)
+    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold, twins, kept_out)
     check_filled(manifest, parts)
     return parts
 

@@ -28,7 +28,7 @@ from braincam.pipeline.calibrate import calibrate
 from braincam.pipeline.evaluate import judge_rows, masks_of, write_results
 from braincam.pipeline.facts import headline_scores, make_card, run_facts
 from braincam.pipeline.pools import load
-from braincam.pipeline.prepare import Grouped, Parts, divide, grouped
+from braincam.pipeline.prepare import Grouped, Parts, divide, grouped, leave_out
 from braincam.progress import say
 from braincam.training.batches import Pool
 from braincam.training.claim import claimed
@@ -95,13 +95,15 @@ def train(
     masks: Path | str | None = None,
     name: str | None = None,
     deterministic: bool = False,
+    without: Path | str | None = None,
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
 
     `config` is a TOML file, the name of a shipped recipe, or a `TrainConfig`; `overrides` are ``key=value`` strings.
     Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
-    only, to see whether the maps point at lesions. With `deterministic` the same call gives the same bytes of
-    ``model.onnx`` and ``model.safetensors`` each time, on one machine with the same versions and `threads`.
+    only, to see whether the maps point at lesions. `without` is a table whose column ``path`` names slices not to learn
+    from, such as the ``flags.csv`` of an audit; the test keeps them. With `deterministic` the same call gives the same
+    bytes of ``model.onnx`` and ``model.safetensors`` each time, on one machine with the same versions and `threads`.
 
     Started by ``torchrun``, several processes train together; all but the first end with `HelperDone` after that.
 
@@ -128,7 +130,9 @@ def train(
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
             with together.in_turn():  # the others find in the cache what the first one read
-                material = gather(data, patients, split, fold, recipe, masks if together.leads else None, allow_leak)
+                material = gather(
+                    data, patients, split, fold, recipe, masks if together.leads else None, allow_leak, as_path(without)
+                )
             announce(material, machine, together.size)
             begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
@@ -164,9 +168,10 @@ def gather(
     recipe: TrainConfig,
     masks: Path | None,
     allow_leak: bool,
+    without: Path | None = None,
 ) -> Material:
     """Read and divide the folder. A wrong folder of masks is noticed now, not after the training."""
-    found = grouped(data, patients, split)
+    found = leave_out(grouped(data, patients, split), without)
     for label in found.manifest.classes:
         if not usable_name(label):
             raise DataError(
