@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -21,6 +22,7 @@ import _kept  # noqa: E402
 import _plain  # noqa: E402
 import ablation  # noqa: E402
 import calibration as calibrating  # noqa: E402
+import cells  # noqa: E402
 import inference  # noqa: E402
 import pooled  # noqa: E402
 import stress  # noqa: E402
@@ -31,7 +33,9 @@ from braincam.dataset.phantom import write_phantom  # noqa: E402
 from braincam.evaluation.localise import COLUMNS  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.images.reader import read_slices  # noqa: E402
+from braincam.network.attention_cnn import PixelWeights  # noqa: E402
 from braincam.predict import Prediction  # noqa: E402
+from cells import chosen_cells  # noqa: E402
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -412,3 +416,23 @@ def test_shares_tell_the_leading_class_from_the_answer() -> None:
         "most probable: any tumour": 0.75, "most probable: glioma": 0.75,
         "answered: a tumour": 0.25, "answered: no tumour": 0.25, "refer": 0.25, "rejected": 0.25,
     }  # fmt: skip
+
+
+def test_chosen_cells_are_as_many_as_the_weight_is_spread_over() -> None:
+    weights = torch.full((3, 1, 8, 8), PixelWeights.EQUAL_SHARE)
+    weights[0, 0, 2, 3] += 32  # the other half of 64 cells on one
+    weights[1, 0, 2:4, 3:5] += 8
+    weights[2] += 0.5
+    assert torch.allclose(weights.mean((1, 2, 3)), torch.ones(3))
+    assert chosen_cells(weights).tolist() == pytest.approx([1, 4, 64])
+
+
+def test_cells_are_told_for_each_run(
+    run: Path, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", str(scans / "data"), str(run), str(run), "--slices", "3"])
+    cells.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {run.name} |")]
+    assert len(rows) == 2 and rows[0] == rows[1]
+    shares = [float(cell) for cell in rows[0].strip("| ").split("|")[1:]]
+    assert 1 <= shares[0] <= shares[-1] <= 16 * 16 and shares == sorted(shares)
