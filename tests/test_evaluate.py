@@ -218,6 +218,9 @@ def test_nothing_is_learnt_from_named_slices_and_they_are_judged_all_the_same(
     assert {*after.train, *after.validation} == {*before.train, *before.validation} - set(named)
     assert after.describe()["not_learnt"] == 4 and before.describe()["not_learnt"] == 0
     assert identity(found)["not_learnt_sha256"] == "" != identity(leave_out(found, table))["not_learnt_sha256"]
+    table.write_text("path\n" + "\n".join(paths), encoding="utf-8")
+    with pytest.raises(DataError, match="every slice is kept out of training"):
+        divide(leave_out(found, table), "grouped", 0, 0.2, 0)
     table.write_text("path\nglioma/nobody.png\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"flags\.csv: glioma/nobody\.png is not in"):
         leave_out(found, table)

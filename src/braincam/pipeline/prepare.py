@@ -237,6 +237,7 @@ def divide(
 
     Raises:
         SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
+        DataError: nothing is left to learn from, or no slice of some class.
     """
     manifest = found.manifest
     labels, patients = [item.label for item in manifest.slices], [item.patient for item in manifest.slices]
@@ -260,6 +261,10 @@ def divide(
     if not rest:
         raise SplitError(f"fold {fold} holds every slice: expected others to learn from; give a table of several folds")
     learnt = [row for row in rest if manifest.slices[row].path not in found.not_learnt]
+    if not learnt:
+        raise DataError(
+            f"{manifest.root}: every slice is kept out of training; expected a table that names some of them"
+        )
     leak = find_leak(learnt, test, patients, found.groups, found.twins)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(
