@@ -171,12 +171,13 @@ def test_a_run_that_learnt_from_all_slices_is_none_of_a_crossval_without_some(
     found = grouped(scans / "data", scans / "patients.csv")
     facts = read_json(run / "run.json")
     recipe = from_mapping(facts["config"])
-    less = replace(found, not_learnt=frozenset({found.manifest.slices[0].path}))
-    for said in (facts, {key: value for key, value in facts.items() if key != "not_learnt_sha256"}):
-        write_json(tmp_path / "run.json", said)
-        assert module.finished(tmp_path, recipe, found)
-        with pytest.raises(TrainingError, match="not_learnt_sha256 changed"):
-            module.finished(tmp_path, recipe, less)
+    one = frozenset({found.manifest.slices[0].path})
+    for key, less in (("not_learnt", replace(found, not_learnt=one)), ("refused", replace(found, refused=one))):
+        for said in (facts, {name: value for name, value in facts.items() if name != f"{key}_sha256"}):
+            write_json(tmp_path / "run.json", said)
+            assert module.finished(tmp_path, recipe, found)
+            with pytest.raises(TrainingError, match=f"{key}_sha256 changed"):
+                module.finished(tmp_path, recipe, less)
 
 
 def test_answers_of_runs_on_different_folds_are_not_pooled(scans: Path, tmp_path: Path) -> None:

@@ -14,20 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from braincam import cli
 from braincam.dataset.split import make_folds
 from braincam.errors import ConfigError, DataError, SplitError, TrainingError
 from braincam.explain.localisation import perfect_map, read_mask
+from braincam.model_file.export import load_model
 from braincam.model_file.zoo import ModelFile
 from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import evaluate
 from braincam.pipeline.facts import identity
-from braincam.pipeline.prepare import FOLDS, divide, grouped, leave_out
-from braincam.pipeline.train import train
+from braincam.pipeline.prepare import FOLDS, divide, grouped, set_aside
+from braincam.pipeline.train import gather, train
 from braincam.predict import BATCH, Prediction, Predictor
-from braincam.report.card import MEASURES
+from braincam.report.card import MEASURES, model_card
+from braincam.training.config import TrainConfig
 from conftest import QUICK
 from dicom_files import write_series
 
@@ -212,18 +215,18 @@ def test_nothing_is_learnt_from_named_slices_and_they_are_judged_all_the_same(
     named = [*before.train[:3], before.validation[0], *before.test[:2]]
     table = tmp_path / "flags.csv"
     table.write_text("path,label\n" + "".join(f"{paths[row]},x\n" for row in named), encoding="utf-8")
-    after = divide(leave_out(found, table), "grouped", 0, 0.2, 0)
+    after = divide(set_aside(found, table), "grouped", 0, 0.2, 0)
     assert "flags.csv: 6 slices are kept out of training and validation" in capsys.readouterr().err
     assert after.test == before.test
     assert {*after.train, *after.validation} == {*before.train, *before.validation} - set(named)
     assert after.describe()["not_learnt"] == 4 and before.describe()["not_learnt"] == 0
-    assert identity(found)["not_learnt_sha256"] == "" != identity(leave_out(found, table))["not_learnt_sha256"]
+    assert identity(found)["not_learnt_sha256"] == "" != identity(set_aside(found, table))["not_learnt_sha256"]
     table.write_text("path\n" + "\n".join(paths), encoding="utf-8")
     with pytest.raises(DataError, match="every slice is kept out of training"):
-        divide(leave_out(found, table), "grouped", 0, 0.2, 0)
+        divide(set_aside(found, table), "grouped", 0, 0.2, 0)
     table.write_text("path\nglioma/nobody.png\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"flags\.csv: glioma/nobody\.png is not in"):
-        leave_out(found, table)
+        set_aside(found, table)
 
 
 def test_a_training_without_some_slices_has_not_met_them_and_its_card_says_how_many(
@@ -243,6 +246,46 @@ def test_a_training_without_some_slices_has_not_met_them_and_its_card_says_how_m
     assert card.training["not_learnt_sha256"] == run["not_learnt_sha256"] != ""
     said = (tmp_path / "run" / "model_card.md").read_text(encoding="utf-8")
     assert "Nothing was learnt from 1 slices that its makers named" in said
+
+
+def test_slices_to_refuse_are_learnt_and_are_no_examples_of_what_to_accept(scans: Path, tmp_path: Path) -> None:
+    """The same weights, another idea of what a brain MRI slice is."""
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = divide(found, "grouped", 0, 0.1, 0)
+    paths = [item.path for item in found.manifest.slices]
+    table = tmp_path / "no-mri.csv"
+    named = [row for row in parts.train if found.manifest.slices[row].label == "notumor"][:4]
+    table.write_text("path\n" + "".join(f"{paths[row]}\n" for row in named), encoding="utf-8")
+    call = ["train", str(scans / "data"), "--patients", str(scans / "patients.csv"), "--name", "one"]
+    call += [word for key in (*QUICK, "epochs=1") for word in ("--set", key)]
+    assert cli.main([*call, "--out", str(tmp_path / "all")]) == 0
+    assert cli.main([*call, "--refuse", str(table), "--out", str(tmp_path / "refusing")]) == 0
+    (plain, first), (refusing, second) = (
+        load_model(tmp_path / name / "model.safetensors") for name in ("all", "refusing")
+    )
+    for name, weights in plain.network.state_dict().items():
+        assert torch.equal(weights, refusing.network.state_dict()[name]), name
+    assert not torch.equal(plain.centres, refusing.centres)
+    assert first.seen_slices == second.seen_slices
+    assert second.training["split"]["refused"] == 4 and first.training["split"]["refused"] == 0
+    assert second.training["refused_sha256"] != first.training["refused_sha256"] == ""
+    assert "4 slices that its makers named as no brain MRI" in model_card(second, "0" * 64)
+
+
+def test_slices_to_refuse_do_not_set_the_threshold(scans: Path) -> None:
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = divide(found, "grouped", 0, 0.1, 0)
+    named = frozenset(found.manifest.slices[row].path for row in (parts.train[1], parts.validation[0]))
+    less = replace(found, refused=named)
+    material = gather(less, "grouped", 0, TrainConfig(image_size=32), None, allow_leak=False)
+    training, validation = material.examples()
+    assert (len(training), len(validation)) == (len(parts.train) - 1, len(parts.validation) - 1)
+    assert torch.equal(training.pixels[1], material.training.pixels[2])
+    everything = replace(
+        found, refused=frozenset(item.path for item in found.manifest.slices if item.label == "glioma")
+    )
+    with pytest.raises(DataError, match="all training slices of class glioma are to be refused"):
+        divide(everything, "grouped", 0, 0.1, 0)
 
 
 def test_identical_files_across_the_folds_of_a_file_are_a_leak(scans: Path, tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def train(options: argparse.Namespace) -> int:
         name=options.name,
         deterministic=options.deterministic,
         without=options.without,
+        refuse=options.refuse,
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
@@ -209,6 +210,7 @@ def crossval(options: argparse.Namespace) -> int:
         masks=options.masks,
         allow_leak=options.allow_leak,
         without=options.without,
+        refuse=options.refuse,
     )
     print(result.summary)
     print(f"written: {result.folder / 'crossval.md'}, runs.csv and predictions.csv.gz beside it")
@@ -705,7 +707,13 @@ def _recipe(verb: Any) -> None:
         "--without",
         type=Path,
         metavar="FILE.csv",
-        help="slices not to learn from, by a column path, such as an audit's flags.csv; the test keeps them",
+        help="slices not to learn from, by a column path, as in an audit's flags.csv; the test keeps them",
+    )
+    verb.add_argument(
+        "--refuse",
+        type=Path,
+        metavar="FILE.csv",
+        help="slices that are no brain MRI, by a column path: labels are learnt, and what is like them is refused",
     )
 
 

@@ -388,8 +388,8 @@ def _unlike(manifest: Manifest, prints: Fingerprints) -> list[Finding]:
             "unlike_their_class", "note", len(rows),
             f"{many(len(rows), 'slice')} with a far brighter skull than the rest of {its} class",
             "Most such slices are CT, where bone is white; some show lesions or another sequence.",
-            "Look at them and at their groups; they stand in flags.csv, which braincam train --without keeps out of "
-            "training. Nothing was removed or relabelled.",
+            "Look at them and at their groups; they stand in flags.csv, which braincam train takes: --refuse, or "
+            "--without. Nothing was removed or relabelled.",
             tuple(manifest.slices[row].path for row in rows[:: max(1, len(rows) // EXAMPLES)][:EXAMPLES]),
         )
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from braincam.files import as_path, read_json, replacing, write_bytes, write_jso
 from braincam.pipeline.evaluate import masks_of
 from braincam.pipeline.facts import UNSAID, identity
 from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
-from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, leave_out, split
+from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, set_aside, split
 from braincam.pipeline.train import baseline_answers, train
 from braincam.progress import say
 from braincam.report.figures import reliability, to_png
@@ -51,11 +51,12 @@ def crossval(
     masks: Path | str | None = None,
     allow_leak: bool = False,
     without: Path | str | None = None,
+    refuse: Path | str | None = None,
 ) -> Crossval:
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
-    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. No run learns from the slices that the
-    table `without` names; they are judged all the same. Writes `crossval.json`, `crossval.md`, `reliability.png`,
+    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. `without` and `refuse` are as for `train`;
+    all slices are judged. Writes `crossval.json`, `crossval.md`, `reliability.png`,
     `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, the temperature
     it gave them at, and with `masks` how its maps lie on the lesions), from which every figure can be computed again.
     Pooled scores are of answers that were calibrated by the other folds.
@@ -72,8 +73,9 @@ def crossval(
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         return _crossval(
-            data, out, patients, table, recipe, seeds, masks, allow_leak, as_path(without), given=split_file is not None
-        )
+            data, out, patients, table, recipe, seeds, masks, allow_leak, as_path(without), as_path(refuse),
+            given=split_file is not None,
+        )  # fmt: skip
 
 
 def _crossval(
@@ -86,13 +88,14 @@ def _crossval(
     masks: Path | str | None,
     allow_leak: bool,
     without: Path | None,
+    refuse: Path | None,
     *,
     given: bool,
 ) -> Crossval:
     """`crossval`, with its folder held; `given` tells a table of folds that the user brought."""
     if not given and not table.exists():
         split(data, table, patients, FOLDS, recipe.seed)
-    found = leave_out(grouped(data, patients, table), without)
+    found = set_aside(grouped(data, patients, table), without, refuse)
     masks_of(found, as_path(masks))  # a wrong folder is noticed before the first training, and where all are finished
     folds = sorted(set(found.folds or ()))
     for seed in range(seeds):
@@ -113,6 +116,7 @@ def _crossval(
                 allow_leak=allow_leak,
                 masks=masks,
                 without=without,
+                refuse=refuse,
             )
     return sum_up(out, found, folds, seeds, recipe)
 
@@ -134,7 +138,7 @@ def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = F
     if changed := [key for key, value in identity(found).items() if stored.get(key, value) != value]:
         raise TrainingError(
             f"{run}: finished on other slices or folds, or by another version of braincam ({', '.join(changed)} "
-            "changed); repeat its data, --patients, --split and --without exactly, or use a new --out folder"
+            "changed); repeat its data, --patients, --split, --without and --refuse exactly, or use a new --out folder"
         )
     return not masked or "localisation" in read_json(run / "metrics.json")
 

@@ -36,8 +36,8 @@ ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
 AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
-# the same in all runs of a crossval; the card says the folder, the code and what was not learnt
-SAME = ("data_sha256", "folds_sha256", "revision", "not_learnt_sha256")
+# the same in all runs of a crossval; the card says the folder, the code and what was set aside
+SAME = ("data_sha256", "folds_sha256", *UNSAID)
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 

@@ -17,7 +17,7 @@ from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
 from braincam.pipeline.evaluate import command_line
-from braincam.pipeline.prepare import Grouped, Parts
+from braincam.pipeline.prepare import Grouped, Parts, digest_of
 from braincam.training.config import FIRST_REVISION, REVISION, TrainConfig
 from braincam.training.loop import Fit
 
@@ -41,7 +41,7 @@ def make_card(
         training={
             "data_sha256": data_hash,
             "revision": REVISION,
-            "not_learnt_sha256": found.not_learnt_digest(),
+            **asides(found),
             "slices": len(met),
             "patients_known": len(patients),
             "groups": len({found.groups[row] for row in met}),
@@ -102,17 +102,19 @@ def run_facts(
     }
 
 
-UNSAID: Mapping[str, Any] = {"revision": FIRST_REVISION, "not_learnt_sha256": ""}  # by runs and cards of before
+# what runs and cards of before do not say
+UNSAID: Mapping[str, Any] = {"revision": FIRST_REVISION, "not_learnt_sha256": "", "refused_sha256": ""}
 
 
 def identity(found: Grouped) -> dict[str, Any]:
     """What runs must share, beside their recipe, to be runs of one cross-validation."""
-    facts: dict[str, Any] = {
-        "data_sha256": found.data_sha256,
-        "revision": REVISION,
-        "not_learnt_sha256": found.not_learnt_digest(),
-    }
+    facts: dict[str, Any] = {"data_sha256": found.data_sha256, "revision": REVISION, **asides(found)}
     return facts if found.folds is None else {**facts, "folds_sha256": found.fold_digest()}
+
+
+def asides(found: Grouped) -> dict[str, str]:
+    """Hashes of what was set aside, empty for nothing."""
+    return {"not_learnt_sha256": digest_of(found.not_learnt), "refused_sha256": digest_of(found.refused)}
 
 
 def versions() -> dict[str, str]:

@@ -49,10 +49,7 @@ class Grouped:
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
     data_sha256: str  # of the folder as it was read, see `Manifest.digest`
     not_learnt: frozenset[str] = frozenset()  # paths of slices that are kept out of training and validation
-
-    def not_learnt_digest(self) -> str:
-        """A hash of what is kept out of training; empty where nothing is."""
-        return hashlib.sha256("\n".join(sorted(self.not_learnt)).encode()).hexdigest() if self.not_learnt else ""
+    refused: frozenset[str] = frozenset()  # paths of slices whose like is to be refused: no examples of what to accept
 
     def fold_digest(self) -> str:
         """A hash of what every slice holds, which group it is of, and into which fold it was put."""
@@ -73,6 +70,7 @@ class Parts:
     fold: int | None
     validation_twins: int  # validation slices with a near copy in training: only where a split file tore them apart
     not_learnt: int  # slices of the other folds that were kept out of training and validation
+    refused: int  # of the training and validation slices, those whose like is to be refused
 
     def describe(self) -> dict[str, Any]:
         """What cards, reports and `run.json` say of the split."""
@@ -83,6 +81,7 @@ class Parts:
             "validation_slices": len(self.validation),
             "validation_with_twin_in_training": self.validation_twins,
             "not_learnt": self.not_learnt,
+            "refused": self.refused,
             **asdict(self.leak),
             "leaks": self.leak.leaks,
             "verdict": str(self.leak),
@@ -121,23 +120,40 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     return Grouped(readable, digests, groups, folds, unreadable, twins.pairs, readable.digest())
 
 
-def leave_out(found: Grouped, table: Path | None) -> Grouped:
-    """The same, but nothing will be learnt from the slices that a table names in a column ``path``; tests keep them.
+def set_aside(found: Grouped, without: Path | None = None, refuse: Path | None = None) -> Grouped:
+    """The same, with what two tables name in a column ``path`` set aside; tests keep all of it.
+
+    Nothing is learnt from the slices of `without`. The labels of those of `refuse` are learnt, but they are no examples
+    of what a model should accept.
 
     Raises:
-        DataError: a path of the table is not in the folder.
+        DataError: a path of a table is not in the folder.
     """
+    return replace(
+        found,
+        not_learnt=named_in(without, found.manifest, "are kept out of training and validation"),
+        refused=named_in(refuse, found.manifest, "are learnt, and their like is refused"),
+    )
+
+
+def named_in(table: Path | None, manifest: Manifest, fate: str) -> frozenset[str]:
+    """Paths of the slices that a table names, and a line that says their fate; none without a table."""
     if table is None:
-        return found
-    root = found.manifest.root
-    named = read_rows(table, ("path",), found.manifest)
-    if absent := [name for name in named if not (root / name).is_file()]:
+        return frozenset()
+    named = read_rows(table, ("path",), manifest)
+    if absent := [name for name in named if not (manifest.root / name).is_file()]:
         raise DataError(
-            f"{table}: {absent[0]} is not in {root}; expected paths of that folder, as in the flags.csv of its audit"
+            f"{table}: {absent[0]} is not in {manifest.root}; expected paths of that folder, as in the flags.csv of "
+            "its audit"
         )
-    paths = frozenset(item.path for item in found.manifest.slices) & named.keys()
-    say(f"{table}: {len(paths)} slices are kept out of training and validation")
-    return replace(found, not_learnt=paths)
+    paths = frozenset(item.path for item in manifest.slices) & named.keys()
+    say(f"{table}: {len(paths)} slices {fate}")
+    return paths
+
+
+def digest_of(paths: frozenset[str]) -> str:
+    """A hash of some paths; empty for none."""
+    return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest() if paths else ""
 
 
 def merge_sharing(groups: Sequence[str], keys: Sequence[str | None]) -> list[str]:
@@ -233,7 +249,7 @@ def divide(
 
     `kind` is "grouped" (fold `fold` of five safe folds), "official" (Testing/ is the test) or "file" (fold `fold` of
     the split file). Validation is cut by group from what is left; `seed` decides that cut alone, so that models of
-    several seeds are judged on the same test. What is not to be learnt from (`leave_out`) stands in the test alone.
+    several seeds are judged on the same test. What is not to be learnt from (`set_aside`) stands in the test alone.
 
     Raises:
         SplitError: the folder has no official split, the fold does not exist, or a split file leaks unasked.
@@ -273,10 +289,26 @@ def divide(
         )
     train, validation = cut_validation(labels, found.groups, learnt, validation_share, seed)
     twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
-    kept_out = len(rest) - len(learnt)
-    parts = Parts(train, validation, test, kind, leak, None if kind == "official" else fold, twins, kept_out)
+    parts = Parts(
+        train, validation, test, kind, leak, None if kind == "official" else fold, twins,
+        not_learnt=len(rest) - len(learnt), refused=sum(manifest.slices[row].path in found.refused for row in learnt),
+    )  # fmt: skip
     check_filled(manifest, parts)
+    check_examples(found, parts)
     return parts
+
+
+def check_examples(found: Grouped, parts: Parts) -> None:
+    """Every class needs slices that show what to accept, in training and in validation."""
+    slices = found.manifest.slices
+    for part, rows in (("training", parts.train), ("validation", parts.validation)):
+        accepted = {slices[row].label for row in rows if slices[row].path not in found.refused}
+        for name in found.manifest.classes:
+            if name not in accepted:
+                raise DataError(
+                    f"{found.manifest.root}: all {part} slices of class {name} are to be refused; expected some that "
+                    "show what to accept; name fewer with --refuse"
+                )
 
 
 def check_filled(manifest: Manifest, parts: Parts) -> None:

@@ -28,7 +28,7 @@ from braincam.pipeline.calibrate import calibrate
 from braincam.pipeline.evaluate import judge_rows, masks_of, write_results
 from braincam.pipeline.facts import headline_scores, make_card, run_facts
 from braincam.pipeline.pools import load
-from braincam.pipeline.prepare import Grouped, Parts, divide, grouped, leave_out
+from braincam.pipeline.prepare import Grouped, Parts, divide, grouped, set_aside
 from braincam.progress import say
 from braincam.training.batches import Pool
 from braincam.training.claim import claimed
@@ -63,6 +63,18 @@ class Material:
     validation: Pool
     masks: MeanMasks | None = None  # for looking at the maps afterwards; only the first process has them
 
+    def examples(self) -> tuple[Pool, Pool]:
+        """The training and validation slices that show what a model should accept: all but those to be refused."""
+        training, validation = (
+            pool.part(torch.tensor([number for number, row in enumerate(rows) if self.accepted(row)]))
+            for pool, rows in ((self.training, self.parts.train), (self.validation, self.parts.validation))
+        )
+        return training, validation
+
+    def accepted(self, row: int) -> bool:
+        """Whether a slice of the manifest is an example of what to accept."""
+        return self.found.manifest.slices[row].path not in self.found.refused
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -96,14 +108,16 @@ def train(
     name: str | None = None,
     deterministic: bool = False,
     without: Path | str | None = None,
+    refuse: Path | str | None = None,
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
 
     `config` is a TOML file, the name of a shipped recipe, or a `TrainConfig`; `overrides` are ``key=value`` strings.
     Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
-    only, to see whether the maps point at lesions. `without` is a table whose column ``path`` names slices not to learn
-    from, such as the ``flags.csv`` of an audit; the test keeps them. With `deterministic` the same call gives the same
-    bytes of ``model.onnx`` and ``model.safetensors`` each time, on one machine with the same versions and `threads`.
+    only, to see whether the maps point at lesions. `without` and `refuse` are tables whose column ``path`` names
+    slices, as the ``flags.csv`` of an audit does: not to learn from, or to learn from and refuse what is like them; the
+    test keeps both. With `deterministic` the same call gives the same bytes of ``model.onnx`` and
+    ``model.safetensors`` each time, on one machine with the same versions and `threads`.
 
     Started by ``torchrun``, several processes train together; all but the first end with `HelperDone` after that.
 
@@ -130,9 +144,9 @@ def train(
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
             with together.in_turn():  # the others find in the cache what the first one read
-                material = gather(
-                    data, patients, split, fold, recipe, masks if together.leads else None, allow_leak, as_path(without)
-                )
+                found = set_aside(grouped(data, patients, split), as_path(without), as_path(refuse))
+                kind = "file" if split is not None else recipe.split
+                material = gather(found, kind, fold, recipe, masks if together.leads else None, allow_leak)
             announce(material, machine, together.size)
             begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume)
@@ -160,25 +174,14 @@ def train(
         return Trained(out, metrics, material.parts.describe(), seconds)
 
 
-def gather(
-    data: Path,
-    patients: Path | None,
-    split: Path | None,
-    fold: int,
-    recipe: TrainConfig,
-    masks: Path | None,
-    allow_leak: bool,
-    without: Path | None = None,
-) -> Material:
-    """Read and divide the folder. A wrong folder of masks is noticed now, not after the training."""
-    found = leave_out(grouped(data, patients, split), without)
+def gather(found: Grouped, kind: str, fold: int, recipe: TrainConfig, masks: Path | None, allow_leak: bool) -> Material:
+    """Divide the slices and read them. A wrong folder of masks is noticed now, not after the training."""
     for label in found.manifest.classes:
         if not usable_name(label):
             raise DataError(
-                f"{data}: expected class folders whose names are up to {LONGEST} printable characters, got {label!r}; "
-                "rename that folder"
+                f"{found.manifest.root}: expected class folders whose names are up to {LONGEST} printable characters, "
+                f"got {label!r}; rename that folder"
             )
-    kind = "file" if split is not None else recipe.split
     parts = divide(found, kind, fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
     preprocess = preprocessing(recipe)
     return Material(
@@ -236,7 +239,7 @@ def finish(
 ) -> tuple[Judged, dict[str, Any], Card]:
     """Calibrate what was learnt, write both model files, and judge the one that users get."""
     found, parts = material.found, material.parts
-    model, thresholds = calibrate(fitted, material.preprocess, material.training, material.validation)
+    model, thresholds = calibrate(fitted, material.preprocess, *material.examples())
     card = make_card(name, found, parts, recipe, model, thresholds)
     learnt = {"epochs_trained": len(fitted.history), "best_epoch": fitted.best}
     card = replace(card, training={**card.training, **facts, **learnt})
