@@ -36,13 +36,10 @@ def cells_of(model: Deployed, files: list[Path]) -> Tensor:
     network = model.network
     if not isinstance(network, AttentionCNN) or network.where is None:
         raise SystemExit("expected a network with pixel weights, got one that pools by the mean")
-    seen: list[Tensor] = []
-    handle = network.where.register_forward_hook(lambda _, __, weights: seen.append(chosen_cells(weights[:1])))
     with torch.inference_mode():
-        for file in files:
-            model(torch.from_numpy(read_one_slice(file))[None])
-    handle.remove()
-    return torch.cat(seen)
+        slices = (torch.from_numpy(read_one_slice(file))[None] for file in files)
+        inputs = (model.preprocess.standardise(model.preprocess.scale(pixels)[0]) for pixels in slices)
+        return torch.cat([chosen_cells(network.where(network.scales(x)[0])) for x in inputs])
 
 
 def main() -> None:

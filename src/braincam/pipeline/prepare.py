@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,15 @@ class Grouped:
     data_sha256: str  # of the folder as it was read, see `Manifest.digest`
     not_learnt: frozenset[str] = frozenset()  # paths of slices that are kept out of training and validation
     refused: frozenset[str] = frozenset()  # paths of slices whose like is to be refused: no examples of what to accept
+
+    def accepts(self, row: int) -> bool:
+        """Whether a slice is an example of what to accept."""
+        return self.manifest.slices[row].path not in self.refused
+
+    def without_slices(self, rows: Iterable[int]) -> list[str]:
+        """The classes of which no slice is among some rows, in order."""
+        present = {self.manifest.slices[row].label for row in rows}
+        return [name for name in self.manifest.classes if name not in present]
 
     def fold_digest(self) -> str:
         """A hash of what every slice holds, which group it is of, and into which fold it was put."""
@@ -291,34 +300,23 @@ def divide(
     twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
     parts = Parts(
         train, validation, test, kind, leak, None if kind == "official" else fold, twins,
-        not_learnt=len(rest) - len(learnt), refused=sum(manifest.slices[row].path in found.refused for row in learnt),
+        not_learnt=len(rest) - len(learnt), refused=sum(not found.accepts(row) for row in learnt),
     )  # fmt: skip
-    check_filled(manifest, parts)
-    check_examples(found, parts)
+    check_filled(found, parts)
     return parts
 
 
-def check_examples(found: Grouped, parts: Parts) -> None:
-    """Every class needs slices that show what to accept, in training and in validation."""
-    slices = found.manifest.slices
-    for part, rows in (("training", parts.train), ("validation", parts.validation)):
-        accepted = {slices[row].label for row in rows if slices[row].path not in found.refused}
-        for name in found.manifest.classes:
-            if name not in accepted:
-                raise DataError(
-                    f"{found.manifest.root}: all {part} slices of class {name} are to be refused; expected some that "
-                    "show what to accept; name fewer with --refuse"
-                )
-
-
-def check_filled(manifest: Manifest, parts: Parts) -> None:
-    """Every class must stand in every part, or nothing can be learned or said about it."""
-    labels = [item.label for item in manifest.slices]
+def check_filled(found: Grouped, parts: Parts) -> None:
+    """Every class must stand in every part, and not to be refused alone, or nothing can be learned or said about it."""
+    root = found.manifest.root
     for part, rows in (("training", parts.train), ("validation", parts.validation), ("test", parts.test)):
-        present = {labels[row] for row in rows}
-        for name in manifest.classes:
-            if name not in present:
-                raise DataError(
-                    f"{manifest.root}: the {part} part has no slice of class {name}; expected at least one; "
-                    "add patients of that class or choose other folds"
-                )
+        if absent := found.without_slices(rows):
+            raise DataError(
+                f"{root}: the {part} part has no slice of class {absent[0]}; expected at least one; "
+                "add patients of that class or choose other folds"
+            )
+        if part != "test" and (absent := found.without_slices(filter(found.accepts, rows))):
+            raise DataError(
+                f"{root}: all {part} slices of class {absent[0]} are to be refused; expected some that "
+                "show what to accept; name fewer with --refuse"
+            )

@@ -66,14 +66,10 @@ class Material:
     def examples(self) -> tuple[Pool, Pool]:
         """The training and validation slices that show what a model should accept: all but those to be refused."""
         training, validation = (
-            pool.part(torch.tensor([number for number, row in enumerate(rows) if self.accepted(row)]))
+            pool.part(torch.tensor([number for number, row in enumerate(rows) if self.found.accepts(row)]))
             for pool, rows in ((self.training, self.parts.train), (self.validation, self.parts.validation))
         )
         return training, validation
-
-    def accepted(self, row: int) -> bool:
-        """Whether a slice of the manifest is an example of what to accept."""
-        return self.found.manifest.slices[row].path not in self.found.refused
 
 
 @dataclass(frozen=True)
