@@ -76,6 +76,10 @@ def generator(seed: int, epoch: int, device: torch.device | str = "cpu", rank: i
     return torch.Generator(device).manual_seed(seed_of(seed, epoch, rank))
 
 
+BENDS = 5  # places along each side that `augment` moves by themselves; in between the picture bends smoothly
+BENT = 0.015  # of the side, the most that any of them is moved
+
+
 def unit(pixels: Tensor) -> Tensor:
     """What `Preprocess.scale` gave, from a pool: uint8 (N, S, S) → float32 (N, 1, S, S) in [0, 1]."""
     return pixels.unsqueeze(1).float() / 255
@@ -84,8 +88,8 @@ def unit(pixels: Tensor) -> Tensor:
 def augment(x: Tensor, random: torch.Generator) -> Tensor:
     """Vary what differs between heads and scanners: float32 (N, 1, S, S) in [0, 1] → same.
 
-    Each slice gets its own left-right mirror, rotation (± 15°), zoom (0.85 to 1.15, each axis a little apart), shift
-    (± 8 %), window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an
+    Each slice gets its own left-right mirror, rotation (± 20°), zoom (0.8 to 1.2, each axis a little apart), shift
+    (± 8 %), bending, window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an
     up-down mirror is left out because heads do not come that way.
     """
     x = _move(x, random)
@@ -115,9 +119,9 @@ def _uniform(n: int, low: float, high: float, like: Tensor, random: torch.Genera
 
 def _move(x: Tensor, random: torch.Generator) -> Tensor:
     n = len(x)
-    angle = _uniform(n, -15, 15, x, random) * (math.pi / 180)
-    zoom = _uniform(n, 0.85, 1.15, x, random)
-    stretch = _uniform(n, 0.95, 1.05, x, random)
+    angle = _uniform(n, -20, 20, x, random) * (math.pi / 180)
+    zoom = _uniform(n, 0.8, 1.2, x, random)
+    stretch = _uniform(n, 0.92, 1.08, x, random)
     mirror = torch.where(_uniform(n, -1, 1, x, random) < 0, -1.0, 1.0)
     cos, sin = torch.cos(angle), torch.sin(angle)
     shift_x, shift_y = _uniform(n, -0.16, 0.16, x, random), _uniform(n, -0.16, 0.16, x, random)
@@ -128,7 +132,22 @@ def _move(x: Tensor, random: torch.Generator) -> Tensor:
         ),
         1,
     )  # (N, 2, 3)
-    return F.grid_sample(x, affine_grid(rows, x.shape[-1]), mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = affine_grid(rows, x.shape[-1]) + _bend(x, random)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _bend(x: Tensor, random: torch.Generator) -> Tensor:
+    """How far each pixel of (N, 1, S, S) is moved by itself, smoothly over the picture: (N, S, S, 2), sides span 2."""
+    places = _uniform(len(x) * 2 * BENDS**2, -2 * BENT, 2 * BENT, x, random).view(len(x), 2, BENDS, BENDS)
+    rows = _bending(x.shape[-1]).to(x)
+    return (rows @ places @ rows.T).permute(0, 2, 3, 1)
+
+
+@cache
+def _bending(side: int) -> Tensor:
+    """Bicubic interpolation between places along one axis as a matrix (side, BENDS)."""
+    places = torch.eye(BENDS)[None, None]
+    return F.interpolate(places, (side, BENDS), mode="bicubic", align_corners=True)[0, 0]
 
 
 def affine_grid(rows: Tensor, side: int) -> Tensor:

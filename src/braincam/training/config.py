@@ -43,7 +43,7 @@ AT_LEAST: dict[str, float] = {
 BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
 
 
-REVISION = 2  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
+REVISION = 3  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
 FIRST_REVISION = 1  # of runs, checkpoints and cards that do not say theirs
 MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
 
@@ -73,9 +73,9 @@ class TrainConfig:
     # the optimisation
     epochs: int = 40
     resolution_steps: tuple[float, ...] = (0.625, 0.75, 0.875, 1.0)  # shares of image_size, each for as many epochs
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05  # decoupled, as in AdamW; 0 is plain Adam
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.2  # decoupled, as in AdamW; 0 is plain Adam
     schedule: str = "cosine"
     label_smoothing: float = 0.05
     ema_decay: float = 0.995  # averaged weights are validated and kept; 0 switches averaging off
