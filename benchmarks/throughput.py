@@ -3,14 +3,14 @@
     python benchmarks/throughput.py DATA [--threads N] [--images 640] [--rounds 3]
 
 The plain loop (`_plain.py`): ImageFolder, transforms picture by picture in DataLoader workers, float32, Adam. Both
-train the default recipe's network on the same slices in batches of 64, and take turns, so that a busy machine slows
+train the default recipe's network on the same slices in batches of 32, and take turns, so that a busy machine slows
 both; medians over the rounds, after a first one that is not counted. The plain loop decodes in every epoch; ours did so
 before the first, at a cost given in a line of its own. The recipe trains on smaller pictures first: those sizes have a
 row each, and the mean over the whole schedule is the last.
 
 Answering: on the processor, from files in memory to decided answers through `Predictor` (ONNX Runtime), which frames
 the head, reads the slice and its mirror image, and scores outliers; and the plain way, the same loader and the network
-alone on the slice as it is, in eager PyTorch, batches of 64, which does none of that.
+alone on the slice as it is, in eager PyTorch, batches of 32, which does none of that.
 
 `of peak`: the operations of the network (a training step is three forward passes) as a share of what the machine
 reaches in one large matrix product of the same precision with the same threads, the fastest of the same rounds.

@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
 
 def test_resuming_with_another_recipe_or_from_nothing_is_refused(tmp_path: Path) -> None:
     run(QUICK, tmp_path)
-    with pytest.raises(TrainingError, match=r"learning_rate was 0\.002, is 0\.01"):
+    with pytest.raises(TrainingError, match=r"learning_rate was 0\.003, is 0\.01"):
         run(replace(QUICK, learning_rate=0.01), tmp_path, resume=True)
     with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         run(QUICK, tmp_path / "empty", resume=True)
