@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def crossval(
     Raises:
         BraincamError: any of its kinds; the message says what to do.
     """
-    data, out, patients = Path(data), Path(out), as_path(patients)
+    data, out, patients, masks = Path(data), Path(out), as_path(patients), as_path(masks)
     recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
     if recipe.seed:
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
@@ -72,36 +73,14 @@ def crossval(
         raise ConfigError("split=official: crossval trains on folds; leave it out, or use `braincam train`")
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
-        return _crossval(
-            data, out, patients, table, recipe, seeds, masks, allow_leak, as_path(without), as_path(refuse),
-            given=split_file is not None,
-        )  # fmt: skip
-
-
-def _crossval(
-    data: Path,
-    out: Path,
-    patients: Path | None,
-    table: Path,
-    recipe: TrainConfig,
-    seeds: int,
-    masks: Path | str | None,
-    allow_leak: bool,
-    without: Path | None,
-    refuse: Path | None,
-    *,
-    given: bool,
-) -> Crossval:
-    """`crossval`, with its folder held; `given` tells a table of folds that the user brought."""
-    if not given and not table.exists():
-        split(data, table, patients, FOLDS, recipe.seed)
-    found = set_aside(grouped(data, patients, table), without, refuse)
-    masks_of(found, as_path(masks))  # a wrong folder is noticed before the first training, and where all are finished
-    folds = sorted(set(found.folds or ()))
-    for seed in range(seeds):
-        for fold in folds:
-            run = out / f"fold{fold}-seed{seed}"
-            if finished(run, replace(recipe, seed=seed), found, masked=masks is not None):
+        if not split_file and not table.exists():
+            split(data, table, patients, FOLDS, recipe.seed)
+        found = set_aside(grouped(data, patients, table), as_path(without), as_path(refuse))
+        masks_of(found, masks)  # a wrong folder is noticed before the first training, and where all are finished
+        folds = sorted(set(found.folds or ()))
+        for seed, fold in product(range(seeds), folds):
+            run, one = out / f"fold{fold}-seed{seed}", replace(recipe, seed=seed)
+            if finished(run, one, found, masked=masks is not None):
                 say(f"{run.name}: finished already")
                 continue
             say(f"{run.name}: training")
@@ -111,14 +90,14 @@ def _crossval(
                 patients=patients,
                 split=table,
                 fold=fold,
-                config=replace(recipe, seed=seed),
+                config=one,
                 resume=(run / "last.ckpt").exists(),
                 allow_leak=allow_leak,
                 masks=masks,
                 without=without,
                 refuse=refuse,
             )
-    return sum_up(out, found, folds, seeds, recipe)
+        return sum_up(out, found, folds, seeds, recipe)
 
 
 def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = False) -> bool:
