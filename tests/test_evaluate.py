@@ -245,7 +245,7 @@ def test_a_training_without_some_slices_has_not_met_them_and_its_card_says_how_m
     assert card.training["slices"] == len(parts.train) + len(parts.validation) - 1
     assert card.training["not_learnt_sha256"] == run["not_learnt_sha256"] != ""
     said = (tmp_path / "run" / "model_card.md").read_text(encoding="utf-8")
-    assert "Nothing was learnt from 1 slices that its makers named" in said
+    assert "Nothing was learnt from slices that its makers named (1 of them)" in said
 
 
 def test_slices_to_refuse_are_learnt_and_are_no_examples_of_what_to_accept(scans: Path, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_slices_to_refuse_are_learnt_and_are_no_examples_of_what_to_accept(scans
     assert first.seen_slices == second.seen_slices
     assert second.training["split"]["refused"] == 4 and first.training["split"]["refused"] == 0
     assert second.training["refused_sha256"] != first.training["refused_sha256"] == ""
-    assert "4 slices that its makers named as no brain MRI" in model_card(second, "0" * 64)
+    assert "Slices that its makers named as no brain MRI (4 of them)" in model_card(second, "0" * 64)
 
 
 def test_slices_to_refuse_do_not_set_the_threshold(scans: Path) -> None:
