@@ -61,11 +61,13 @@ bench: $(READY)
 	$(BIN)/python benchmarks/twins.py growth
 
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
-# With CROSSVAL=DIR, the folder of a braincam crossval of this recipe, temperature and thresholds come from all its folds,
-# and its pooled scores join the card; export writes the trainable twin itself then. Without it the thresholds come from kept answers
-KEPT ?= benchmarks/results/crossval-0.1.0.csv.gz
+# What is like the flagged notumor slices, most of them CT, is refused. With CROSSVAL=DIR, the folder of a braincam crossval of this
+# recipe, its answers on folds 1 to 4 set temperature and thresholds; export writes the trainable twin itself then. Without it kept answers do
+KEPT ?= benchmarks/results/crossval-0.2.0.csv.gz
 weights: $(READY)
-	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --name braincam-small-1 --out runs/default
+	$(BIN)/braincam audit $(DATA) --patients $(PATIENTS) --out runs/audit
+	(head -n 1 runs/audit/flags.csv; grep /notumor/ runs/audit/flags.csv) > runs/refuse.csv
+	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --refuse runs/refuse.csv --name braincam-small-2 --out runs/default
 	mkdir -p src/braincam/models
 	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
 	$(if $(CROSSVAL),,cp runs/default/model.safetensors src/braincam/models/default.safetensors)

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from braincam.evaluation.calibration import logits_of
-from braincam.evaluation.crossfit import cross_fit
+from braincam.evaluation.crossfit import Decisions, cross_fit, fit_decisions
 from braincam.evaluation.metrics import paired_difference, score
 from braincam.pipeline.crossval import localisation
 
@@ -35,11 +35,18 @@ class Kept:
         """(N, K)"""
         return self.table[[f"p_{name}" for name in self.classes]].to_numpy()
 
+    def logits(self) -> NDArray[np.float64]:
+        """Before each run's own temperature, (N, K); after it where a file, such as the first, does not say which."""
+        temperature = self.table[["temperature"]].to_numpy() if "temperature" in self.table else 1.0
+        return logits_of(self.probabilities(), temperature)
+
+    def decisions(self) -> Decisions:
+        """The calibration and thresholds that these answers ask for."""
+        return fit_decisions(self.logits(), self.table["label"], slices=self.table["path"].tolist())
+
     def cross_fitted(self) -> Kept:
         """The same answers, each fold calibrated by the others, as `braincam crossval` reports them."""
-        temperature = self.table[["temperature"]].to_numpy() if "temperature" in self.table else 1.0
-        logits = logits_of(self.probabilities(), temperature)
-        fitted = cross_fit(logits, self.table["label"], self.table["fold"])
+        fitted = cross_fit(self.logits(), self.table["label"], self.table["fold"])
         return Kept(
             self.table.assign(**{f"p_{name}": fitted.probabilities[:, k] for k, name in enumerate(self.classes)}),
             self.classes,

@@ -54,7 +54,9 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
         "missed_tumours": {"of_answers": value(0.2), "of_tumours": value(0.3)},
         "localisation": {"pointing": value(0.6), "energy": value(0.3), "iou_otsu": value(0.25)},
     }  # fmt: skip
-    text = model_card(replace(card, scores={}, extra={"recipe_pooled": pooled}), "0" * 64)
+    source = {"folds": [1, 2], "seeds": 2, "slices": 40, "groups": 15, "test_apart": True}
+    made = replace(card, scores={}, extra={"recipe_pooled": pooled, "calibrated_by": source})
+    text = model_card(made, "0" * 64)
     assert "| accuracy | 0.900 [0.800, 0.950] |" in text
     assert "on patients or groups that training never met, as far as known" in text
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
@@ -63,8 +65,11 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the answers with status `ok`" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
     assert "| 100 (50 slices × 2 seeds); 20 |" in text
-    own_labels = "Labels of the test part are among these"
-    assert own_labels in text and own_labels not in model_card(replace(card, extra={}), "0" * 64)
+    said = " ".join(text.split())
+    assert "to 40 slices of 15 patients or groups" in said and "No slice of the test part is among them" in said
+    assert "may be among them" in model_card(
+        replace(made, extra={"calibrated_by": {**source, "test_apart": False}}), ""
+    )
 
 
 def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(card: Card) -> None:

@@ -97,7 +97,10 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     assert pooled["accuracy"] == pytest.approx(accuracy)
     assert (pooled["folds"], pooled["seeds"], pooled["n"], pooled["slices"]) == (2, 1, 24, 24)
     stored = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
-    assert card.temperature == pytest.approx(stored["confidence"]["decisions"]["temperature"])
+    by_the_other = stored["confidence"]["decisions"]["0"]
+    assert card.temperature == pytest.approx(by_the_other["temperature"])
+    assert card.conformal_thresholds == pytest.approx(by_the_other["conformal_thresholds"])
+    assert card.extra["calibrated_by"] == {"folds": [1], "seeds": 1, "slices": 12, "groups": 12, "test_apart": True}
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
     with pytest.raises(ModelFileError, match="lies in a run folder"):
@@ -127,13 +130,12 @@ def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path)
     logits = logits_of(own.answer(pixels).probabilities, own.card.temperature)
     expected = softmax(logits / shipped.card.temperature, axis=1)
     assert shipped.answer(pixels).probabilities == pytest.approx(expected, abs=1e-4)
-    assert shipped.card.scores["accuracy"] == own.card.scores["accuracy"]
     table = pd.read_csv(out / "fold0-seed0" / "predictions.csv")
     logits = logits_of(table[[f"p_{name}" for name in own.card.classes]], own.card.temperature)
-    right = softmax(logits / shipped.card.temperature, axis=1)[
-        np.arange(12), table["label"].map(own.card.classes.index)
-    ]
-    assert shipped.card.scores["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
+    labels = table["label"].map(own.card.classes.index)
+    probabilities = softmax(logits / shipped.card.temperature, axis=1)
+    assert shipped.card.scores["nll"] == pytest.approx(-np.log(probabilities[np.arange(12), labels]).mean(), rel=1e-3)
+    assert shipped.card.scores["accuracy"] == pytest.approx((probabilities.argmax(1) == labels).mean())
 
 
 def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The packaged model's thresholds come from kept answers, never from its test fold, and its graph stays as it is."""
+"""The packaged model is calibrated by kept answers, never by those on its test fold; its weights stay as they are."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
+from scipy.special import softmax
 
+from braincam.evaluation.calibration import logits_of
+from braincam.evaluation.metrics import OURS, score
+from braincam.files import write_json
 from braincam.model_file.card import Card
 from braincam.model_file.export import load_model, safetensors_metadata
 from braincam.predict import Predictor
@@ -37,8 +41,12 @@ def kept(folder: Path, classes: tuple[str, ...], seed: int = 0, sure_of_test: fl
     truth = {"path": paths, "label": [classes[label] for label in labels], "group": [f"g{row // 4}" for row in labels]}
     pd.DataFrame({**truth, "fold": folds}).to_csv(folder / "split.csv", index=False)
     columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
-    table = pd.DataFrame({"path": paths, "fold": folds, "seed": 0, "learner": "this network", **columns})
+    table = pd.DataFrame({"path": paths, "fold": folds, "seed": 0, "learner": OURS, **columns})
     table.to_csv(folder / "kept.csv.gz", index=False)
+    metrics = score(labels, probabilities, classes, truth["group"], n_boot=20)
+    runs = [{"fold": fold, "seed": 0} for fold in range(5)]
+    stored = {"pooled": {OURS: metrics}, "confidence": None, "localisation": None, "runs": runs}
+    write_json(folder / "kept.json", stored)
     return folder / "kept.csv.gz", folder / "split.csv"
 
 
@@ -48,43 +56,54 @@ def card(run: Path) -> Card:
 
 
 def test_the_test_fold_takes_no_part(card: Card, tmp_path: Path) -> None:
-    found = recard.with_thresholds(card, *kept(tmp_path, card.classes), TEST)
-    again = recard.with_thresholds(card, *kept(tmp_path, card.classes, sure_of_test=9.0), TEST)
-    assert found.conformal_thresholds == again.conformal_thresholds
+    found = recard.calibrated(card, *kept(tmp_path, card.classes), TEST)
+    again = recard.calibrated(card, *kept(tmp_path, card.classes, sure_of_test=9.0), TEST)
+    assert found.conformal_thresholds == again.conformal_thresholds and found.temperature == again.temperature
+    pooled = found.extra["recipe_pooled"]
+    assert (pooled["folds"], pooled["seeds"], pooled["slices"]) == (5, 1, 100 * len(card.classes))
     assert all(0 < least < 1 for least in found.conformal_thresholds)
-    assert found.extra["thresholds_from"]["folds"] == [1, 2, 3, 4]
-    assert replace(found, conformal_thresholds=card.conformal_thresholds, extra=card.extra) == card
+    assert found.extra["calibrated_by"]["folds"] == [1, 2, 3, 4]
+    as_before = {name: getattr(card, name) for name in ("temperature", "conformal_thresholds", "extra")}
+    assert replace(found, **as_before) == card  # type: ignore[arg-type]
 
 
 def test_the_answers_it_was_set_on_hold_what_was_promised(card: Card, tmp_path: Path) -> None:
     answers, split = kept(tmp_path, card.classes)
-    found = recard.with_thresholds(card, answers, split, TEST)
+    found = recard.calibrated(card, answers, split, TEST)
     table = pd.read_csv(answers)
     others = table[table["fold"] != TEST]
-    for name, least in zip(card.classes, found.conformal_thresholds, strict=True):
-        mine = others[others["path"].str.startswith(f"{name}/")]
-        assert (mine[f"p_{name}"] >= least).mean() >= card.conformal_coverage
+    before = others[[f"p_{name}" for name in card.classes]]
+    probabilities = softmax(logits_of(before) / found.temperature, axis=1)
+    for k, (name, least) in enumerate(zip(card.classes, found.conformal_thresholds, strict=True)):
+        mine = others["path"].str.startswith(f"{name}/")
+        assert (probabilities[mine, k] >= least).mean() >= card.conformal_coverage
 
 
 def test_answers_of_other_classes_are_refused(card: Card, tmp_path: Path) -> None:
     answers, split = kept(tmp_path, ("a", "b", "c", "d"))
     with pytest.raises(SystemExit, match="expected the classes"):
-        recard.with_thresholds(card, answers, split, TEST)
+        recard.calibrated(card, answers, split, TEST)
 
 
-def test_the_graph_stays_and_both_files_hold_the_card(run: Path, scans: Path, tmp_path: Path) -> None:
+def test_the_weights_stay_and_both_files_hold_the_card_and_answer_by_it(run: Path, scans: Path, tmp_path: Path) -> None:
     for ending in ("onnx", "safetensors"):
         shutil.copy(run / f"model.{ending}", tmp_path)
     model = tmp_path / "model.onnx"
+    twin = model.with_suffix(".safetensors")
     before, picture = Predictor(model, threads=1), next((scans / "data" / "glioma").iterdir())
-    new = recard.with_thresholds(before.card, *kept(tmp_path, before.card.classes), TEST)
-    recard.write(model, load_model(model.with_suffix(".safetensors"))[0], new)
+    first, weights = before.predict(picture)[0].probabilities, load_file(twin)
+    new = recard.calibrated(before.card, *kept(tmp_path, before.card.classes), TEST)
+    deployed, _ = load_model(twin)
+    deployed.temperature = new.temperature
+    recard.write(model, deployed, new)
     after = Predictor(model, threads=1)
     assert after.card == new
-    twin = model.with_suffix(".safetensors")
     assert Card.from_metadata(safetensors_metadata(twin), str(twin)) == new
-    assert onnx.load(model).graph == onnx.load(run / "model.onnx").graph
-    assert after.predict(picture)[0].probabilities == before.predict(picture)[0].probabilities
+    assert all((value == weights[name]).all() for name, value in load_file(twin).items())
+    names = list(new.classes)
+    logits = logits_of([first[name] for name in names], before.card.temperature)
+    expected = softmax(logits / new.temperature)
+    found = after.predict(picture)[0].probabilities
+    assert [found[name] for name in names] == pytest.approx(expected, abs=1e-4)
     said = " ".join(model_card(new, after.file.sha256, packaged=False).split())
-    assert "the temperature comes from it too" in said
     assert "No slice of the test part is among them" in said

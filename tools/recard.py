@@ -1,13 +1,12 @@
-"""Set the packaged model's thresholds on kept out-of-fold answers, and judge it again: `make weights` ends with this.
+"""Calibrate the packaged model by kept out-of-fold answers, and judge it again: `make weights` ends with this.
 
     python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --masks tumour-masks \\
-        --kept benchmarks/results/crossval-0.1.0.csv.gz
+        --kept benchmarks/results/crossval-0.2.0.csv.gz
 
-A validation part of one training holds a few dozen patients, which is too few for a threshold per class. The kept
-answers of a cross-validation of the same recipe hold hundreds. Those on the test fold take no part, so that it stays a
-test. The temperature stays the file's own: over the fifteen kept runs, one from the other folds changed the calibration
-error of a single run from 0.031 to 0.030 only (`benchmarks/calibration.py`, last column), and the answers were kept
-after each run's own. Weights and graph are not touched.
+A validation part of one training holds a few dozen patients: too few for a temperature and a threshold per class. The
+kept answers of a cross-validation of the same recipe hold hundreds. Those on the test fold take no part, so that it
+stays a test. Its `crossval.json`, beside the answers under the same name, gives the card the recipe's pooled scores. It
+is what `braincam export --crossval` does, for those who have the answers and not the runs. Weights are not touched.
 """
 
 from __future__ import annotations
@@ -17,21 +16,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from _kept import read_kept, read_truth  # noqa: E402
-from braincam.evaluation.calibration import conformal_thresholds  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
-from braincam.files import write_bytes  # noqa: E402
+from braincam.files import read_json  # noqa: E402
 from braincam.model_file.card import Card  # noqa: E402
-from braincam.model_file.export import load_model, save_model, with_card  # noqa: E402
+from braincam.model_file.export import export_onnx, load_model, save_model  # noqa: E402
 from braincam.network.exportable import Deployed  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
+from braincam.pipeline.export import recipe_scores  # noqa: E402
 from braincam.pipeline.facts import headline_scores  # noqa: E402
-from braincam.predict import Predictor  # noqa: E402
+from braincam.pipeline.out_of_fold import source_of  # noqa: E402
 
 MODEL = ROOT / "src" / "braincam" / "models" / "default.onnx"
 
@@ -45,8 +42,9 @@ def main() -> None:
     parser.add_argument("--fold", type=int, required=True, help="the test of the packaged model")
     parser.add_argument("--model", type=Path, default=MODEL, help="the ONNX file; its trainable twin lies beside it")
     options = parser.parse_args()
-    deployed, _ = load_model(options.model.with_suffix(".safetensors"))
-    card = with_thresholds(Predictor(options.model).card, options.kept, options.split, options.fold)
+    deployed, card = load_model(options.model.with_suffix(".safetensors"))
+    card = calibrated(card, options.kept, options.split, options.fold)
+    deployed.temperature = card.temperature
     write(options.model, deployed, card)
     metrics = evaluate(
         options.data,
@@ -57,35 +55,31 @@ def main() -> None:
         masks=options.masks,
     ).metrics
     write(options.model, deployed, replace(card, scores=headline_scores(metrics)))
-    print(f"{options.model}: thresholds {', '.join(f'{value:.3f}' for value in card.conformal_thresholds)}")
+    print(f"{options.model}: temperature {card.temperature:.3f}")
+    print(f"thresholds {', '.join(f'{value:.3f}' for value in card.conformal_thresholds)}")
     print(f"fold {options.fold}: {metrics['status']}")
 
 
-def with_thresholds(card: Card, kept: Path, split: Path, test: int) -> Card:
-    """The card with a threshold per class from the kept answers on all folds but the test, and where they are from."""
+def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
+    """The card with what the kept answers on all folds but the test ask for, where they are from, and pooled scores."""
     answers = read_kept(kept, read_truth(split))[OURS]
     rows = answers.of_folds(sorted(set(answers.table["fold"]) - {test}))
     if tuple(rows.classes) != card.classes:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
-    thresholds = conformal_thresholds(
-        rows.probabilities(), rows.table["label"], card.conformal_coverage, rows.table["path"].tolist()
-    )
-    source = {
-        "folds": sorted(int(fold) for fold in set(rows.table["fold"])),
-        "seeds": int(rows.table["seed"].nunique()),
-        "slices": int(rows.table["path"].nunique()),
-        "groups": int(rows.table["group"].nunique()),
-    }
+    found = rows.decisions()
+    source = {**source_of(rows.table), "test_apart": True}
+    stored = read_json(kept.with_name(kept.name.removesuffix(".csv.gz") + ".json"))
     return replace(
-        card, conformal_thresholds=tuple(thresholds.tolist()), extra={**card.extra, "thresholds_from": source}
+        card,
+        temperature=found.temperature,
+        conformal_thresholds=found.conformal_thresholds,
+        extra={**card.extra, "recipe_pooled": recipe_scores(stored), "calibrated_by": source},
     )
 
 
 def write(model: Path, deployed: Deployed, card: Card) -> None:
-    """The card into the ONNX file and its twin; the graph stays as it is, byte for byte."""
-    graph = onnx.load(model)
-    del graph.metadata_props[:]
-    write_bytes(model, with_card(graph, card))
+    """Both files with this card."""
+    export_onnx(model, deployed, card)
     save_model(model.with_suffix(".safetensors"), deployed, card)
 
 

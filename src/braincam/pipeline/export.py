@@ -25,7 +25,7 @@ from braincam.model_file.export import export_onnx, load_model, save_model, stri
 from braincam.model_file.quantise import quantise
 from braincam.pipeline.evaluate import judge_rows, read_predictions
 from braincam.pipeline.facts import UNSAID, headline_scores
-from braincam.pipeline.out_of_fold import Answers, confidence, pooled_confidence, read_answers
+from braincam.pipeline.out_of_fold import Answers, confidence, read_answers, source_of
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
 from braincam.progress import say
@@ -44,9 +44,9 @@ NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same re
 def export(model: Path | str, out: Path | str, crossval: Path | str | None = None) -> dict[str, Any]:
     """Write the ONNX file of a safetensors model (or of a run folder that holds one), checked against PyTorch first.
 
-    With the folder of a `crossval` of the same recipe, temperature and thresholds come from its answers on all folds,
-    and its pooled scores join the card: one fold alone holds too few patients to set or to certify anything. The
-    trainable twin with the same card is written beside `out` then.
+    With the folder of a `crossval` of the same recipe, temperature and thresholds come from its answers on all slices
+    but the model's own test, and its pooled scores join the card: one fold alone holds too few patients to set or to
+    certify anything. The trainable twin with the same card is written beside `out` then.
 
     Raises:
         ModelFileError: the model cannot be read, `out` is no .onnx name or with `crossval` lies in a run folder, or the
@@ -81,8 +81,9 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
 def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     """The card with temperature, thresholds and pooled scores of the recipe's crossval in `folder`.
 
-    Scores that hang on the temperature are worked out again from the model's `own_answers` on its test part, and left
-    out where that file is not there.
+    The model's `own_answers` on its test part say which slices these are: answers on them take no part, so that they
+    stay a test, and the scores there are worked out again. Where that file is not there, all answers take part, and
+    scores that hang on the temperature are left out.
 
     Raises:
         DataError: the folder holds no finished crossval, or one of another recipe.
@@ -90,16 +91,19 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     stored = stored_crossval(folder, card)
     runs = [(row["fold"], row["seed"]) for row in stored["runs"]]
     answers = read_answers(folder, runs)
-    decisions = answers.decisions()
+    own = read_predictions(own_answers) if own_answers.is_file() else None
+    others = answers if own is None else answers.apart_from(set(own["path"]))
+    decisions = others.decisions()
     scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
-    if own_answers.is_file():
-        scores |= scores_after(read_predictions(own_answers), card, decisions)
+    if own is not None:
+        scores |= scores_after(own, card, decisions)
+    source = {**source_of(others.table), "test_apart": own is not None}
     return replace(
         card,
         temperature=decisions.temperature,
         conformal_thresholds=decisions.conformal_thresholds,
         scores=scores,
-        extra={**card.extra, "recipe_pooled": recipe_scores(stored, answers)},
+        extra={**card.extra, "recipe_pooled": recipe_scores(stored), "calibrated_by": source},
     )
 
 
@@ -148,15 +152,17 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
     return found
 
 
-def recipe_scores(stored: dict[str, Any], answers: Answers) -> dict[str, Any]:
-    """What a card says of its recipe: its crossval's scores over folds and seeds, folds calibrated by the others."""
-    fitted = answers.cross_fitted()
-    pooled = score(answers.labels, fitted.probabilities, answers.classes, answers.groups)
-    sure, maps = pooled_confidence(answers, fitted), stored["localisation"]
+def recipe_scores(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a card says of its recipe: its crossval's scores over folds and seeds, folds calibrated by the others.
+
+    `stored` is what `crossval.json` holds.
+    """
+    pooled, sure, maps = stored["pooled"][OURS], stored["confidence"], stored["localisation"]
+    folds, seeds = (len({run[key] for run in stored["runs"]}) for key in ("fold", "seed"))
     return {
-        "folds": answers.table["fold"].nunique(),
-        "seeds": answers.table["seed"].nunique(),
-        "slices": answers.table["path"].nunique(),  # `n` counts answers: one per slice and seed
+        "folds": folds,
+        "seeds": seeds,
+        "slices": pooled["n"] // seeds,  # `n` counts answers: one per slice and seed
         **{key: pooled[key] for key in POOLED},
         "ci95": {key: pooled["ci95"][key] for key in POOLED if key in pooled["ci95"]},
         "three_tumour_classes": {key: pooled["three_tumour_classes"][key] for key in ("accuracy", "ci95")}

@@ -5,7 +5,7 @@ Everything is read from the run folders, so that it can be worked out long after
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Answers:
 
     @property
     def accepted(self) -> Bools:
-        """Which slices were not refused as unlike a brain MRI slice, (N,): no temperature changes that."""
+        """Which slices were not refused as unlike a brain MRI slice, (N,): no calibration changes that."""
         return np.asarray(self.table["status"] != "rejected", bool)
 
     def cross_fitted(self) -> CrossFit:
@@ -67,8 +67,23 @@ class Answers:
         return cross_fit(self.logits, self.labels, self.table["fold"].to_numpy(), slices=self.slices)
 
     def decisions(self) -> Decisions:
-        """What a model of this recipe should ship with: temperature and thresholds from the answers on all folds."""
+        """What a model of this recipe should ship with: the temperature and thresholds that these answers ask for."""
         return fit_decisions(self.logits, self.labels, slices=self.slices)
+
+    def apart_from(self, slices: Collection[str]) -> Answers:
+        """The answers on all other slices."""
+        rows = np.asarray(~self.table["path"].isin(slices), bool)
+        return Answers(self.table[rows], self.sets[rows], self.classes)
+
+
+def source_of(table: pd.DataFrame) -> dict[str, Any]:
+    """What a card says of the answers that its model was calibrated by: folds, and numbers of seeds, slices, groups."""
+    return {
+        "folds": sorted(int(fold) for fold in set(table["fold"])),
+        "seeds": int(table["seed"].nunique()),
+        "slices": int(table["path"].nunique()),
+        "groups": int(table["group"].nunique()),
+    }
 
 
 def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
@@ -89,17 +104,18 @@ def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
 def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | None:
     """Whether the recipe's confidence can be relied on, calibrated across folds; beside it, as the runs were trained.
 
-    `decisions` are those of each fold, and of all folds: what `braincam export --crossval` gives to the model.
+    `decisions` are those of each fold, by the others: what `braincam export --crossval` gives to a model tested on it.
     """
     found = confidence(answers, fitted.probabilities, fitted.sets)
     if found is None:
         return None
     found["as_trained"] = confidence(answers, answers.probabilities, answers.sets)
-    everything = answers.decisions()
     found["decisions"] = {
-        "temperature": everything.temperature,
-        "conformal_thresholds": list(everything.conformal_thresholds),
-        "temperature_by_fold": {str(fold): part.temperature for fold, part in fitted.by_fold.items()},
+        str(fold): {
+            "temperature": part.temperature,
+            "conformal_thresholds": list(part.conformal_thresholds),
+        }
+        for fold, part in fitted.by_fold.items()
     }
     return found
 
@@ -132,10 +148,10 @@ def describe_confidence(found: dict[str, Any] | None) -> str:
     columns = [_column(found), _column(found["as_trained"])]
     head = "| confidence, pooled | calibrated by the other folds | by each run's validation part |"
     rows = [f"| {name} | {columns[0][name]} | {columns[1].get(name, '–')} |" for name in columns[0]]
-    made = found["decisions"]
-    by_fold = ", ".join(f"{value:.2f}" for value in made["temperature_by_fold"].values())
-    said = f"Temperature by fold {by_fold}; from all folds, as `braincam export --crossval` ships it, "
-    said += f"{made['temperature']:.3f}."
+    by_fold = ", ".join(f"{made['temperature']:.2f}" for made in found["decisions"].values())
+    said = (
+        f"Temperature by fold, from the others: {by_fold}. `braincam export --crossval` gives a model that of its test."
+    )
     return "\n".join(["", head, "|---|---|---|", *rows, "", said]) + "\n"
 
 
