@@ -148,6 +148,14 @@ def test_intervals_are_over_groups_and_enrichment_is_a_ratio_of_means() -> None:
     assert report({"this model": []}, [], []) is None
 
 
+def test_two_slices_whose_names_differ_in_their_endings_cannot_share_a_mask(tmp_path: Path) -> None:
+    (tmp_path / "glioma").mkdir()
+    Image.fromarray(square().astype(np.uint8) * 255).save(tmp_path / "glioma" / "0.png")
+    with pytest.raises(DataError, match=r"got that of glioma/0\.jpg and of glioma/0\.png"):
+        mean_masks(tmp_path, ["glioma/0.jpg", "glioma/0.png"], ["glioma"] * 2, ["a", "b"])
+    assert len(mean_masks(tmp_path, ["glioma/0.jpg", "glioma/1.png"], ["glioma"] * 2, ["a", "b"]).labels) == 1
+
+
 def test_a_slice_without_a_mask_has_none_and_a_volume_is_no_mask(tmp_path: Path) -> None:
     assert read_mask(tmp_path, "absent.jpg") is None
     Image.fromarray(square().astype(np.uint8) * 255).save(tmp_path / "a.png")

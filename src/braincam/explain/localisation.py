@@ -134,7 +134,7 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
     """Read the masks of the slices at relative `paths`, where they have one that marks anything.
 
     Raises:
-        DataError: there is no such folder, or nothing is marked on any of the slices.
+        DataError: there is no such folder, nothing is marked on any of the slices, or two slices have one mask.
         ImageError: a mask is damaged.
     """
     if not folder.is_dir():
@@ -144,8 +144,14 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
             "check the path, or leave --masks out"
         )
     grids, rows, blank = [], [], 0
+    whose: dict[Path, str] = {}
     for row, path in enumerate(paths):
         mask = read_mask(folder, path)
+        if mask is not None and (other := whose.setdefault(mask_file(folder, path), path)) != path:
+            raise DataError(
+                f"{mask_file(folder, path)}: expected the mask of one slice, got that of {other} and of {path}, whose "
+                "names differ in their endings alone; rename one of them and its mask"
+            )
         if mask is not None and mask.any():
             picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
             grids.append(np.asarray(picture.resize((PRIOR_SIDE, PRIOR_SIDE), Image.Resampling.BOX)))
