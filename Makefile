@@ -63,7 +63,7 @@ bench: $(READY)
 # The packaged model again: make weights DATA=brain-tumor-mri PATIENTS=patients.csv SPLIT=protocol.csv MASKS=tumour-masks
 # What is like the flagged notumor slices, most of them CT, is refused. With CROSSVAL=DIR, the folder of a braincam crossval of this
 # recipe, its answers on folds 1 to 4 set temperature and thresholds; export writes the trainable twin itself then. Without it kept answers do
-KEPT ?= benchmarks/results/crossval-0.2.0.csv.gz
+KEPT ?= benchmarks/results/crossval-small-2.csv.gz
 weights: $(READY)
 	$(BIN)/braincam audit $(DATA) --patients $(PATIENTS) --out runs/audit
 	(head -n 1 runs/audit/flags.csv; grep /notumor/ runs/audit/flags.csv) > runs/refuse.csv

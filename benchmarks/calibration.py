@@ -1,6 +1,6 @@
 """How to calibrate: nothing, a temperature, biases or scales per class; each fold by the others, from kept answers.
 
-    python benchmarks/calibration.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv \\
+    python benchmarks/calibration.py benchmarks/results/crossval-small-2.csv.gz --split protocol.csv \\
         [--picture docs/images/reliability.png]
 
 One row per way over all answers; its last column is the calibration error of a single run, mean over folds and seeds,

@@ -1,6 +1,6 @@
 """Scores over all folds, computed again from kept predictions; nothing is trained.
 
-    python benchmarks/pooled.py benchmarks/results/crossval-0.1.0.csv.gz --split protocol.csv [--folds 3 4]
+    python benchmarks/pooled.py benchmarks/results/crossval-small-2.csv.gz --split protocol.csv [--folds 3 4]
 
 Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--folds`
 scores some folds alone, `--without flags.csv` leaves out the slices that a table names. With several seeds the scores

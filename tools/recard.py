@@ -1,7 +1,7 @@
 """Calibrate the packaged model by kept out-of-fold answers, and judge it again: `make weights` ends with this.
 
     python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --masks tumour-masks \\
-        --kept benchmarks/results/crossval-0.2.0.csv.gz
+        --kept benchmarks/results/crossval-small-2.csv.gz
 
 A validation part of one training holds a few dozen patients: too few for a temperature and a threshold per class. The
 kept answers of a cross-validation of the same recipe hold hundreds. Those on the test fold take no part, so that it
