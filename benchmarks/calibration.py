@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from _kept import read_kept, read_truth
-from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, logits_of, reliability_bins
+from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, reliability_bins
 from braincam.evaluation.confidence import calibration, coverage_of
 from braincam.evaluation.metrics import OURS, score
 from braincam.files import write_bytes
@@ -56,8 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     kept = read_kept(options.predictions, read_truth(options.split))[OURS]
     table, classes = kept.table, kept.classes
-    temperature = table[["temperature"]].to_numpy() if "temperature" in table else 1.0
-    logits = logits_of(kept.probabilities(), temperature)
+    logits = kept.logits()
     logits -= logits.mean(1, keepdims=True)  # a constant per slice does not matter, but scales per class would see it
     labels, folds, seeds = (table[name].to_numpy() for name in ("label", "fold", "seed"))
     groups, paths = table["group"].astype(str).tolist(), table["path"].to_numpy()

@@ -72,6 +72,13 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     )
 
 
+def test_pooled_scores_of_an_older_file_are_not_said_to_be_calibrated_across_folds(card: Card) -> None:
+    pooled = {"folds": 5, "seeds": 2, "n": 100, "n_groups": 20, "accuracy": 0.9, "ece": 0.011, "nll": 0.2, "brier": 0.1,
+              "ci95": {}}  # fmt: skip
+    text = model_card(replace(card, scores={}, extra={"recipe_pooled": pooled}), "0" * 64)
+    assert "each run calibrated on its own validation part" in text and "each calibrated by the others" not in text
+
+
 def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(card: Card) -> None:
     """A file may be calibrated worse than its recipe is on average, and its sets may hold less than was asked."""
     pooled = {"folds": 5, "seeds": 2, "n": 100, "n_groups": 20, "accuracy": 0.9, "ece": 0.011, "nll": 0.2, "brier": 0.1,

@@ -107,6 +107,10 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
         export(out / "fold0-seed0", out / "fold0-seed0" / "model.onnx", crossval=out)
     with pytest.raises(DataError, match="finished braincam crossval"):
         export(out / "fold0-seed0", model, crossval=out.parent)
+    write_json(out / "crossval.json", {key: value for key, value in stored.items() if key != "confidence"})
+    with pytest.raises(DataError, match="finished braincam crossval .*confidence"):  # as an older version wrote it
+        export(out / "fold0-seed0", model, crossval=out)
+    write_json(out / "crossval.json", stored)
     facts = out / "fold1-seed0" / "run.json"
     stored = json.loads(facts.read_text(encoding="utf-8"))
     for changed, complaint in (

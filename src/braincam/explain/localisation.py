@@ -146,10 +146,10 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
     grids, rows, blank = [], [], 0
     whose: dict[Path, str] = {}
     for row, path in enumerate(paths):
-        mask = read_mask(folder, path)
-        if mask is not None and (other := whose.setdefault(mask_file(folder, path), path)) != path:
+        mask, file = read_mask(folder, path), mask_file(folder, path)
+        if mask is not None and (other := whose.setdefault(file, path)) != path:
             raise DataError(
-                f"{mask_file(folder, path)}: expected the mask of one slice, got that of {other} and of {path}, whose "
+                f"{file}: expected the mask of one slice, got that of {other} and of {path}, whose "
                 "names differ in their endings alone; rename one of them and its mask"
             )
         if mask is not None and mask.any():

@@ -130,7 +130,7 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
     """
     try:
         found = read_json(folder / "crossval.json")
-        found["pooled"][OURS], found["localisation"]
+        found["pooled"][OURS], found["confidence"], found["localisation"]
         runs = [folder / f"fold{row['fold']}-seed{row['seed']}" / "run.json" for row in found["runs"]]
         facts = [read_json(run) for run in runs]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,7 @@ Everything is read from the run folders, so that it can be worked out long after
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,7 @@ def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | No
     if found is None:
         return None
     found["as_trained"] = confidence(answers, answers.probabilities, answers.sets)
-    found["decisions"] = {
-        str(fold): {
-            "temperature": part.temperature,
-            "conformal_thresholds": list(part.conformal_thresholds),
-        }
-        for fold, part in fitted.by_fold.items()
-    }
+    found["decisions"] = {str(fold): asdict(part) for fold, part in fitted.by_fold.items()}
     return found
 
 
