@@ -71,7 +71,7 @@ weights: $(READY)
 	mkdir -p src/braincam/models
 	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
 	$(if $(CROSSVAL),,cp runs/default/model.safetensors src/braincam/models/default.safetensors)
-	$(if $(CROSSVAL),,$(BIN)/python tools/recard.py $(DATA) --patients $(PATIENTS) --split $(SPLIT) --masks $(MASKS) --fold 0 --kept $(KEPT))
+	$(if $(CROSSVAL),,$(BIN)/python tools/recard.py $(DATA) --patients $(PATIENTS) --split $(SPLIT) --masks $(MASKS) --fold 0 --refuse runs/refuse.csv --kept $(KEPT))
 	$(MAKE) card
 
 # The model card of the packaged model

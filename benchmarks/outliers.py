@@ -1,4 +1,4 @@
-"""Which outlier score refuses most of what is no brain MRI slice? Several, on the same features of the same network.
+"""Which outlier score refuses most of what is no brain MRI slice? Several, on the features of the same network.
 
     python benchmarks/outliers.py DATA --split protocol.csv --fold 0 [--ct CT.nii.gz] [--flags flags.csv] [--model M]
 
@@ -29,7 +29,8 @@ from refusals import Pixels, far_from_heads, slices_of
 NEIGHBOUR = 10
 ALLOWED = 0.01  # of the fold's slices, above the threshold
 Floats = NDArray[np.float64]
-Reading = tuple[Floats, Floats]  # logits (N, K), pooled features (N, D)
+Ints = NDArray[np.int64]
+Reading = tuple[Floats, Floats]  # logits (N, K), features (N, D)
 
 
 @torch.inference_mode()
@@ -46,8 +47,8 @@ def read(model: Deployed, slices: list[Pixels], what: str) -> Reading:
 
 def scores(model: Deployed, reference: Reading) -> dict[str, Callable[[Reading], Floats]]:
     """Name → outlier score of readings, (N,), higher = less like the references."""
-    features = reference[1]
-    one_centre, one_whitening = fit_outliers(features, np.zeros(len(features), np.int64), 1)
+    logits, features = reference
+    coarsest = len(model.network.scales(torch.zeros(1, model.network.config.channels, 64, 64))[-1][0])  # features
     whitening = model.whitening.numpy().astype(float)
     near = NearestNeighbors(n_neighbors=NEIGHBOUR).fit(features @ whitening)
     alike = NearestNeighbors(n_neighbors=NEIGHBOUR, metric="cosine").fit(features)
@@ -55,9 +56,17 @@ def scores(model: Deployed, reference: Reading) -> dict[str, Callable[[Reading],
     def to_classes(reading: Reading) -> Floats:
         return model.judge(*(torch.from_numpy(part).float() for part in reading))[1].numpy().astype(float)
 
+    def distance(classes: Ints, of: Callable[[Floats], Floats]) -> Callable[[Reading], Floats]:
+        centres, whiten = fit_outliers(of(features), classes, classes.max() + 1)
+        return lambda reading: np.linalg.norm((of(reading[1]) @ whiten)[:, None] - centres, axis=2).min(1)
+
+    named = logits.argmax(1)  # the network's answers on what it was trained on are its labels, nearly all of them
     return {
         "Mahalanobis distance to the nearest class mean (the model's)": to_classes,
-        "Mahalanobis distance to one mean": lambda r: np.linalg.norm(r[1] @ one_whitening - one_centre, axis=1),
+        "the same, coarsest scale alone": distance(named, lambda rows: rows[:, -coarsest:]),
+        "the same, without square roots": distance(named, np.square),
+        "the same, coarsest scale alone, without square roots": distance(named, lambda rows: rows[:, -coarsest:] ** 2),
+        "Mahalanobis distance to one mean": distance(np.zeros_like(named), lambda rows: rows),
         f"distance to the {NEIGHBOUR}th neighbour, whitened": lambda r: near.kneighbors(r[1] @ whitening)[0][:, -1],
         f"distance to the {NEIGHBOUR}th neighbour, cosine": lambda r: alike.kneighbors(r[1])[0][:, -1],
         "energy of the logits": lambda r: -np.logaddexp.reduce(r[0], axis=1),

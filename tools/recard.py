@@ -1,12 +1,15 @@
 """Calibrate the packaged model by kept out-of-fold answers, and judge it again: `make weights` ends with this.
 
     python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --masks tumour-masks \\
-        --kept benchmarks/results/crossval-small-2.csv.gz
+        --refuse flagged-notumor.csv --kept benchmarks/results/crossval-small-2.csv.gz
 
 A validation part of one training holds a few dozen patients: too few for a temperature and a threshold per class. The
 kept answers of a cross-validation of the same recipe hold hundreds. Those on the test fold take no part, so that it
 stays a test. Its `crossval.json`, beside the answers under the same name, gives the card the recipe's pooled scores. It
-is what `braincam export --crossval` does, for those who have the answers and not the runs. Weights are not touched.
+is what `braincam export --crossval` does, for those who have the answers and not the runs.
+
+The references of the outlier score and its threshold are worked out again as well, from the slices that the model was
+trained on, so that a better score needs no training. Weights are not touched.
 """
 
 from __future__ import annotations
@@ -22,13 +25,17 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from _kept import read_kept, read_truth  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import read_json  # noqa: E402
-from braincam.model_file.card import Card  # noqa: E402
+from braincam.model_file.card import HASH_LENGTH, Card  # noqa: E402
 from braincam.model_file.export import export_onnx, load_model, save_model  # noqa: E402
 from braincam.network.exportable import Deployed  # noqa: E402
+from braincam.pipeline.calibrate import calibrate  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
 from braincam.pipeline.export import recipe_scores  # noqa: E402
-from braincam.pipeline.facts import headline_scores  # noqa: E402
+from braincam.pipeline.facts import asides, headline_scores  # noqa: E402
 from braincam.pipeline.out_of_fold import source_of  # noqa: E402
+from braincam.pipeline.prepare import Grouped, grouped, set_aside  # noqa: E402
+from braincam.pipeline.train import gather  # noqa: E402
+from braincam.training.config import from_mapping  # noqa: E402
 
 MODEL = ROOT / "src" / "braincam" / "models" / "default.onnx"
 
@@ -37,12 +44,14 @@ def main() -> None:
     """Set, judge, write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    for name in ("--patients", "--split", "--masks", "--kept"):
+    for name in ("--patients", "--split", "--masks", "--refuse", "--kept"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--fold", type=int, required=True, help="the test of the packaged model")
     parser.add_argument("--model", type=Path, default=MODEL, help="the ONNX file; its trainable twin lies beside it")
     options = parser.parse_args()
     deployed, card = load_model(options.model.with_suffix(".safetensors"))
+    found = set_aside(grouped(options.data, options.patients, options.split), None, options.refuse)
+    deployed, card = referenced(deployed, card, found, options.fold)
     card = calibrated(card, options.kept, options.split, options.fold)
     deployed.temperature = card.temperature
     write(options.model, deployed, card)
@@ -58,6 +67,16 @@ def main() -> None:
     print(f"{options.model}: temperature {card.temperature:.3f}")
     print(f"thresholds {', '.join(f'{value:.3f}' for value in card.conformal_thresholds)}")
     print(f"fold {options.fold}: {metrics['status']}")
+
+
+def referenced(deployed: Deployed, card: Card, found: Grouped, test: int) -> tuple[Deployed, Card]:
+    """The model with the references and the threshold of its outlier score worked out again from its own slices."""
+    material = gather(found, "file", test, from_mapping(card.recipe), None, allow_leak=False)
+    met = {found.digests[row][:HASH_LENGTH] for row in (*material.parts.train, *material.parts.validation)}
+    if met != set(card.seen_slices) or asides(found) != {key: card.training[key] for key in asides(found)}:
+        sys.exit(f"{found.manifest.root}: expected the slices that {card.name} was trained on; repeat its --refuse too")
+    made, fields = calibrate(deployed.network, deployed.preprocess, *material.examples())
+    return made, replace(card, **{key: value for key, value in fields.items() if key.startswith("outlier_")})
 
 
 def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:

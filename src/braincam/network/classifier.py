@@ -32,7 +32,7 @@ class Reading(NamedTuple):
     """Everything one forward pass knows about a batch."""
 
     logits: Tensor  # (N, K) before softmax
-    features: Tensor  # (N, D) the pooled features of all scales
+    features: Tensor  # (N, D) square roots of the pooled features of all scales
     cam: Tensor  # (N, K, h, w) evidence per pixel; its mean over h and w is `logits`
 
 
@@ -52,7 +52,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def scales(self, x: Tensor) -> list[Tensor]:
-        """(N, C, S, S) → feature maps, one for each scale that is read out, the finest first."""
+        """(N, C, S, S) → feature maps, one for each scale that is read out, the finest first; none is negative."""
 
     @abstractmethod
     def evidence(self, scales: list[Tensor]) -> Tensor:
@@ -67,6 +67,9 @@ class Classifier(nn.Module, ABC):
 
         With `mirror`, of the slice and its mirror image, averaged: the answer to both is the same then, and the map of
         one is the mirrored map of the other. `forward`, which trains, sees one of them.
+
+        Pooled features of real slices have long tails upwards, in which pictures of other things hide; square roots
+        have hardly any (`benchmarks/outliers.py`).
         """
         scales = self.scales(torch.cat((x, x.flip(3))) if self.config.mirror else x)
         cam = self.evidence(scales)
@@ -75,7 +78,7 @@ class Classifier(nn.Module, ABC):
             n = x.shape[0]
             cam = (cam[:n] + cam[n:].flip(3)) / 2
             features = (features[:n] + features[n:]) / 2
-        return Reading(logits=cam.mean((2, 3)), features=features, cam=spread(cam))
+        return Reading(logits=cam.mean((2, 3)), features=features.sqrt(), cam=spread(cam))
 
 
 def spread(maps: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ class Answers(NamedTuple):
 class Deployed(nn.Module):
     """Grey uint8 slices (N, H, W) → `Answers`.
 
-    The outlier score is the Mahalanobis distance of the pooled features to the nearest class mean, with one covariance
-    for all classes (arXiv:1807.03888), divided by the square root of the number of features: real slices lie near 1.
+    The outlier score is the Mahalanobis distance of the features (`Reading`) to the nearest class mean, with one
+    covariance for all classes (arXiv:1807.03888), divided by the square root of their number: real slices lie near 1.
     """
 
     centres: Tensor
@@ -53,7 +53,7 @@ class Deployed(nn.Module):
         return Answers(probabilities, cam, outlier_score)
 
     def judge(self, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and pooled features (N, D) → calibrated probabilities (N, K) and outlier scores (N,)."""
+        """Logits (N, K) and features (N, D) → calibrated probabilities (N, K) and outlier scores (N,)."""
         probabilities = torch.softmax(logits / self.temperature, dim=1)
         offsets = (features @ self.whitening)[:, None] - self.centres  # (N, K, R)
         return probabilities, offsets.square().mean(2).amin(1).sqrt()

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, fit_temperature
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
+from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess
 from braincam.training.batches import Pool, unit
-from braincam.training.loop import EVALUATION_BATCH, Fit
+from braincam.training.loop import EVALUATION_BATCH
 
 FALSE_REFUSALS = 0.01  # share of real validation slices that may be refused as outliers
 
 
 @torch.inference_mode()
-def readings(fitted: Fit, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and pooled features (N, D) of a pool's slices, on the CPU in float32."""
+def readings(network: Classifier, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, D) of a pool's slices, on the CPU in float32."""
     logits, features = [], []
-    network = fitted.model
     device = next(network.parameters()).device
     for slices in pool.pieces(EVALUATION_BATCH):
         inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
@@ -31,16 +31,21 @@ def readings(fitted: Fit, preprocess: Preprocess, pool: Pool) -> tuple[Tensor, T
     return torch.cat(logits), torch.cat(features)
 
 
-def calibrate(fitted: Fit, preprocess: Preprocess, training: Pool, validation: Pool) -> tuple[Deployed, dict[str, Any]]:
-    """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry."""
-    logits, features = readings(fitted, preprocess, validation)
+def calibrate(
+    network: Classifier, preprocess: Preprocess, training: Pool, validation: Pool
+) -> tuple[Deployed, dict[str, Any]]:
+    """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry.
+
+    The network comes back within the model, on the CPU. Beside it the fields of its card that were fitted.
+    """
+    logits, features = readings(network, preprocess, validation)
     labels = validation.labels.numpy()
     temperature = fit_temperature(logits.numpy(), labels)
-    _, training_features = readings(fitted, preprocess, training)
-    classes = fitted.model.config.classes
+    _, training_features = readings(network, preprocess, training)
+    classes = network.config.classes
     centres, whitening = fit_outliers(training_features.numpy(), training.labels.numpy(), classes)
     model = Deployed(
-        preprocess, fitted.model.cpu(), temperature, torch.from_numpy(centres), torch.from_numpy(whitening)
+        preprocess, network.cpu(), temperature, torch.from_numpy(centres), torch.from_numpy(whitening)
     ).eval()
     probabilities, outliers = (answer.numpy() for answer in model.judge(logits, features))
     threshold = rejection_threshold(outliers, FALSE_REFUSALS)

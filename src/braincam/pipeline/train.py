@@ -235,7 +235,7 @@ def finish(
 ) -> tuple[Judged, dict[str, Any], Card]:
     """Calibrate what was learnt, write both model files, and judge the one that users get."""
     found, parts = material.found, material.parts
-    model, thresholds = calibrate(fitted, material.preprocess, *material.examples())
+    model, thresholds = calibrate(fitted.model, material.preprocess, *material.examples())
     card = make_card(name, found, parts, recipe, model, thresholds)
     learnt = {"epochs_trained": len(fitted.history), "best_epoch": fitted.best}
     card = replace(card, training={**card.training, **facts, **learnt})
