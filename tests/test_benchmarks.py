@@ -24,6 +24,7 @@ import ablation  # noqa: E402
 import calibration as calibrating  # noqa: E402
 import cells  # noqa: E402
 import inference  # noqa: E402
+import official as popular  # noqa: E402
 import pooled  # noqa: E402
 import stress  # noqa: E402
 import throughput  # noqa: E402
@@ -93,6 +94,24 @@ def test_some_folds_can_be_scored_alone(tmp_path: Path) -> None:
     assert some.metrics()["n_groups"] == 12
     with pytest.raises(SystemExit, match="fold 7: expected one of 3 to 4"):
         some.of_folds([7])
+
+
+def test_the_popular_split_can_be_told_again_from_what_was_kept(tmp_path: Path) -> None:
+    known = truth()
+    for seed in range(2):
+        run = tmp_path / f"official-{seed}"
+        run.mkdir()
+        table = predictions(known, 0.8, [seed]).drop(columns="learner")
+        table.assign(label=known["label"].to_numpy(), status="ok").to_csv(run / "predictions.csv", index=False)
+    answers = popular.answers_of([tmp_path / "official-0", tmp_path / "official-1"], CLASSES)
+    assert answers["learner"].value_counts().to_dict() == {"official-0": len(known), "official-1": len(known)}
+    answers.to_csv(tmp_path / "kept.csv.gz", **popular.HOW)
+    pd.testing.assert_frame_equal(popular.answers_of([tmp_path / "kept.csv.gz"], CLASSES), answers)
+
+
+def test_seeds_of_one_recipe_are_told_from_other_learners() -> None:
+    found = {"official-0": 0.9, "official-1": 0.8, "plain-0": 0.7, "border-only": 0.6, "majority": 0.5}
+    assert popular.spreads(found) == {"official": [0.9, 0.8]}
 
 
 def test_the_same_answers_again_do_not_narrow_the_interval(tmp_path: Path) -> None:
