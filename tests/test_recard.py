@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file
 from scipy.special import softmax
 
@@ -18,6 +19,7 @@ from braincam.evaluation.metrics import OURS, score
 from braincam.files import write_json
 from braincam.model_file.card import Card
 from braincam.model_file.export import load_model, safetensors_metadata
+from braincam.pipeline.prepare import grouped, set_aside
 from braincam.predict import Predictor
 from braincam.report.card import model_card
 
@@ -77,6 +79,26 @@ def test_the_answers_it_was_set_on_hold_what_was_promised(card: Card, tmp_path: 
     for k, (name, least) in enumerate(zip(card.classes, found.conformal_thresholds, strict=True)):
         mine = others["path"].str.startswith(f"{name}/")
         assert (probabilities[mine, k] >= least).mean() >= card.conformal_coverage
+
+
+def test_the_references_of_the_outlier_score_are_those_of_the_training(run: Path, scans: Path, tmp_path: Path) -> None:
+    deployed, card = load_model(run / "model.safetensors")
+    given = scans / "data", scans / "patients.csv"
+    slices = torch.randint(0, 256, (4, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = deployed(slices).outlier_score
+    deployed.centres.zero_()
+    deployed.whitening.zero_()
+    stale = replace(card, outlier_threshold=0.0, outlier_false_refusals=1.0)
+    made, found = recard.referenced(deployed, stale, grouped(*given), TEST)
+    with torch.no_grad():  # the matrices themselves may be turned: only distances are settled
+        assert torch.allclose(made(slices).outlier_score, scores, rtol=1e-3)
+    assert found.outlier_threshold == pytest.approx(card.outlier_threshold, rel=1e-5)
+    assert replace(found, outlier_threshold=card.outlier_threshold) == card
+    flagged = tmp_path / "flags.csv"
+    pd.DataFrame({"path": [grouped(*given).manifest.slices[0].path]}).to_csv(flagged, index=False)
+    with pytest.raises(SystemExit, match="trained on"):
+        recard.referenced(deployed, card, set_aside(grouped(*given), None, flagged), TEST)
 
 
 def test_answers_of_other_classes_are_refused(card: Card, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from _kept import read_kept, read_truth  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import read_json  # noqa: E402
 from braincam.model_file.card import HASH_LENGTH, Card  # noqa: E402
-from braincam.model_file.export import export_onnx, load_model, save_model  # noqa: E402
+from braincam.model_file.export import export_onnx, load_model, replace_card, save_model  # noqa: E402
 from braincam.network.exportable import Deployed  # noqa: E402
 from braincam.pipeline.calibrate import calibrate  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
@@ -63,7 +63,9 @@ def main() -> None:
         fold=options.fold,
         masks=options.masks,
     ).metrics
-    write(options.model, deployed, replace(card, scores=headline_scores(metrics)))
+    card = replace(card, scores=headline_scores(metrics))
+    replace_card(options.model, card)
+    save_model(options.model.with_suffix(".safetensors"), deployed, card)
     print(f"{options.model}: temperature {card.temperature:.3f}")
     print(f"thresholds {', '.join(f'{value:.3f}' for value in card.conformal_thresholds)}")
     print(f"fold {options.fold}: {metrics['status']}")
@@ -71,7 +73,7 @@ def main() -> None:
 
 def referenced(deployed: Deployed, card: Card, found: Grouped, test: int) -> tuple[Deployed, Card]:
     """The model with the references and the threshold of its outlier score worked out again from its own slices."""
-    material = gather(found, "file", test, from_mapping(card.recipe), None, allow_leak=False)
+    material = gather(found, card.training["split"]["kind"], test, from_mapping(card.recipe), None, allow_leak=False)
     met = {found.digests[row][:HASH_LENGTH] for row in (*material.parts.train, *material.parts.validation)}
     if met != set(card.seen_slices) or asides(found) != {key: card.training[key] for key in asides(found)}:
         sys.exit(f"{found.manifest.root}: expected the slices that {card.name} was trained on; repeat its --refuse too")
