@@ -131,6 +131,15 @@ def test_the_export_verb_makes_the_same_model_again(run: Path, tmp_path: Path) -
         export(run / "model.onnx", tmp_path / "x.onnx")
 
 
+def test_a_model_whose_outlier_score_measured_something_else_is_not_exported(run: Path, tmp_path: Path) -> None:
+    model, card = load_model(run / "model.safetensors")
+    older = {key: value for key, value in json.loads(card.to_json()).items() if key != "outlier_features"}
+    save_model(tmp_path / "older.safetensors", model, Card.from_metadata({METADATA_KEY: json.dumps(older)}, "it"))
+    with pytest.raises(ModelFileError, match="measures pooled features, that of this version square roots"):
+        export(tmp_path / "older.safetensors", tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_damaged_and_foreign_files_are_refused_in_one_line(run: Path, tmp_path: Path) -> None:
     whole = (run / "model.safetensors").read_bytes()
     for name, content in {"cut": whole[:2000], "empty": b"", "text": b"hello" * 100}.items():

@@ -18,6 +18,7 @@ FORMAT = "braincam-model-1"
 METADATA_KEY = "braincam.card"
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
 LONGEST = 255  # characters of a name: as long as that of a folder may be
+OUTLIER_FEATURES = "square roots of pooled features"  # what the outlier score of this version measures
 HASH_LENGTH = 12  # hexadecimal digits of a slice's or group's short hash: 48 bits
 
 
@@ -44,6 +45,7 @@ class Card:
     recipe: dict[str, Any]  # the whole TrainConfig
     versions: dict[str, str]
     created: str  # ISO 8601, UTC; empty after `train --deterministic`, whose files are the same each time
+    outlier_features: str = "pooled features"  # what the outlier score measures; the first cards do not say it
     seen_slices: tuple[str, ...] = ()  # short hashes of the training and validation files
     seen_groups: tuple[str, ...] = ()  # short hashes of their patients
     format: str = FORMAT
@@ -99,7 +101,7 @@ def _check(card: Card) -> None:
     """Check what prediction and printing rely on; a foreign file may hold anything, also what a terminal obeys."""
     if not isinstance(card.classes, tuple) or len(card.classes) < 2 or len(set(card.classes)) < len(card.classes):
         raise ValueError("classes must be two or more different names")
-    said = (card.name, card.license, card.notice, *card.classes)
+    said = (card.name, card.license, card.notice, card.outlier_features, *card.classes)
     if not all(map(usable_name, said)) or not (card.created == "" or usable_name(card.created)):  # "": deterministic
         raise ValueError(f"names must be printable, and of 1 to {LONGEST} characters")
     if len(card.conformal_thresholds) != len(card.classes):

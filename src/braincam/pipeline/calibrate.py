@@ -9,6 +9,7 @@ from torch import Tensor
 
 from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, fit_temperature
 from braincam.evaluation.outliers import fit_outliers, rejection_threshold
+from braincam.model_file.card import OUTLIER_FEATURES
 from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess
@@ -51,6 +52,7 @@ def calibrate(
     threshold = rejection_threshold(outliers, FALSE_REFUSALS)
     return model, {
         "temperature": temperature,
+        "outlier_features": OUTLIER_FEATURES,
         "outlier_threshold": threshold,
         "outlier_false_refusals": float((outliers > threshold).mean()),
         "conformal_thresholds": tuple(float(value) for value in conformal_thresholds(probabilities, labels, COVERAGE)),

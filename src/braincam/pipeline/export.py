@@ -19,7 +19,7 @@ from braincam.evaluation.crossfit import Decisions
 from braincam.evaluation.evaluate import seen_before, status_counts
 from braincam.evaluation.metrics import OURS, paired_difference, score
 from braincam.files import as_path, read_json, write_bytes
-from braincam.model_file.card import HASH_LENGTH, Card
+from braincam.model_file.card import HASH_LENGTH, OUTLIER_FEATURES, Card
 from braincam.model_file.decision import prediction_sets, settled
 from braincam.model_file.export import export_onnx, load_model, save_model, strip, with_card
 from braincam.model_file.quantise import quantise
@@ -49,8 +49,8 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
     certify anything. The trainable twin with the same card is written beside `out` then.
 
     Raises:
-        ModelFileError: the model cannot be read, `out` is no .onnx name or with `crossval` lies in a run folder, or the
-            graph disagrees with PyTorch.
+        ModelFileError: the model cannot be read, its outlier score is that of another version, `out` is no .onnx name
+            or with `crossval` lies in a run folder, or the graph disagrees with PyTorch.
         DataError: the folder holds no finished crossval, or one of another recipe, of other data or that leaks.
     """
     model, out = Path(model), Path(out)
@@ -64,6 +64,11 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
         # the answers there were given at the temperature of the model there, and later crossvals read both
         raise ModelFileError(f"{out}: lies in a run folder, whose own model must stay with its answers; choose another")
     deployed, card = load_model(source)
+    if card.outlier_features != OUTLIER_FEATURES:
+        raise ModelFileError(
+            f"{source}: its outlier score measures {card.outlier_features}, that of this version {OUTLIER_FEATURES}; "
+            "use the ONNX file that was written beside it, or train it again"
+        )
     if crossval is not None:
         card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"))
         deployed.temperature = card.temperature
