@@ -4,8 +4,8 @@
     python benchmarks/official.py DATA FILE.csv.gz [--patients patients.csv]    # the same again, without the runs
 
 Intervals are over patients where a table names them, else over groups of copies. A test slice is clean when no training
-or validation slice has the same bytes. Clean of copies is not clean of patients. Runs whose names differ in a last
-number alone, such as official-0 and official-1, are seeds of one recipe: their mean and spread stand below the table.
+or validation slice has the same bytes. Clean of copies is not clean of patients. Runs whose names differ only behind
+the last hyphen, such as official-0 and official-1, are seeds of one recipe: their spread stands below the table.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from _kept import mean_and_spread
 from braincam.evaluation.metrics import score
 from braincam.files import replacing
+from braincam.pipeline.crossval import KEPT
 from braincam.pipeline.evaluate import read_predictions
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.train import baseline_answers
 from braincam.resampling import with_interval
 from braincam.training.config import TrainConfig
-
-HOW = {"index": False, "float_format": "%.5g", "compression": {"method": "gzip", "mtime": 0}}
+from results_table import spread_over_seeds
 
 
 def answers_of(sources: Iterable[Path], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -41,16 +40,6 @@ def answers_of(sources: Iterable[Path], classes: tuple[str, ...]) -> pd.DataFram
         for source in sources
     ]
     return pd.concat([table[columns] for table in tables], ignore_index=True)
-
-
-def spreads(accuracies: dict[str, float]) -> dict[str, list[float]]:
-    """Name of a recipe → the accuracies of its seeds, where there are several."""
-    recipes: dict[str, list[float]] = {}
-    for name, value in accuracies.items():
-        recipe, _, number = name.rpartition("-")
-        if number.isdecimal():
-            recipes.setdefault(recipe, []).append(value)
-    return {recipe: values for recipe, values in recipes.items() if len(values) > 1}
 
 
 def main() -> None:
@@ -76,25 +65,25 @@ def main() -> None:
             sys.exit(f"{name}: expected one answer for each of the {len(paths)} slices of Testing/")
     if options.keep:
         with replacing(options.keep) as temporary:
-            answers.to_csv(temporary, **HOW)
-    accuracies: dict[str, float] = {}
+            answers.to_csv(temporary, **KEPT)
 
     def row(name: str, probabilities: NDArray[np.float64]) -> None:
         cells = []
         for keep in (np.ones(len(test), bool), clean):
             metrics = score(labels[keep], probabilities[keep], classes, groups[keep])
-            accuracies.setdefault(name, metrics["accuracy"])
             cells += [with_interval(metrics, "accuracy"), with_interval(metrics["three_tumour_classes"], "accuracy")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
     print(f"| learner | all {len(test)} | their tumours | {clean.sum()} without identical copies | their tumours |")
     print("|---|---|---|---|---|")
+    accuracies = {}
     for name, table in answers.groupby("learner", sort=False):
-        row(str(name), table.set_index("path").loc[paths, [f"p_{name}" for name in classes]].to_numpy())
+        probabilities = table.set_index("path").loc[paths, [f"p_{label}" for label in classes]].to_numpy()
+        accuracies[str(name)] = float((probabilities.argmax(1) == labels).mean())
+        row(str(name), probabilities)
     for name, probabilities in baseline_answers(found, train, test, TrainConfig()).items():
         row(name, probabilities)
-    for recipe, values in spreads(accuracies).items():
-        print(f"\n{recipe}: {mean_and_spread(values)} over {len(values)} runs")
+    print("", *spread_over_seeds(accuracies), sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def main(folders: list[Path]) -> None:
         "run | test slices | patients or groups | accuracy | balanced accuracy | three tumour classes | ECE",
         scores(runs),
     )
-    print(*spread_over_seeds(runs), sep="\n")
+    print(*spread_over_seeds({name: metrics["accuracy"] for name, metrics, _ in runs}), sep="\n")
     table("run | class | sensitivity | specificity | ppv | f1 | n", by_class(runs))
     table("run | learner | accuracy | balanced accuracy", baselines(runs))
     table("run | answered | referred | rejected | right when answered | hottest pixel in the lesion", decisions(runs))
@@ -62,11 +63,11 @@ def scores(runs: list[Run]) -> list[list[object]]:
     return rows
 
 
-def spread_over_seeds(runs: list[Run]) -> list[str]:
-    """Mean and standard deviation of the accuracy for each recipe with several seeds."""
+def spread_over_seeds(accuracies: Mapping[str, float]) -> list[str]:
+    """Mean and standard deviation of the accuracy for each recipe with several seeds, from the runs' names."""
     values: dict[str, list[float]] = defaultdict(list)
-    for name, metrics, _ in runs:
-        values[name.rsplit("-", 1)[0]].append(metrics["accuracy"])
+    for name, accuracy in accuracies.items():
+        values[name.rsplit("-", 1)[0]].append(accuracy)
     return [
         f"{name}: accuracy {statistics.mean(seeds):.4f}, standard deviation {statistics.stdev(seeds):.4f}, "
         f"over {len(seeds)} seeds\n"

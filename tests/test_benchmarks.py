@@ -26,6 +26,7 @@ import cells  # noqa: E402
 import inference  # noqa: E402
 import official as popular  # noqa: E402
 import pooled  # noqa: E402
+import results_table  # noqa: E402
 import stress  # noqa: E402
 import throughput  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
@@ -35,6 +36,7 @@ from braincam.evaluation.localise import COLUMNS  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.images.reader import read_slices  # noqa: E402
 from braincam.network.attention_cnn import PixelWeights  # noqa: E402
+from braincam.pipeline.crossval import KEPT  # noqa: E402
 from braincam.predict import Prediction  # noqa: E402
 from cells import chosen_cells  # noqa: E402
 
@@ -105,13 +107,15 @@ def test_the_popular_split_can_be_told_again_from_what_was_kept(tmp_path: Path) 
         table.assign(label=known["label"].to_numpy(), status="ok").to_csv(run / "predictions.csv", index=False)
     answers = popular.answers_of([tmp_path / "official-0", tmp_path / "official-1"], CLASSES)
     assert answers["learner"].value_counts().to_dict() == {"official-0": len(known), "official-1": len(known)}
-    answers.to_csv(tmp_path / "kept.csv.gz", **popular.HOW)
+    answers.to_csv(tmp_path / "kept.csv.gz", **KEPT)
     pd.testing.assert_frame_equal(popular.answers_of([tmp_path / "kept.csv.gz"], CLASSES), answers)
 
 
 def test_seeds_of_one_recipe_are_told_from_other_learners() -> None:
     found = {"official-0": 0.9, "official-1": 0.8, "plain-0": 0.7, "border-only": 0.6, "majority": 0.5}
-    assert popular.spreads(found) == {"official": [0.9, 0.8]}
+    assert results_table.spread_over_seeds(found) == [
+        "official: accuracy 0.8500, standard deviation 0.0707, over 2 seeds\n"
+    ]
 
 
 def test_the_same_answers_again_do_not_narrow_the_interval(tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from _kept import read_kept, read_truth  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import read_json  # noqa: E402
-from braincam.model_file.card import HASH_LENGTH, Card  # noqa: E402
+from braincam.model_file.card import Card  # noqa: E402
 from braincam.model_file.export import export_onnx, load_model, replace_card, save_model  # noqa: E402
 from braincam.network.exportable import Deployed  # noqa: E402
 from braincam.pipeline.calibrate import calibrate  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
 from braincam.pipeline.export import recipe_scores  # noqa: E402
-from braincam.pipeline.facts import asides, headline_scores  # noqa: E402
+from braincam.pipeline.facts import asides, headline_scores, seen_slices  # noqa: E402
 from braincam.pipeline.out_of_fold import source_of  # noqa: E402
 from braincam.pipeline.prepare import Grouped, grouped, set_aside  # noqa: E402
 from braincam.pipeline.train import gather  # noqa: E402
@@ -74,8 +74,8 @@ def main() -> None:
 def referenced(deployed: Deployed, card: Card, found: Grouped, test: int) -> tuple[Deployed, Card]:
     """The model with the references and the threshold of its outlier score worked out again from its own slices."""
     material = gather(found, card.training["split"]["kind"], test, from_mapping(card.recipe), None, allow_leak=False)
-    met = {found.digests[row][:HASH_LENGTH] for row in (*material.parts.train, *material.parts.validation)}
-    if met != set(card.seen_slices) or asides(found) != {key: card.training[key] for key in asides(found)}:
+    apart = any(card.training[key] != value for key, value in asides(found).items())
+    if apart or seen_slices(found, material.parts) != card.seen_slices:
         sys.exit(f"{found.manifest.root}: expected the slices that {card.name} was trained on; repeat its --refuse too")
     made, fields = calibrate(deployed.network, deployed.preprocess, *material.examples())
     return made, replace(card, **{key: value for key, value in fields.items() if key.startswith("outlier_")})

@@ -29,6 +29,9 @@ from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.loop import check_same_recipe
 
+# how answers are kept: small, and the same bytes each time
+KEPT: dict[str, Any] = {"index": False, "float_format": "%.5g", "compression": {"method": "gzip", "mtime": 0}}
+
 
 @dataclass(frozen=True, eq=False)
 class Crossval:
@@ -171,9 +174,7 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
     table = pd.DataFrame(runs)
     summary = describe(table, pooled, facts, seeds) + describe_confidence(sure)
     with replacing(out / "predictions.csv.gz") as temporary:
-        to_keep(answers.table, floors, columns).to_csv(
-            temporary, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0}
-        )
+        to_keep(answers.table, floors, columns).to_csv(temporary, **KEPT)
     with replacing(out / "runs.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     write_json(

@@ -51,10 +51,15 @@ def make_card(
         recipe=asdict(recipe),
         versions=versions(),
         created=now(),
-        seen_slices=tuple(sorted({found.digests[row][:HASH_LENGTH] for row in met})),
+        seen_slices=seen_slices(found, parts),
         seen_groups=tuple(sorted(patient_hash(name, data_hash) for name in patients)),
         **thresholds,
     )
+
+
+def seen_slices(found: Grouped, parts: Parts) -> tuple[str, ...]:
+    """Short hashes of the training and validation files, as a card keeps them."""
+    return tuple(sorted({found.digests[row][:HASH_LENGTH] for row in (*parts.train, *parts.validation)}))
 
 
 def headline_scores(metrics: dict[str, Any]) -> dict[str, Any]:
