@@ -92,6 +92,11 @@ def read_kept(path: Path, truth: pd.DataFrame) -> dict[str, Kept]:
     return {str(name): Kept(rows, classes) for name, rows in table.groupby("learner", sort=False)}
 
 
+def name_of(path: Path) -> str:
+    """What a file of kept predictions is called in a table: its name, without its ending."""
+    return path.name.removesuffix(".csv.gz")
+
+
 def read_truth(split: Path) -> pd.DataFrame:
     """The table of folds, by path: label and group of every slice."""
     return pd.read_csv(split, dtype=str, keep_default_na=False).set_index("path")

@@ -21,13 +21,14 @@ from braincam.network.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from braincam.training.config import TrainConfig
 
 LEARNING_RATE = 1e-3
+SIDE = 224  # of its pictures, as nearly everybody runs it
 
 Batches = DataLoader[tuple[torch.Tensor, torch.Tensor]]
 
 
 def resnet18_at_224(classes: int) -> tuple[nn.Module, int, int]:
     """What most people train: network, side of its pictures, channels."""
-    return resnet18(num_classes=classes), 224, 3
+    return resnet18(num_classes=classes), SIDE, 3
 
 
 def our_network(classes: int) -> tuple[nn.Module, int, int]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _kept import Kept, difference, mean_and_spread, points, read_kept, read_truth
+from _kept import Kept, difference, mean_and_spread, name_of, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
 from braincam.resampling import with_interval
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     options = parser.parse_args()
     truth = read_truth(options.split)
-    kept = {path.name.removesuffix(".csv.gz"): read_kept(path, truth)[OURS] for path in options.predictions}
+    kept = {name_of(path): read_kept(path, truth)[OURS] for path in options.predictions}
     first = next(iter(kept.values()))
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     for name, rows in kept.items():

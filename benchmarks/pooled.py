@@ -1,11 +1,12 @@
 """Scores over all folds, computed again from kept predictions; nothing is trained.
 
-    python benchmarks/pooled.py benchmarks/results/crossval-small-2.csv.gz --split protocol.csv [--folds 3 4]
+    python benchmarks/pooled.py benchmarks/results/crossval-small-2.csv.gz --split protocol.csv \\
+        [--peer benchmarks/results/resnet18.csv.gz] [--folds 3 4]
 
-Labels and groups come from the table of folds. Each fold of the network is calibrated by the other folds. `--folds`
-scores some folds alone, `--without flags.csv` leaves out the slices that a table names. With several seeds the scores
-are means over them; the lines below the table say how far seeds and folds spread. Where the runs had masks, a second
-table says how the maps lie on the lesions.
+Labels and groups come from the table of folds. Each fold of a network is calibrated by the other folds. `--peer` adds
+the network of another cross-validation, under its file's name. `--folds` scores some folds alone, `--without flags.csv`
+leaves out the slices that a table names. With several seeds the scores are means over them; the lines below the table
+say how far seeds and folds spread. Where the runs had masks, a second table says how the maps lie on the lesions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from _kept import difference, mean_and_spread, points, read_kept, read_truth
+from _kept import difference, mean_and_spread, name_of, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
 from braincam.pipeline.crossval import map_table
 from braincam.report.card import by_class
@@ -28,16 +29,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--peer", type=Path, action="append", default=[], metavar="PREDICTIONS.csv.gz")
     parser.add_argument("--folds", type=int, nargs="+")
     parser.add_argument("--without", type=Path)
     options = parser.parse_args()
-    kept = read_kept(options.predictions, read_truth(options.split))
+    truth = read_truth(options.split)
+    floors = read_kept(options.predictions, truth)
+    networks = {OURS: floors.pop(OURS), **{name_of(path): read_kept(path, truth)[OURS] for path in options.peer}}
+    kept = {**networks, **floors}
     if options.without:
         left_out = set(pd.read_csv(options.without)["path"])
         kept = {
             name: replace(rows, table=rows.table[~rows.table["path"].isin(left_out)]) for name, rows in kept.items()
         }
-    kept[OURS] = kept[OURS].cross_fitted()  # before folds are left out: each is calibrated by all the others
+    for name in networks:  # before folds are left out: each is calibrated by all the others
+        kept[name] = kept[name].cross_fitted()
     if options.folds:
         kept = {name: rows.of_folds(options.folds) for name, rows in kept.items()}
     print(

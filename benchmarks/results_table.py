@@ -87,7 +87,7 @@ def by_class(runs: list[Run]) -> list[list[object]]:
 
 
 def baselines(runs: list[Run]) -> list[list[object]]:
-    """The network beside the learners that see no lesion."""
+    """The network beside the learners that look for no lesion."""
     return [
         [name, learner, with_interval(block, "accuracy"), with_interval(block, "balanced_accuracy")]
         for name, metrics, _ in runs

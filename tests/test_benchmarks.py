@@ -384,6 +384,26 @@ def test_pooled_scores_have_a_table_of_maps_where_the_runs_had_masks(
     assert rows["glioma"][0].startswith("1.000") and rows["meningioma"][0].startswith("0.000")
 
 
+def test_a_peer_has_a_row_of_its_own_beside_the_pooled_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = truth()
+    known.to_csv(tmp_path / "folds.csv")
+    files = {"ours": tmp_path / "ours.csv.gz", "resnet18": tmp_path / "resnet18.csv.gz"}
+    predictions(known, 1.0, [0, 1]).to_csv(files["ours"], index=False)
+    predictions(known, 0.5, [0], salt=1).to_csv(files["resnet18"], index=False)
+    argv = ["x", str(files["ours"]), "--split", str(tmp_path / "folds.csv"), "--peer", str(files["resnet18"])]
+    monkeypatch.setattr(sys, "argv", argv)
+    pooled.main()
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    (header, *rows) = lines[: 1 + len(files)]
+    assert [cells[0] for cells in rows] == [OURS, "resnet18"]
+    accuracy, better = header.index("accuracy"), header.index("this network is better by, points")
+    ours, peer = (float(cells[accuracy].split()[0]) for cells in rows)
+    assert (ours, rows[0][better]) == (1, "–")
+    assert float(rows[1][better].split()[0]) == pytest.approx(100 * (1 - peer), abs=0.1)
+
+
 def test_a_row_is_measured_in_a_process_of_its_own_or_says_why_not(tmp_path: Path) -> None:
     options = argparse.Namespace(runs=3, model=None)
     of_graph = next(number for number, row in enumerate(inference.ROWS) if row.group == "graph")

@@ -83,12 +83,23 @@ def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(c
     """A file may be calibrated worse than its recipe is on average, and its sets may hold less than was asked."""
     pooled = {"folds": 5, "seeds": 2, "n": 100, "n_groups": 20, "accuracy": 0.9, "ece": 0.011, "nll": 0.2, "brier": 0.1,
               "ci95": {}}  # fmt: skip
-    sets = {"prediction_sets": {"asked": 0.95, "coverage": value(0.907), "mean_size": value(1.3)}}
+    by_class = {"glioma": {"n": 9, "coverage": value(0.85)}, "notumor": {"n": 9, "coverage": value(0.96)}}
+    missed = {"n": 8, "of_answers": value(0.5), "of_tumours": value(0.6)}
+    sets = {
+        "prediction_sets": {"asked": 0.95, "coverage": value(0.907), "mean_size": value(1.3), "by_class": by_class},
+        "missed_tumours": missed,
+    }
+    pooled["missed_tumours"] = {"of_answers": value(0.2), "of_tumours": value(0.3)}
     status = {"ok": 68, "refer": 30, "rejected": 2, "accuracy_when_ok": 0.97}
     scores = {**card.scores, "ece": 0.039, "ci95": {}, "status": status, "confidence": sets}
     text = model_card(replace(card, scores=scores, extra={"recipe_pooled": pooled}), "0" * 64)
     assert "| calibration error (ECE), equal-mass bins | 0.011 | 0.039 |" in text
     assert "hold the true class for 0.907 [0.807, 1.007], asked 0.95" in text
+    assert "By class: glioma 0.850 [0.750, 0.950], notumor 0.960 [0.860, 1.060].\n" in text, "the promise is per class"
+    said = " ".join(text.split())
+    for found, of in ("0.200 [0.100, 0.300]", "its recipe, 5 folds × 2 seeds"), ("0.500 [0.400, 0.600]", "this file"):
+        assert f"{found} of the answers with status `ok`" in said and f"of the tumours ({of})" in said
+    assert "This file is right for" in text[: text.index("## Intended use")]
     assert "68 (68 %) answered, 97.0 % of these rightly;\n  30 (30 %) referred, 2 (2 %) rejected" in text
     unnoted = model_card(replace(card, scores={**scores, "confidence": None}, extra={}), "0" * 64)
     assert "the sets of this file hold the true class is not noted" in unnoted and "Not measured." not in unnoted

@@ -70,6 +70,12 @@ def test_every_page_stands_on_the_front_page_once() -> None:
     assert len(listed) == len(set(listed)) >= 15
 
 
+def test_the_data_sheet_begins_with_what_people_wrote() -> None:
+    """So that the command which makes the sheet again loses nothing of it."""
+    about = (ROOT / "docs" / "about-brain-tumor-mri.md").read_text(encoding="utf-8")
+    assert about in (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+
+
 def test_every_argument_of_every_verb_is_explained() -> None:
     for verb in command_line.verbs().values():
         for action in verb._actions:

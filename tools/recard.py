@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from _kept import read_kept, read_truth  # noqa: E402
+from _kept import name_of, read_kept, read_truth  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import read_json  # noqa: E402
 from braincam.model_file.card import Card  # noqa: E402
@@ -89,7 +89,7 @@ def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
     found = rows.decisions()
     source = {**source_of(rows.table), "test_apart": True}
-    stored = read_json(kept.with_name(kept.name.removesuffix(".csv.gz") + ".json"))
+    stored = read_json(kept.with_name(name_of(kept) + ".json"))
     return replace(
         card,
         temperature=found.temperature,

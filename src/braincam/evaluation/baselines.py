@@ -39,7 +39,7 @@ def baseline_probabilities(
     n_classes: int,
     seed: int = 0,
 ) -> dict[str, Floats]:
-    """Class probabilities of four learners that see no lesion: uint8 slices (N, S, S) -> name -> (N_test, K).
+    """Class probabilities of four learners that look for no lesion: uint8 slices (N, S, S) -> name -> (N_test, K).
 
     A class without training slices gets probability 0. Give it the training part of the split that the
     network was trained on, never the test part.

@@ -1,4 +1,4 @@
-"""Shortcut probes: how well classifiers do that cannot see a lesion, cross-validated by group.
+"""Shortcut probes: how well classifiers do that look for no lesion, cross-validated by group.
 
 What they reach, a network can reach without having learnt anything about tumours. A probe is trained and tested on
 different groups, so copies do not help it.
@@ -75,6 +75,6 @@ def probe(
 
 
 def suspicious(name: str, metrics: dict[str, Any]) -> bool:
-    """Whether a probe does clearly better than one that cannot see a lesion should."""
+    """Whether a probe does clearly better than one that looks for no lesion should."""
     interval = metrics["ci95"]["balanced_accuracy"]
     return bool(interval and interval[0] > 1 / len(metrics["classes"]) + WARNS[name])

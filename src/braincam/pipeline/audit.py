@@ -47,7 +47,7 @@ def audit(
     groups = group([item.patient for item in manifest.slices], prints.digests, twins, owners(prints.origins))
     files = file_facts(manifest, prints)
     result = find_faults(manifest, prints, twins, groups, unreadable, files)
-    say("shortcut probes: classifiers that cannot see a lesion")
+    say("shortcut probes: classifiers that look for no lesion")
     result = with_probes(result, manifest, prints, groups, files)
     if out is not None:
         write_audit(Path(out), result, manifest, prints, twins, groups)

@@ -200,7 +200,7 @@ def to_keep(answers: pd.DataFrame, floors: pd.DataFrame, columns: Sequence[str])
 
 def baseline_table(found: Grouped, fold: int, recipe: TrainConfig, columns: Sequence[str]) -> pd.DataFrame:
     """The floors' answers on one fold, fitted on all the others."""
-    say(f"fold {fold}: the baselines that see no lesion")
+    say(f"fold {fold}: the baselines that look for no lesion")
     parts = divide(found, "file", fold, recipe.validation_share, recipe.seed, allow_leak=True)
     answers = baseline_answers(found, [*parts.train, *parts.validation], parts.test, recipe)
     paths = [found.manifest.slices[row].path for row in parts.test]

@@ -248,7 +248,7 @@ def finish(
         out / "model.onnx", found, parts.test, masks=material.masks, headline_includes_seen=parts.leak.leaks
     )
     metrics = {**judged.metrics, "split": parts.describe()}
-    say("scoring the baselines that see no lesion")
+    say("scoring the baselines that look for no lesion")
     metrics["baselines"] = baselines(material, judged)
     card = replace(card, scores=headline_scores(metrics))
     replace_card(out / "model.onnx", card)
@@ -311,7 +311,7 @@ def preprocessing(recipe: TrainConfig) -> Preprocess:
 def baseline_answers(
     found: Grouped, train_rows: Sequence[int], test_rows: Sequence[int], recipe: TrainConfig
 ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Probabilities (N, K) of the learners that see no lesion, on what the network would see of the test rows."""
+    """Probabilities (N, K) of the learners that look for no lesion, on what the network would see of the test rows."""
     preprocess = preprocessing(recipe)
     train, test = load(found, train_rows, preprocess), load(found, test_rows, preprocess)
     return baseline_probabilities(
@@ -320,7 +320,7 @@ def baseline_answers(
 
 
 def baselines(material: Material, judged: Judged) -> dict[str, Any]:
-    """Metrics of the floors on the headline's slices: learners that see no lesion, fitted on all but the test part."""
+    """Metrics of the floors on the headline's slices: learners that look for no lesion, fitted on all but the test part."""
     found, training, validation = material.found, material.training, material.validation
     test = load(found, material.parts.test, material.preprocess)
     rows = ~judged.seen if judged.metrics["headline"] == "unseen" else np.ones(len(judged.seen), bool)

@@ -142,7 +142,7 @@ def _probed(facts: dict[str, Any]) -> list[str]:
         return [*head, f"Not run: too few patients or groups for them (n = {facts['groups']})."]
     lines = [
         *head,
-        "Classifiers that cannot see a lesion, trained and tested on different groups.",
+        "Classifiers that look for no lesion, trained and tested on different groups.",
         "The nearest neighbour sees the whole picture, small.",
         "",
         "| sees | accuracy | balanced accuracy |",

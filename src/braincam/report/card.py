@@ -79,7 +79,6 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         columns=columns(scores, pooled),
         measures=MEASURES,
         per_class=by_class(scores),
-        missed=pooled.get("missed_tumours") or (scores.get("confidence") or {}).get("missed_tumours"),
         calibrated_by=card.extra.get("calibrated_by"),
         **calibration_facts(columns(scores, pooled)),
         **map_facts(scores, pooled),
@@ -154,6 +153,9 @@ def calibration_facts(measured_of: list[tuple[str, Mapping[str, Any]]]) -> dict[
         "chance": {name: part.get("chance") for name, part in calibration.items()},
         "slope": {name: part for name, part in calibration.items() if part.get("slope") is not None},
         "sets": {name: part.get("prediction_sets") for name, part in details.items()},
+        "missed": {
+            name: found.get("missed_tumours") or details[name].get("missed_tumours") for name, found in measured_of
+        },
     }
 
 
