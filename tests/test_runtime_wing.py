@@ -20,12 +20,12 @@ import braincam
 from braincam import cli, doctor, printing, progress
 from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.split import Straddling
-from braincam.errors import MissingDependencyError, ModelFileError
+from braincam.errors import ConfigError, MissingDependencyError, ModelFileError
 from braincam.evaluation.confidence import confidence_report
 from braincam.evaluation.metrics import paired_difference, score
 from braincam.files import write_csv
 from braincam.model_file.zoo import usable_cores
-from braincam.predict import Prediction
+from braincam.predict import Prediction, Predictor
 from test_package import verbs
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -393,6 +393,15 @@ def test_no_number_of_threads_is_below_0(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="2"):
         cli.main(["predict", "scan.png", "--threads", "-1"])
     assert "expected a whole number from 0, got '-1'" in capsys.readouterr().err
+
+
+def test_threads_that_no_machine_has_cores_for_are_refused_before_they_take_its_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["predict", "scan.png", "--threads", "99999"]) == 2
+    assert "threads: expected 0 to 1024, got 99999" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="got -1"):
+        Predictor(threads=-1)
 
 
 @pytest.mark.parametrize(

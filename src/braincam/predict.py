@@ -73,6 +73,7 @@ class Predictor:
 
         Raises:
             ModelFileError: there is no such model, or the file is not one.
+            ConfigError: `threads` is below 0, or more than any machine has cores for.
         """
         self.file = find_model(model)
         self._session = self.file.session(threads)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from braincam.ahead import check_threads
 from braincam.errors import ModelFileError
 from braincam.model_file.card import Card
 from braincam.model_file.graph import check_graph
@@ -54,7 +55,9 @@ class ModelFile:
 
         Raises:
             ModelFileError: the bytes are no ONNX model that this runtime can load, or hold what a model must not.
+            ConfigError: a number of threads that no machine has cores for.
         """
+        check_threads(threads)
         check_graph(self.content, str(self.path))
         _bound_memory()
         options = onnxruntime.SessionOptions()

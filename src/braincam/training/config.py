@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from braincam.ahead import check_threads
 from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
@@ -36,7 +37,6 @@ AT_LEAST: dict[str, float] = {
     "epochs": 1,
     "batch_size": 2,
     "patience": 0,
-    "threads": 0,
     "seed": 0,
     "weight_decay": 0,
 }
@@ -96,6 +96,7 @@ class TrainConfig:
         for key, lowest in AT_LEAST.items():
             if getattr(self, key) < lowest:
                 raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")
+        check_threads(self.threads)
         self._refuse_attention_in_a_peer()
         self._refuse_impossible_numbers()
         for key in BELOW_ONE:
