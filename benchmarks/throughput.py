@@ -129,9 +129,7 @@ def main() -> None:
 
     def loader(side: int, *, learning: bool) -> _plain.Batches:
         change = _plain.transform(side, 1, training=learning)
-        return _plain.loader(
-            _plain.pictures(options.data, paths, change), BATCH, options.threads, shuffle=learning
-        )
+        return _plain.loader(_plain.pictures(options.data, paths, change), BATCH, options.threads, shuffle=learning)
 
     sides = [side_at((epoch + 1) / RECIPE.epochs, full, RECIPE.resolution_steps) for epoch in range(RECIPE.epochs)]
     predictor = Predictor(threads=options.threads)
@@ -162,6 +160,7 @@ def main() -> None:
     )
     print(f"peak of a {PRODUCT} x {PRODUCT} product: {peak['product'] / 1e9:.0f} GFLOP/s in {kind}, "
           f"{peak['float32 product'] / 1e9:.0f} in float32\n")  # fmt: skip
+
     def share(took: float, operations_each: float, peak_of: str) -> str:
         return f"{operations_each * n / took / peak[peak_of]:.2f}"
 
@@ -169,8 +168,8 @@ def main() -> None:
         ratios = f"{median['plain'] / took:.1f} | {median['plain as run'] / took:.1f}"
         print(f"| {name} | {n / took:.0f} | {ratios} | {share(took, operations_each, peak_of)} |")
 
-    print(f"| training, the same network | images per second | ratio to the loop at {full} | to the loop at {_plain.SIDE} "
-          "| of peak |\n|---|---|---|---|---|")  # fmt: skip
+    print(f"| training, the same network | images per second | ratio to the loop at {full} "
+          f"| to the loop at {_plain.SIDE} | of peak |\n|---|---|---|---|---|")  # fmt: skip
     for name, side in ("plain as run", _plain.SIDE), ("plain", full):
         training(f"plain loop, float32, {side} pixels", median[name], 3 * operations(side, mirror=False),
                  "float32 product")  # fmt: skip

@@ -56,6 +56,16 @@ def test_a_damaged_entry_is_made_again(folder: Path) -> None:
     np.testing.assert_array_equal(cached("some", "key", refuse)["numbers"], NUMBERS)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("numbers.npy", b""), ("numbers.npy", b"\x93NUMPY\x01\x00\x05\x00{'a(\n"), ("contents", b"")]
+)
+def test_an_entry_damaged_in_any_other_way_is_made_again_too(folder: Path, name: str, content: bytes) -> None:
+    cached("some", "key", write)
+    (folder / "some-key" / name).write_bytes(content)
+    np.testing.assert_array_equal(cached("some", "key", write)["numbers"], NUMBERS)
+    np.testing.assert_array_equal(cached("some", "key", refuse)["numbers"], NUMBERS)
+
+
 def test_a_crash_while_making_leaves_no_entry(folder: Path) -> None:
     def crash(place: Path) -> None:
         write(place)

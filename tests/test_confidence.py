@@ -74,6 +74,17 @@ def test_recalibration_is_undefined_where_nothing_is_wrong() -> None:
     assert recalibration([0, 1], [[0.9, 0.1], [0.2, 0.8]]) == (None, None)
 
 
+@pytest.mark.parametrize("wrong", [[0], [0, 1], [39], [38, 39]], ids=str)
+def test_recalibration_is_undefined_where_one_confidence_parts_right_from_wrong(wrong: list[int]) -> None:
+    """The likelihood rises for ever as the slope does: whatever an optimiser stops at is not a finding."""
+    confidence = np.linspace(0.55, 0.95, 40)
+    labels = np.isin(np.arange(40), wrong).astype(int)
+    assert recalibration(labels, np.stack([confidence, 1 - confidence], 1)) == (None, None)
+    labels[20] = 1 - labels[20]  # now neither side is pure
+    slope, _ = recalibration(labels, np.stack([confidence, 1 - confidence], 1))
+    assert slope is not None and abs(slope) < 20
+
+
 def test_errors_at_the_unsure_end_cost_the_surest_nothing() -> None:
     probabilities = np.array([[0.99, 0.01], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     found = risk_by_coverage([0, 0, 0, 0, 1], probabilities)

@@ -126,6 +126,14 @@ def message(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 
 
+def long_message(number: int, content: bytes) -> bytes:
+    """The same for content of any length."""
+    size, left = b"", len(content)
+    while left > 127:
+        size, left = size + bytes([left & 127 | 128]), left >> 7
+    return bytes([number << 3 | 2]) + size + bytes([left]) + content
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -134,9 +142,13 @@ def message(number: int, content: bytes) -> bytes:
         (bytes([7 << 3 | 3]), "no protocol buffer"),
         (bytes([7 << 3 | 2, 200]), "cut off|no protocol buffer"),
         (message(7, message(5, message(1, bytes([0x80, 0x80, 0x04, 0x80, 0x80, 0x04])))), "states 4,294,967,296"),
+        (
+            long_message(7, long_message(5, long_message(1, b"\x7f" * 10**6))),
+            "at most 32 dimensions, got one of 1,000,000",
+        ),
         (bytes([0xFF] * 12), "no protocol buffer|number"),
     ],
-    ids=["no graph", "a number", "a group", "cut off", "packed sizes", "an endless number"],
+    ids=["no graph", "a number", "a group", "cut off", "packed sizes", "endless sizes", "an endless number"],
 )
 def test_bytes_that_onnx_would_not_write_are_refused(content: bytes, said: str) -> None:
     with pytest.raises(ModelFileError, match=said):

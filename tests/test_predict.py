@@ -22,6 +22,7 @@ from braincam import cli
 from braincam.errors import ImageError
 from braincam.model_file.decision import stated, why_referred
 from braincam.predict import Prediction, Predictor
+from dicom_files import write_series
 
 FIELDS = {
     "path", "slice", "status", "label", "probabilities", "prediction_set", "confidence", "outlier_score", "reason",
@@ -179,6 +180,47 @@ def test_the_path_of_an_answer_is_the_one_that_was_given(
     assert [row.path for row in rows] == given
     assert [row.status == "error" for row in rows] == [False, True, True, True, True]  # "" is not the folder at hand
     assert "empty path" in (rows[-1].reason or "")
+
+
+def test_the_slices_of_a_series_are_named_as_they_were_given(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever joins answers to a table by path finds each of them, in the order of the series."""
+    names = [path.name for path in write_series(tmp_path / "series", np.full((4, 64, 64), 90, np.int16))]
+    monkeypatch.chdir(tmp_path)
+    given = [f"./series/{name}" for name in sorted(names)]
+    assert [row.path for row in predictor.predict(given)] == [f"./series/{name}" for name in names]
+
+
+def test_what_is_no_source_is_an_error_row_that_says_what_to_give(predictor: Predictor, scans: Path) -> None:
+    good = a_scan(scans)
+    with Image.open(good) as picture:
+        rows = predictor.predict([picture, None, good])  # type: ignore[list-item]
+    assert [row.status == "error" for row in rows] == [True, True, False]
+    assert "np.asarray(picture)" in (rows[0].reason or "") and "got NoneType" in (rows[1].reason or "")
+
+
+def test_one_channel_in_an_axis_of_its_own_is_one_slice(predictor: Predictor, scans: Path) -> None:
+    with Image.open(a_scan(scans)) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    (plain,), (apart,) = predictor.predict(pixels), predictor.predict(pixels[:, :, None])
+    assert plain.probabilities == apart.probabilities and apart.slice is None
+
+
+def test_what_a_terminal_would_obey_is_written_out(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names come from downloads and archives: one could set a window's title, or look like another row."""
+    good, bad = "new\nline\x1b[31mred.png", "title\x1b]0;owned\x07 \u202egnp.png"
+    (tmp_path / good).write_bytes(a_scan(scans).read_bytes())
+    (tmp_path / bad).write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", good, bad]) == 1
+    said = capsys.readouterr()
+    assert "new\\nline\\x1b[31mred.png" in said.out and "title\\x1b]0;owned\\x07 \\u202egnp.png" in said.err
+    for text in (said.out, said.err):
+        assert not set(text) & {"\x1b", "\x07", "\u202e"}
+    assert len(said.out.splitlines()) == 4, "a header, two rows and the notice"
 
 
 def test_answers_are_not_judged_in_their_turn_but_scans_that_lie_beside_them_are(

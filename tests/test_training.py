@@ -106,6 +106,9 @@ def test_resuming_with_another_recipe_or_from_nothing_is_refused(tmp_path: Path)
         run(replace(QUICK, learning_rate=0.01), tmp_path, resume=True)
     with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         run(QUICK, tmp_path / "empty", resume=True)
+    torch.save([1], tmp_path / "last.ckpt")
+    with pytest.raises(TrainingError, match="expected format braincam-checkpoint-1, got 'list'"):
+        run(QUICK, tmp_path, resume=True)
     (tmp_path / "last.ckpt").write_bytes(b"PK garbage")
     with pytest.raises(TrainingError, match="damaged"):
         run(QUICK, tmp_path, resume=True)
@@ -298,8 +301,9 @@ def test_overrides_are_typed_and_wrong_ones_name_what_is_right(tmp_path: Path) -
 
 def test_devices_and_precisions_are_picked_or_refused_in_words() -> None:
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
-    with pytest.raises(ConfigError, match="not available here"):
-        pick_device("toaster")
+    for name in ("toaster", "meta", "hpu"):
+        with pytest.raises(ConfigError, match="not available here"):
+            pick_device(name)
     assert pick_precision("float32", torch.device("cpu")) is torch.float32
     assert pick_precision("auto", torch.device("mps")) is torch.float32
 

@@ -67,7 +67,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
         entry = folder / f"{kind}-{key}"
         try:
             return _opened(entry)
-        except (OSError, ValueError):
+        except Exception:  # NumPy raises many kinds for a damaged file
             if entry.exists():  # damaged; gone before the long work, in which another process may make it
                 _remove(entry)
         try:
@@ -110,6 +110,8 @@ def _remove(entry: Path) -> None:
 def _opened(entry: Path) -> Arrays:
     # who deletes an entry by hand takes one file after the other: what is left is none
     paths = [entry / name for name in (entry / CONTENTS).read_text(encoding="utf-8").split()]
+    if not paths:
+        raise ValueError("an entry without arrays")
     # copy-on-write: torch wants writable memory, and the file stays as it is
     arrays = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in paths}
     with suppress(OSError):  # a cache that may only be read

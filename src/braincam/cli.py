@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ModelFileError, install
+from braincam.errors import BraincamError, ModelFileError, install, printable
 from braincam.model_file.card import NOTICE
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _fail(message: str, code: int = WRONG_CALL) -> int:
-    print(f"braincam: {' '.join(message.split())}", file=sys.stderr)
+    print(f"braincam: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -14,14 +14,22 @@ Messages say what is wrong, where, what was expected, what was got and what to d
 
 from __future__ import annotations
 
+import unicodedata
+
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of what is written
 LONGEST = 6000  # characters of a message: a path may have 4096, and what a damaged file quotes has no end
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or what turns a line around, written out: names come from anywhere."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in {"Cc", "Zl", "Zp"} or c in TURNS else c for c in text)
 
 
 class BraincamError(Exception):
     """Base of all errors that braincam raises on purpose. Whatever a message quotes, it is one line, and it ends."""
 
     def __str__(self) -> str:
-        text = " ".join(super().__str__().splitlines())
+        text = printable(" ".join(super().__str__().splitlines()))
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} ... {text[-290:]}"
 
 

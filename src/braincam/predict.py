@@ -84,7 +84,7 @@ class Predictor:
     def predict(
         self, source: Source | Sequence[Source], *, cam: bool = True, plane: str | None = None, volume: int = 0
     ) -> list[Prediction]:
-        """Answer for a path, bytes, an array (H, W), (H, W, 3) or (N, H, W), or a list of them.
+        """Answer for a path, bytes, an array (H, W), (H, W, 1), (H, W, 3) or (N, H, W), or a list of them.
 
         A folder stands for the pictures in it, a DICOMDIR for the files it names; DICOM files of one series are put
         in order of position. A NIfTI volume is cut in its acquisition plane, or in `plane`: axial, coronal or

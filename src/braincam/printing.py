@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam.dataset.manifest import Manifest
+from braincam.errors import printable
 from braincam.explain.localisation import MAP_COLUMNS
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
@@ -37,7 +38,7 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
         for answer in answers:
             failed += answer.status == "error"
             if answer.status == "error":
-                print(f"braincam: {answer.reason}", file=sys.stderr)
+                print(printable(f"braincam: {answer.reason}"), file=sys.stderr)
             print(show(answer), flush=style == "json")
             if out:
                 kept.append(_as_json(answer))
@@ -93,7 +94,8 @@ def _table_writer() -> Callable[[Prediction], str]:
         outlier = "" if answer.outlier_score is None else f"{answer.outlier_score:.2f}"
         where = answer.path if answer.slice is None else f"{answer.path} slice {answer.slice}"
         reason = f"  ({answer.reason})" if answer.reason and answer.status != "error" else ""
-        return f"{head}{answer.status:<9} {answer.label or '-':<11} {share:>11}  {outlier:>7}  {where}{reason}"
+        shown = printable(f"{where}{reason}")
+        return f"{head}{answer.status:<9} {answer.label or '-':<11} {share:>11}  {outlier:>7}  {shown}"
 
     return line
 
@@ -101,7 +103,7 @@ def _table_writer() -> Callable[[Prediction], str]:
 def print_studies(studies: Sequence[Study], out: Path | None) -> None:
     """One line per volume, and where its page is."""
     for study in studies:
-        print(f"{study.name}: {study.statement}")
+        print(printable(f"{study.name}: {study.statement}"))
     if studies and out:
         print(f"written: {out / 'study.html'}, study.json, maps and montages beside it")
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from braincam.errors import printable
+
 Item = TypeVar("Item")
 
 PATIENCE = 2.0  # seconds of silence before anything is shown
@@ -45,4 +47,4 @@ def say(line: str) -> None:
     """Print one line on stderr; stdout is kept for what machines read. Of several processes the first one talks."""
     if helps():
         return
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201

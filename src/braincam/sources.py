@@ -31,6 +31,7 @@ from braincam.progress import track
 
 AHEAD = 64  # files decoded before they are asked for
 AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large
+SHOWN = 80  # characters of a path that is too long to be one
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 _Job = Source | SeriesSlice | ImageError  # one file to decode
@@ -70,15 +71,22 @@ def expand(sources: Iterable[Source]) -> Iterator[Source | ImageError]:
         if isinstance(source, bytes | np.ndarray):
             yield source
             continue
-        if not os.fspath(source):  # Path would take it for the folder at hand
+        try:
+            given = os.fspath(source)
+        except TypeError:
+            kind = type(source).__name__
+            why = f"<{kind}>: expected a path, bytes or an array, got {kind}; give a picture as np.asarray(picture)"
+            yield _nothing(f"<{kind}>", why)
+            continue
+        if not given:  # Path would take it for the folder at hand
             yield _nothing("", "expected a file, folder or pattern, got an empty path")
             continue
         path = Path(source)
         try:
             folder, there = path.is_dir(), path.exists()
         except OSError as error:  # a name longer than the file system allows
-            why = f"{str(path)[:80]}...: not a usable path ({error.strerror}); expected a file, folder or pattern"
-            yield _nothing(f"{str(path)[:80]}...", why)
+            shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
+            yield _nothing(source, f"{shown}: not a usable path ({error.strerror}); expected a file, folder or pattern")
             continue
         if folder:
             found = list(_walk(path))
@@ -125,10 +133,10 @@ def _is_scan(file: Path) -> bool:
     return looks_readable(file) and not _is_index(file) and not is_ours(file)
 
 
-def _nothing(path: Path | str, why: str) -> ImageError:
+def _nothing(path: str | os.PathLike[str], why: str) -> ImageError:
     """The error that stands for a path without a picture."""
     error = ImageError(why)
-    error.path = str(path)
+    error.path = os.fspath(path)
     return error
 
 
@@ -155,7 +163,10 @@ def _sorted(run: list[str | os.PathLike[str]]) -> Iterator[_Job]:
         yield from run
     else:
         paths = [Path(path) for path in run]
-        yield from in_series(paths, (read_header(path) for path in track(paths, "sorting DICOM files", unit="files")))
+        given = dict(zip(paths, run, strict=True))  # an answer names its file as it was given
+        headers = (read_header(path) for path in track(paths, "sorting DICOM files", unit="files"))
+        for job in in_series(paths, headers):
+            yield replace(job, path=given[Path(job.path)]) if isinstance(job, SeriesSlice) else given[job]
 
 
 def _walk(folder: Path) -> Iterator[Path | ImageError]:
@@ -200,7 +211,9 @@ def _read(job: _Job, reading: Reading) -> list[GreySlice] | ImageError:
 
 
 def _from_array(array: NDArray[Any]) -> list[GreySlice]:
-    """(H, W) or (H, W, 3) is one slice; (N, H, W) is a volume, scaled as a whole."""
+    """(H, W), (H, W, 1) or (H, W, 3) is one slice; (N, H, W) is a volume, scaled as a whole."""
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[:, :, 0]
     if array.ndim == 3 and array.shape[-1] not in (3, 4) and array.size:
         if array.dtype.kind not in "buif":
             grey_of_array(array[0])  # says what is wrong
@@ -218,5 +231,5 @@ def _name(job: _Job) -> str:
     if isinstance(job, bytes):
         return "<bytes>"
     if isinstance(job, SeriesSlice):
-        return str(job.path)
+        return os.fspath(job.path)
     return "<array>" if isinstance(job, np.ndarray) else os.fspath(job)

@@ -113,13 +113,14 @@ def recalibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[
     """Slope and intercept of the logistic regression of "the answer is right" on the log-odds of its confidence.
 
     Cox 1958, Biometrika 45:562; Van Calster et al. 2019, doi 10.1186/s12916-019-1466-7. A perfect model has slope 1 and
-    intercept 0; a slope below 1 says that it is too sure. None where all answers are right, or all wrong.
+    intercept 0; a slope below 1 says that it is too sure. None where all answers are right, or all wrong, or where some
+    confidence parts the right ones from the wrong ones: there the likelihood has no maximum, and any slope would do.
     """
     values, truth = labelled_rows(probabilities, labels, "probabilities")
     right = (values.argmax(axis=1) == truth).astype(np.float64)
-    if right.min(initial=1) == right.max(initial=0):
-        return None, None
     odds = logit(values.max(axis=1).clip(NEVER_SURE, 1 - NEVER_SURE))
+    if parted(odds[right == 1], odds[right == 0]):
+        return None, None
     design = np.stack([odds, np.ones_like(odds)], 1)  # (N, 2)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
@@ -129,6 +130,11 @@ def recalibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS")
     return float(found.x[0]), float(found.x[1])
+
+
+def parted(a: Floats, b: Floats) -> bool:
+    """Whether some value has all of `a` on one side and all of `b` on the other; also where one of them is empty."""
+    return bool(a.min(initial=np.inf) >= b.max(initial=-np.inf) or a.max(initial=-np.inf) <= b.min(initial=np.inf))
 
 
 def before_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:

@@ -53,7 +53,7 @@ _TAGS = [
 class SeriesSlice:
     """One file of a series: the slice with this number, counted along the normal."""
 
-    path: Path
+    path: str | os.PathLike[str]
     number: int
     volume: Volume
     limits: tuple[float, float] | None  # what becomes black and white where files bring no window

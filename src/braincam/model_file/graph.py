@@ -23,6 +23,7 @@ OPERATOR, ATTRIBUTE, DOMAIN = 4, 5, 7  # of a NodeProto
 TENSOR, SUBGRAPH, TENSORS, SUBGRAPHS, SPARSE, SPARSES = 5, 6, 10, 11, 22, 23  # of an AttributeProto
 DIMENSIONS, EXTERNAL, LOCATION = 1, 13, 14  # of a TensorProto
 STANDARD = (b"", b"ai.onnx")  # domains of operators
+MOST_DIMENSIONS = 32  # of a tensor, far more than any network has
 
 
 def check_graph(content: bytes, where: str) -> None:
@@ -89,6 +90,8 @@ def _check_tensor(content: memoryview) -> None:
             raise ModelFileError("expected a whole model, got one whose tensors lie in other files")
         if number == DIMENSIONS:
             sizes += [value] if isinstance(value, int) else _packed(value)
+    if len(sizes) > MOST_DIMENSIONS:  # the product of a million of them would take minutes
+        raise ModelFileError(f"expected tensors of at most {MOST_DIMENSIONS} dimensions, got one of {len(sizes):,}")
     if math.prod(sizes) > 2 * len(content):  # the smallest values take half a byte
         raise ModelFileError(
             f"expected tensors with their values, got one that states {math.prod(sizes):,} and has fewer"

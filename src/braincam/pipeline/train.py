@@ -320,7 +320,7 @@ def baseline_answers(
 
 
 def baselines(material: Material, judged: Judged) -> dict[str, Any]:
-    """Metrics of the floors on the headline's slices: learners that look for no lesion, fitted on all but the test part."""
+    """Metrics of the floors on the headline's slices: they look for no lesion, fitted on all but the test part."""
     found, training, validation = material.found, material.training, material.validation
     test = load(found, material.parts.test, material.preprocess)
     rows = ~judged.seen if judged.metrics["headline"] == "unseen" else np.ones(len(judged.seen), bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -28,13 +28,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         TrainingError: there is no such file, or it is damaged or foreign.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TrainingError(f"{path}: no checkpoint to resume from; train once without --resume") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(
             f"{path}: expected a braincam checkpoint, got a damaged file ({type(error).__name__}); train anew"
         ) from error
-    if state.get("format") != FORMAT:
-        raise TrainingError(f"{path}: expected format {FORMAT}, got {state.get('format')!r}; train anew")
-    return state
+    found = state.get("format") if isinstance(state, dict) else type(state).__name__
+    if found != FORMAT:
+        raise TrainingError(f"{path}: expected format {FORMAT}, got {found!r}; train anew")
+    return cast("dict[str, Any]", state)
