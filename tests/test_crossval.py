@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,11 @@ from braincam.pipeline.out_of_fold import Answers
 from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
 from braincam.training.config import from_mapping
+from pages import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import keep
 
 QUICK = ("network=tiny", "image_size=32", "epochs=1", "batch_size=8", "threads=1", "validation_share=0.34")
 
@@ -71,6 +77,22 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
     runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+    answers_of_finished_runs_alone_are_kept_as_those_of_all(out, mine, monkeypatch)
+
+
+def answers_of_finished_runs_alone_are_kept_as_those_of_all(
+    out: Path, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (out / "fold1-seed0" / "run.json").rename(out / "run.json")  # it never ended
+    monkeypatch.setattr(sys, "argv", ["x", str(out), "--out", str(out / "kept.csv.gz")])
+    keep.main()
+    kept = pd.read_csv(out / "kept.csv.gz")
+    first = whole[whole["fold"] == 0]
+    pd.testing.assert_frame_equal(kept, first[list(kept)].reset_index(drop=True))
+    assert len(kept) < len(whole)
+    monkeypatch.setattr(sys, "argv", ["x", str(out / "fold0-seed0"), "--out", str(out / "kept.csv.gz")])
+    with pytest.raises(SystemExit, match="expected finished runs named fold0-seed0"):
+        keep.main()
 
 
 def what_one_run_alone_measured_is_no_number_in_the_others(data: Path, out: Path, table: Path) -> None:

@@ -1,0 +1,49 @@
+"""The answers of finished runs, kept as `braincam crossval` keeps those of a whole one; nothing is trained.
+
+    python benchmarks/keep.py FOLDER --out benchmarks/results/NAME.csv.gz
+
+FOLDER holds runs named fold<F>-seed<S>, as `braincam crossval` makes them and `braincam train --fold F --set seed=S
+--out FOLDER/fold<F>-seed<S>` does. Of a cross-validation that is unfinished, or was never meant to have every fold, this
+keeps what there is. The other benchmarks read the file, and compare on the slices that it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from braincam.files import replacing
+from braincam.pipeline.crossval import KEPT, to_keep
+from braincam.pipeline.out_of_fold import read_answers
+
+RUN = re.compile(r"fold(\d+)-seed(\d+)")
+
+
+def finished_runs(folder: Path) -> list[tuple[int, int]]:
+    """Fold and seed of each run that ended; `run.json` is written at its end."""
+    named = ((RUN.fullmatch(run.name), run) for run in folder.iterdir() if (run / "run.json").exists())
+    return sorted((int(match[1]), int(match[2])) for match, _ in named if match)
+
+
+def main() -> None:
+    """Read what is finished, write one file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
+    options = parser.parse_args()
+    runs = finished_runs(options.folder)
+    if not runs:
+        sys.exit(f"{options.folder}: expected finished runs named fold0-seed0 and so on, got none")
+    answers = read_answers(options.folder, runs)
+    rows = to_keep(answers.table, pd.DataFrame(), [f"p_{name}" for name in answers.classes])
+    with replacing(options.out) as temporary:
+        rows.to_csv(temporary, **KEPT)
+    print(f"{options.out}: {len(rows)} answers of {len(runs)} runs: {', '.join(f'fold {f} seed {s}' for f, s in runs)}")
+
+
+if __name__ == "__main__":
+    main()
