@@ -3,7 +3,7 @@
     python benchmarks/keep.py FOLDER --out benchmarks/results/NAME.csv.gz
 
 FOLDER holds runs named fold<F>-seed<S>, as `braincam crossval` makes them and `braincam train --fold F --set seed=S
---out FOLDER/fold<F>-seed<S>` does. Of a cross-validation that is unfinished, or was never meant to have every fold, this
+--out FOLDER/fold<F>-seed<S>` does. Of a cross-validation that is unfinished, or was never meant to have all folds, this
 keeps what there is. The other benchmarks read the file, and compare on the slices that it holds.
 """
 
