@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
@@ -26,8 +27,10 @@ from pydicom.uid import (
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    RLELossless,
 )
 
 from braincam.errors import ImageError
@@ -414,6 +417,80 @@ def test_lossless_jpeg_does_not_show(tmp_path: Path) -> None:
     assert writer.Write()
     assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == JPEGLosslessSV1
     np.testing.assert_array_equal(read_slices(tmp_path / "packed.dcm")[0].pixels, to_grey(stored))
+
+
+def packed(frames: list[bytes], shape: tuple[int, ...], syntax: UID, fragments: int = 1, table: bool = True) -> Dataset:
+    """A data set of 8-bit zeros by its header, around these compressed frames."""
+    dataset = dataset_of(np.zeros(shape, np.uint8))
+    dataset.PixelData = encapsulate(frames, fragments_per_frame=fragments, has_bot=table)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def frame_of(pixels: np.ndarray, kind: str = "JPEG2000", **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize("boxes", [True, False])
+def test_compressed_frames_may_come_in_fragments_with_or_without_a_table(
+    table: bool, fragments: int, boxes: bool
+) -> None:
+    stored = np.random.default_rng(23).integers(0, 256, (2, 64, 80), np.uint8)
+    frames = [frame_of(frame, no_jp2=not boxes) for frame in stored]
+    slices = read_slices(written(packed(frames, stored.shape, JPEG2000Lossless, fragments, table)))
+    np.testing.assert_array_equal([item.pixels for item in slices], stored)
+
+
+@pytest.mark.parametrize(
+    ("frame", "syntax"),
+    [
+        (frame_of(np.zeros((64, 400), np.uint8), no_jp2=True), JPEG2000Lossless),
+        (frame_of(np.zeros((64, 400), np.uint8)), JPEG2000Lossless),
+        (frame_of(np.zeros((64, 400), np.uint8), "JPEG"), JPEGBaseline8Bit),
+        (frame_of(np.zeros((64, 400), np.uint8), "JPEG"), JPEG2000Lossless),  # Pillow takes it here, too
+        (
+            b"\xff\xd8\0\xff\xff\xfe\0\x04\xff\xc0\xff\xc3\0\x0b\x08\0\x40\x01\x90\x01\1\x11\0",
+            JPEGLosslessSV1,
+        ),  # for GDCM
+    ],
+)
+def test_a_frame_of_another_size_than_the_header_is_refused_undecoded_wherever_it_stands(
+    frame: bytes, syntax: UID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Dataset] = []
+    monkeypatch.setattr("braincam.images.dicom._decoded", decoded.append)
+    true = frame_of(np.zeros((64, 80), np.uint8), no_jp2=True)
+    for frames in ([frame], [true, frame]):
+        shape = (len(frames), 64, 80)
+        refused(packed(frames, shape, syntax), "pixels of 80 x 64 x 1, as the header says, got 400 x 64 x 1")
+    assert not decoded
+
+
+def test_more_frames_than_the_header_says_are_refused_undecoded() -> None:
+    frame = frame_of(np.zeros((64, 80), np.uint8), no_jp2=True)
+    refused(packed([frame] * 3, (64, 80), JPEG2000Lossless), "expected as many frames as the header says, 1, got more")
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xd8", b"\xff\x4f\xff\x51\0", b"\xff\xd8\xff\xda", b"\xff\xd8\xff\xc0\0"])
+def test_a_frame_that_does_not_say_its_size_cannot_be_decoded(frame: bytes) -> None:
+    refused(packed([frame], (64, 80), JPEG2000Lossless), "cannot be decoded (ValueError)")
+    refused(packed([frame], (64, 80), RLELossless), "cannot be decoded (ValueError)")
+
+
+def test_runs_that_unpack_to_more_than_the_picture_are_refused_and_padded_ones_are_not() -> None:
+    head = np.array([1, 64, *[0] * 14], "<u4").tobytes()
+    segment = b"\x80\x03\1\2\3\4" + b"\x81\7" * 40  # nothing, four bytes as they are, 40 x 128 of one
+    for more in (b"", b"\x81\7" * 100):
+        (item,) = read_slices(written(packed([head + segment + more], (64, 80), RLELossless)))
+        assert [*item.pixels[0, :5]] == [1, 2, 3, 4, 7]
+        assert (item.pixels.reshape(-1)[4:] == 7).all()
+    refused(packed([head + segment + b"\x81\7" * 140_000], (64, 80), RLELossless), "segments of 5,120 bytes")
+    refused(packed([head + b"\x80" * 2**26], (64, 80), RLELossless), "segments of 5,120 bytes")
 
 
 def test_a_modality_table_comes_before_everything_else() -> None:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from braincam.errors import ImageError, install
 from braincam.images.apart import pixels_by_gdcm
+from braincam.images.codestream import refuse_false_sizes
 from braincam.images.grey import (
     SAMPLE,
     GreyPixels,
@@ -184,9 +185,13 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
+        if syntax.is_compressed:
+            refuse_false_sizes(dataset)
         values = _decoded(dataset)  # YBR comes out as RGB
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
+    except ImageError:
+        raise
     except Exception as error:  # each decoder has its own exceptions
         advice = (
             f"{INSTALL} (needs {_plugin(syntax)} {HERE}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
