@@ -28,6 +28,7 @@ from braincam.images.grey import (
     stretch,
     to_grey,
 )
+from braincam.images.pages import count_pages
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT = 274, 262, 339  # tags of EXIF and TIFF
 DEFLATE = 1032  # bytes that one packed byte can stand for at most (https://www.zlib.net/zlib_tech.html)
@@ -61,12 +62,15 @@ def read_raster(stream: BinaryIO, name: str, limits: SizeLimits) -> list[GreySli
     """Decode a picture of the format `name` (of `raster_format`); its size is checked first."""
     if name in _PLUGINS:
         importlib.import_module(_PLUGINS[name])  # else Pillow would load all of its forty plugins to find this one
+    counted = count_pages(stream, name, limits.slices)
     with _opened(stream, name, limits) as picture:
         check_size(picture.height, picture.width, 1, limits)
         if name == "PNG":
             _check_content(picture, stream)
         # further pictures in a JPEG are previews
-        many = 1 if name == "JPEG" else int(getattr(picture, "n_frames", 1))
+        many = 1 if name == "JPEG" else counted or int(getattr(picture, "n_frames", 1))
+        if counted and counted > limits.slices:
+            raise ImageError(f"expected at most {limits.slices:,} slices, got more pages than that; {limits.advice}")
         if many == 1:
             return [_slice_of(picture, None)]
         check_size(picture.height, picture.width, many, limits)
