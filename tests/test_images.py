@@ -276,6 +276,23 @@ def test_exif_rotation_of_a_jpeg(orientation: int) -> None:
     assert np.abs(shown.astype(int) - upright).max() < 20
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"garbage-" * 4,
+        b"II*\0\x08\0\0\0\x01",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02up\0\0",
+    ],
+)
+def test_damaged_exif_is_as_good_as_none(kind: str, exif: bytes) -> None:
+    options = {"exif": b"Exif\0\0" + exif, **({"lossless": True} if kind == "WEBP" else {})}
+    picture = Image.fromarray(np.dstack([grey()] * 3))
+    damaged, plain = encoded(picture, kind, **options), encoded(picture, kind, **(options | {"exif": b""}))
+    np.testing.assert_array_equal(only(damaged).pixels, only(plain).pixels)
+
+
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
 def test_each_page_is_a_slice_in_order(kind: str) -> None:
     pages = [np.full((20, 30), shade, np.uint8) for shade in (10, 120, 250)]

@@ -120,7 +120,15 @@ def _slice_of(picture: Image.Image, index: int | None, scale: tuple[float, float
     """The page that a picture stands at; `scale` is that of its volume, if it has one."""
     picture.load()
     pixels, colourful = _grey_of_tiff(picture, scale) if picture.format == "TIFF" else grey_of_picture(picture)
-    return GreySlice(_upright(pixels, picture.getexif().get(ORIENTATION, 1)), index, colourful)
+    return GreySlice(_upright(pixels, _orientation(picture)), index, colourful)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The rotation that EXIF states; damaged EXIF is as good as none, as in the browser: the pixels are whole."""
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow raises several kinds
+        return 1
 
 
 def _grey_of_tiff(picture: Image.Image, scale: tuple[float, float] | None) -> tuple[GreyPixels, bool]:
