@@ -449,7 +449,9 @@ def test_folder_missing_path_and_odd_paths(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders exist on POSIX only")
 def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    refused(tmp_path / "pipe.png", "a pipe or a device")
+    message = refused(tmp_path / "pipe.png", "a pipe or a device")
+    assert message.count("expected") == 1  # it stood inside another
+    assert refused(tmp_path, "a folder").count("expected") == 1
 
 
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,8 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(mode):
             raise ImageError("expected a picture file, got a pipe or a device; save it to a file first")
         file = Path(source).open("rb")  # noqa: SIM115 - closed below; errors while it is read are not errors of opening it
+    except ImageError:  # a ValueError too, but said already
+        raise
     except FileNotFoundError as error:
         raise ImageError("expected a picture file, found nothing there; check the path") from error
     except PermissionError as error:
