@@ -380,6 +380,30 @@ def test_a_range_of_padding_is_black() -> None:
     np.testing.assert_array_equal(picture[4:], to_grey(stored[4:]))
 
 
+@pytest.mark.parametrize("limit", [None, 63540])
+def test_padding_that_is_written_without_its_sign_beside_signed_pixels_is_black(limit: int | None) -> None:
+    stored = values(20, np.int16, 100, 1000)
+    padded = stored.copy()
+    padded[:4] = -2000 if limit is None else np.arange(-2000, -1996)[:, None]
+    dataset = dataset_of(padded)
+    dataset.add_new("PixelPaddingValue", "US", 63536)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+    picture = read_slices(written(dataset))[0].pixels
+    assert not picture[:4].any()
+    np.testing.assert_array_equal(picture[4:], to_grey(stored[4:]))
+
+
+@pytest.mark.parametrize("spacing", [[1e-9, 1], [1, 1e-9], [1e-300, 1e300], [60, 1]])
+def test_an_absurd_spacing_costs_no_single_slice(spacing: list[float]) -> None:
+    stored = values(20)
+    dataset = dataset_of(stored, ImagePositionPatient=[0, 0, 0])
+    dataset.PixelSpacing = [f"{side:.0e}" for side in spacing]
+    np.testing.assert_array_equal(read_slices(written(dataset))[0].pixels, to_grey(stored))
+    dataset.PixelSpacing = [2, 1]  # oblong, as scanners make them
+    assert read_slices(written(dataset))[0].pixels.shape == (2 * SHAPE[0], SHAPE[1])
+
+
 @pytest.mark.parametrize("logger", ["pydicom", "pydicom.pixels.decoders.base"])
 def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog: pytest.LogCaptureFixture) -> None:
     with quiet:

@@ -55,6 +55,7 @@ MODALITIES = frozenset(
     {"CR", "CT", "DX", "ES", "GM", "IO", "IVOCT", "IVUS", "MG", "NM", "OCT", "OP", "OPT"}
     | {"PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SEG", "SM", "US", "XA", "XC"}
 )
+ABSURD = 50  # ratio of a pixel's sides beyond which a single slice's spacing is an error, not a spacing
 REEXPORT = "re-export it uncompressed (Explicit VR Little Endian)"
 
 
@@ -245,9 +246,11 @@ def _slice(
 
 
 def _squared(item: GreySlice, dataset: Dataset, number: int, count: int, sizes: SizeLimits) -> GreySlice:
-    """A grey frame, one of `count`, with square pixels; colour stays as it is stored."""
+    """A grey frame, one of `count`, with square pixels; colour stays as it is stored, as does absurd spacing."""
     spacing = plane_of(dataset, number).spacing
     if spacing is None or int(dataset.SamplesPerPixel) > 1:
+        return item
+    if count == 1 and max(spacing) > ABSURD * min(spacing):
         return item
     return replace(item, pixels=square_pixels(item.pixels, *spacing, count, sizes))
 
@@ -290,9 +293,16 @@ def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] |
 
 def _padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Where pixels were added round the scan: PixelPaddingValue, or up to PixelPaddingRangeLimit."""
-    value = _number(dataset, "PixelPaddingValue")  # nan where there is none, and then False everywhere
-    limit = _number(dataset, "PixelPaddingRangeLimit", value)
+    value = _signed(_number(dataset, "PixelPaddingValue"), dataset)  # nan where there is none: False everywhere
+    limit = _signed(_number(dataset, "PixelPaddingRangeLimit", value), dataset)
     return np.asarray((stored >= min(value, limit)) & (stored <= max(value, limit)))
+
+
+def _signed(value: float, dataset: Dataset) -> float:
+    """A stored value that some scanners write without its sign beside signed pixels: 63536 for -2000 in 16 bits."""
+    bits = int(dataset.BitsAllocated)
+    unsigned = dataset.get("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
+    return value - 2**bits if unsigned else value
 
 
 def _rescaled(stored: npt.NDArray[Any], dataset: Dataset, number: int) -> npt.NDArray[Any]:
