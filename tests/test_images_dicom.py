@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ from braincam.images import Reading, read_slices, to_grey
 from braincam.images.dicom import plane_of, rescaled_values
 from braincam.images.grey import SizeLimits, stretch
 from braincam.images.quiet import quiet
-from dicom_files import NAME, dataset_of, written
+from braincam.images.series import read_header
+from dicom_files import NAME, dataset_of, enhanced, written
 
 FAST = settings(max_examples=30, deadline=None, derandomize=True)
 SHAPE = (20, 24)
@@ -411,6 +413,87 @@ def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog:
     assert not caplog.records
     logging.getLogger(logger).error("afterwards")
     assert len(caplog.records) == 1
+
+
+# --- countless elements ----------------------------------------------------------------------------------
+
+
+def element(tag: int, kind: bytes, value: bytes, *, closed: bool = True) -> bytes:
+    """One in Explicit VR Little Endian; a sequence may be left without a length."""
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + kind
+    if kind not in {b"SQ", b"UN"}:
+        return head + struct.pack("<H", len(value)) + value
+    if closed:
+        return head + struct.pack("<2xL", len(value)) + value
+    return head + struct.pack("<2xL", 0xFFFFFFFF) + value + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def item(content: bytes) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+TABLES, FRAMES, WINDOWS = 0x00283010, 0x52009230, 0x00289132  # sequences
+COUNTLESS = element(0x00280000, b"LO", b"") * 5000
+
+
+def with_elements(added: bytes) -> bytes:
+    """An image with these between its header and its pixels."""
+    blob = written(dataset_of(values(24)))
+    at = blob.index(b"\xe0\x7f\x10\0")
+    return blob[:at] + added + blob[at:]
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        COUNTLESS,
+        element(TABLES, b"SQ", item(COUNTLESS)),
+        element(TABLES, b"UN", item(COUNTLESS)),
+        element(TABLES, b"SQ", item(COUNTLESS), closed=False),
+        element(TABLES, b"SQ", item(b"") * 5000),
+        element(0x00400275, b"SQ", item(COUNTLESS), closed=False),  # one that is not used
+        element(FRAMES, b"SQ", item(element(WINDOWS, b"SQ", item(element(TABLES, b"SQ", item(COUNTLESS)))))),
+        element(FRAMES, b"SQ", item(element(TABLES, b"SQ", item(b""))) * 2000),
+    ],
+)
+def test_countless_elements_are_refused_before_they_take_memory(added: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("braincam.images.elements.READS", 2000)
+    blob = with_elements(added)
+    with pytest.raises(ImageError, match="of fewer elements, got far too many; export"):
+        read_slices(blob, Reading(sizes=SizeLimits(slices=4)))
+    assert read_header(blob) is None
+
+
+def test_a_number_and_a_table_of_megabytes_and_a_bottomless_sequence_are_refused_by_name() -> None:
+    refused(with_elements(element(0x00281050, b"UN", b"1\\" * 3000)), "4,096 bytes in WindowCenter, got 6,000")
+    table = element(0x00283006, b"UN", bytes(300_000))
+    refused(with_elements(element(TABLES, b"SQ", item(table))), "262,144 bytes in LUTData, got 300,000")
+    refused(with_elements(element(TABLES, b"SQ", item(bytes(2**20)))), "bytes in VOILUTSequence, got 1,048,584")
+    nested = b""
+    for _ in range(10):
+        nested = element(TABLES, b"SQ", item(nested))
+    refused(with_elements(nested), "at most 8 sequences inside each other")
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_enhanced_file_may_say_hundreds_of_things_of_each_of_many_frames(syntax: UID, closed: bool) -> None:
+    count = 60
+    stored = np.random.default_rng(25).integers(0, 4000, (count, 16, 16), np.uint16)
+    dataset = enhanced(stored, list(range(count)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        private = Dataset()
+        for number in range(150):  # of the maker
+            private.add_new((0x2005, 0x1000 + number), "LO", str(number))
+        frame.add_new((0x2005, 0x140F), "SQ", Sequence([private]))
+    dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = not closed
+    slices = read_slices(written(dataset), Reading(sizes=SizeLimits(slices=count)))
+    assert len(slices) == count
+    assert slices[0].volume is not None
+    assert slices[0].volume.grid is not None
+    rescaled = stored[7] * 8.0 + 10
+    np.testing.assert_array_equal(slices[7].pixels, stretch(rescaled, 500 * 8 + 10 - 4000, 500 * 8 + 10 + 4000 - 1))
 
 
 # --- compressed ------------------------------------------------------------------------------------------

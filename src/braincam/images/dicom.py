@@ -26,6 +26,7 @@ from PIL import Image
 from braincam.errors import ImageError, install
 from braincam.images.apart import pixels_by_gdcm
 from braincam.images.codestream import refuse_false_sizes
+from braincam.images.elements import MAGIC, MAGIC_AT, REEXPORT, USED, read_elements
 from braincam.images.grey import (
     SAMPLE,
     GreyPixels,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 HERE = "where braincam runs"  # a client of a server reads it too
-MAGIC_AT, MAGIC = 128, b"DICM"
 INSTALL = install("dicom")
 MR_CLASSES = frozenset(  # MR, Enhanced MR, Enhanced MR Color, Legacy Converted Enhanced MR Image Storage
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".3", ".4")
@@ -56,7 +56,6 @@ MODALITIES = frozenset(
     | {"PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SEG", "SM", "US", "XA", "XC"}
 )
 ABSURD = 50  # ratio of a pixel's sides beyond which a single slice's spacing is an error, not a spacing
-REEXPORT = "re-export it uncompressed (Explicit VR Little Endian)"
 
 
 def is_dicom(head: bytes) -> bool:
@@ -103,26 +102,10 @@ def rescaled_values(stream: BinaryIO, sizes: SizeLimits) -> npt.NDArray[np.float
 
 
 def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
-    """The whole file, checked, with its pixels still encoded."""
-    import pydicom
-
-    blob = io.BytesIO(stream.read())
-    refuse_deflated(blob)
-    dataset = pydicom.dcmread(blob)
+    """What is used of the whole file, checked, with its pixels still encoded."""
+    dataset = read_elements(io.BytesIO(stream.read()), USED, sizes.slices)
     _check(dataset, sizes)
     return dataset
-
-
-def refuse_deflated(blob: BinaryIO) -> None:
-    """pydicom would inflate the whole rest of such a file, however large, before anything can be checked."""
-    from pydicom.filereader import read_dataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    blob.seek(MAGIC_AT + len(MAGIC))
-    meta = read_dataset(blob, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-    blob.seek(0)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
 def _check(dataset: Dataset, sizes: SizeLimits) -> None:

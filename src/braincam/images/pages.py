@@ -38,7 +38,7 @@ def _pages_of_tiff(content: bytes, most: int, big: bool) -> int:
     order = "<" if content.startswith(b"II") else ">"
     number, tag, place = (f"{order}Q", 20, f"{order}Q") if big else (f"{order}H", 12, f"{order}L")
     seen: set[int] = set()  # a chain may bite its tail
-    tags = 0
+    tags, at = 0, 0
     try:
         (at,) = struct.unpack_from(place, content, 8 if big else 4)
         while 0 < at < len(content) and at not in seen and len(seen) <= most:
@@ -50,7 +50,7 @@ def _pages_of_tiff(content: bytes, most: int, big: bool) -> int:
             (at,) = struct.unpack_from(place, content, at + struct.calcsize(number) + tag * many)
     except struct.error:  # cut off
         return max(1, len(seen))
-    return max(1, len(seen) + (at >= len(content)))
+    return max(1, len(seen) + int(at >= len(content)))
 
 
 def _frames_of_gif(content: bytes, most: int) -> int:
