@@ -185,7 +185,8 @@ def codestream_bomb(kind: str) -> bytes:
         frame = bytes(jpeg_ls.encode(np.zeros((8_000, 8_000), np.uint8)))
     else:
         out = io.BytesIO()
-        Image.new("L", (6_000, 6_000)).save(out, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+        side = 8_000 if kind == "JPEG" else 6_000
+        Image.new("L", (side, side)).save(out, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
         frame = out.getvalue()
     return dicom_of(frame, syntax, 64)
 
