@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -24,6 +25,7 @@ import braincam.images
 from braincam.errors import ImageError
 from braincam.images import MAX_PIXELS, SUFFIXES, GreySlice, looks_readable, read_slices, to_grey
 from braincam.images.grey import stretch
+from braincam.images.pages import count_pages
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 SIDES = st.tuples(st.integers(16, 40), st.integers(16, 40))
@@ -274,6 +276,23 @@ def test_exif_rotation_of_a_jpeg(orientation: int) -> None:
     assert np.abs(shown.astype(int) - upright).max() < 20
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"garbage-" * 4,
+        b"II*\0\x08\0\0\0\x01",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02up\0\0",
+    ],
+)
+def test_damaged_exif_is_as_good_as_none(kind: str, exif: bytes) -> None:
+    options = {"exif": b"Exif\0\0" + exif, **({"lossless": True} if kind == "WEBP" else {})}
+    picture = Image.fromarray(np.dstack([grey()] * 3))
+    damaged, plain = encoded(picture, kind, **options), encoded(picture, kind, **(options | {"exif": b""}))
+    np.testing.assert_array_equal(only(damaged).pixels, only(plain).pixels)
+
+
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
 def test_each_page_is_a_slice_in_order(kind: str) -> None:
     pages = [np.full((20, 30), shade, np.uint8) for shade in (10, 120, 250)]
@@ -430,7 +449,9 @@ def test_folder_missing_path_and_odd_paths(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders exist on POSIX only")
 def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    refused(tmp_path / "pipe.png", "a pipe or a device")
+    message = refused(tmp_path / "pipe.png", "a pipe or a device")
+    assert message.count("expected") == 1  # it stood inside another
+    assert refused(tmp_path, "a folder").count("expected") == 1
 
 
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,6 +495,82 @@ def test_a_bomb_is_refused_from_its_header(size: tuple[int, int]) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     refused(png_of(*size), f"at most {MAX_PIXELS:,} pixels", "resolution")
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def chain(pages: int, *, order: str = "<", big: bool = False, back: bool = False) -> bytes:
+    """A TIFF whose directories follow each other, all of one 16 x 16 picture; the last may lead back to the first."""
+    head, number, tag, place = (16, "Q", "HHQHHL", "Q") if big else (8, "H", "HHLHH", "L")
+    tags = [(256, 16), (257, 16), (258, 8), (259, 1), (262, 1), (273, head), (278, 16), (279, 256)]
+    step = struct.calcsize(f"<{number}{tag * len(tags)}{place}")
+    first = head + 256
+    out = bytearray(b"II" if order == "<" else b"MM")
+    out += struct.pack(f"{order}HHHQ", 43, 8, 0, first) if big else struct.pack(f"{order}HL", 42, first)
+    out += b"\x55" * 256
+    for page in range(1, pages + 1):
+        out += struct.pack(f"{order}{number}", len(tags))
+        for key, value in tags:
+            out += struct.pack(f"{order}{tag}", key, 3, 1, value, *[0] * (len(tag) - 4))
+        out += struct.pack(f"{order}{place}", first + step * page if page < pages else first * back)
+    return bytes(out)
+
+
+def animation(frames: int, between: bytes = b"") -> bytes:
+    """A GIF of empty 16 x 16 frames."""
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 16, 16, 0x80) + bytes(6) + b"\x02\x02\x4c\x01\0"
+    return b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0x80, 0, 0) + bytes(6) + (between + frame) * frames + b";,"
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        *(chain(n, order=order) for n in (1, 2, 7) for order in "<>"),
+        *(chain(n, big=True) for n in (1, 7)),
+        chain(3, back=True),
+        animation(1),
+        animation(5, b"!\xfe\3,,,\2;;\0!\xf9\4\0\1\0\0\0"),  # a comment, and a delay
+        encoded(Image.fromarray(grey(9)), "GIF", save_all=True, append_images=[Image.fromarray(grey(10))] * 3),
+        *(encoded(Image.fromarray(grey(9)), kind) for kind in ("TIFF", "GIF")),
+    ],
+    ids=lambda blob: blob[:3].decode(),
+)
+def test_pages_are_counted_as_pillow_counts_them_and_no_further_than_asked(blob: bytes) -> None:
+    with Image.open(io.BytesIO(blob)) as picture:
+        many, kind = picture.n_frames, picture.format
+    assert count_pages(io.BytesIO(blob), kind, 4096) == many
+    assert count_pages(io.BytesIO(blob), kind, 1) == min(many, 2)
+    if kind == "TIFF":
+        assert len(read_slices(blob)) == many
+
+
+@pytest.mark.parametrize(
+    "blob", [chain(100_000), chain(100_000, big=True), animation(100_000)], ids=["TIFF", "BigTIFF", "GIF"]
+)
+def test_too_many_pages_are_refused_without_walking_to_the_last(blob: bytes) -> None:
+    start = time.process_time()
+    refused(blob, "at most 4,096 slices", "got more pages", "split the file")
+    assert time.process_time() - start < 1
+
+
+def test_directories_that_overlap_cannot_bring_thousands_of_times_the_file_in_tags() -> None:
+    blob, size = bytearray(chain(1)), 2 + 12 * 65_535
+    first = len(blob) + len(blob) % 2
+    blob[-4:] = struct.pack("<L", first)
+    blob += b"\xff" * (first - len(blob) + size + 12 * 1000)  # at each 12th byte: 65,535 tags of no known kind
+    for page in range(1000):
+        blob[first + 12 * page + size : first + 12 * page + size + 4] = struct.pack("<L", first + 12 * (page + 1))
+    start = time.process_time()
+    refused(bytes(blob), "at most 262,144 tags")
+    assert time.process_time() - start < 1
+
+
+def test_a_gif_of_countless_blocks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("braincam.images.pages.BLOCKS", 1000)
+    refused(animation(1, b"!\xfe\0" * 1000), "at most 1,000 blocks")
+
+
+def test_a_page_that_is_announced_and_lacking_is_an_error() -> None:
+    blob = chain(2)
+    refused(blob[:-102], "damaged")  # the whole second directory
 
 
 SEEDS = [encoded(Image.fromarray(grey(16, (32, 32))), kind) for kind in ("JPEG", "PNG", "BMP", "TIFF", "GIF")]

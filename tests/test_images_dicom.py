@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
@@ -26,8 +28,10 @@ from pydicom.uid import (
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    RLELossless,
 )
 
 from braincam.errors import ImageError
@@ -35,7 +39,8 @@ from braincam.images import Reading, read_slices, to_grey
 from braincam.images.dicom import plane_of, rescaled_values
 from braincam.images.grey import SizeLimits, stretch
 from braincam.images.quiet import quiet
-from dicom_files import NAME, dataset_of, written
+from braincam.images.series import read_header
+from dicom_files import NAME, dataset_of, enhanced, written
 
 FAST = settings(max_examples=30, deadline=None, derandomize=True)
 SHAPE = (20, 24)
@@ -377,6 +382,30 @@ def test_a_range_of_padding_is_black() -> None:
     np.testing.assert_array_equal(picture[4:], to_grey(stored[4:]))
 
 
+@pytest.mark.parametrize("limit", [None, 63540])
+def test_padding_that_is_written_without_its_sign_beside_signed_pixels_is_black(limit: int | None) -> None:
+    stored = values(20, np.int16, 100, 1000)
+    padded = stored.copy()
+    padded[:4] = -2000 if limit is None else np.arange(-2000, -1996)[:, None]
+    dataset = dataset_of(padded)
+    dataset.add_new("PixelPaddingValue", "US", 63536)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+    picture = read_slices(written(dataset))[0].pixels
+    assert not picture[:4].any()
+    np.testing.assert_array_equal(picture[4:], to_grey(stored[4:]))
+
+
+@pytest.mark.parametrize("spacing", [[1e-9, 1], [1, 1e-9], [1e-300, 1e300], [60, 1]])
+def test_an_absurd_spacing_costs_no_single_slice(spacing: list[float]) -> None:
+    stored = values(20)
+    dataset = dataset_of(stored, ImagePositionPatient=[0, 0, 0])
+    dataset.PixelSpacing = [f"{side:.0e}" for side in spacing]
+    np.testing.assert_array_equal(read_slices(written(dataset))[0].pixels, to_grey(stored))
+    dataset.PixelSpacing = [2, 1]  # oblong, as scanners make them
+    assert read_slices(written(dataset))[0].pixels.shape == (2 * SHAPE[0], SHAPE[1])
+
+
 @pytest.mark.parametrize("logger", ["pydicom", "pydicom.pixels.decoders.base"])
 def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog: pytest.LogCaptureFixture) -> None:
     with quiet:
@@ -384,6 +413,87 @@ def test_no_logger_of_pydicom_is_heard_while_a_file_is_read(logger: str, caplog:
     assert not caplog.records
     logging.getLogger(logger).error("afterwards")
     assert len(caplog.records) == 1
+
+
+# --- countless elements ----------------------------------------------------------------------------------
+
+
+def element(tag: int, kind: bytes, value: bytes, *, closed: bool = True) -> bytes:
+    """One in Explicit VR Little Endian; a sequence may be left without a length."""
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + kind
+    if kind not in {b"SQ", b"UN"}:
+        return head + struct.pack("<H", len(value)) + value
+    if closed:
+        return head + struct.pack("<2xL", len(value)) + value
+    return head + struct.pack("<2xL", 0xFFFFFFFF) + value + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def item(content: bytes) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+TABLES, FRAMES, WINDOWS = 0x00283010, 0x52009230, 0x00289132  # sequences
+COUNTLESS = element(0x00280000, b"LO", b"") * 5000
+
+
+def with_elements(added: bytes) -> bytes:
+    """An image with these between its header and its pixels."""
+    blob = written(dataset_of(values(24)))
+    at = blob.index(b"\xe0\x7f\x10\0")
+    return blob[:at] + added + blob[at:]
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        COUNTLESS,
+        element(TABLES, b"SQ", item(COUNTLESS)),
+        element(TABLES, b"UN", item(COUNTLESS)),
+        element(TABLES, b"SQ", item(COUNTLESS), closed=False),
+        element(TABLES, b"SQ", item(b"") * 5000),
+        element(0x00400275, b"SQ", item(COUNTLESS), closed=False),  # one that is not used
+        element(FRAMES, b"SQ", item(element(WINDOWS, b"SQ", item(element(TABLES, b"SQ", item(COUNTLESS)))))),
+        element(FRAMES, b"SQ", item(element(TABLES, b"SQ", item(b""))) * 2000),
+    ],
+)
+def test_countless_elements_are_refused_before_they_take_memory(added: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("braincam.images.elements.READS", 2000)
+    blob = with_elements(added)
+    with pytest.raises(ImageError, match="of fewer elements, got far too many; export"):
+        read_slices(blob, Reading(sizes=SizeLimits(slices=4)))
+    assert read_header(blob) is None
+
+
+def test_a_number_and_a_table_of_megabytes_and_a_bottomless_sequence_are_refused_by_name() -> None:
+    refused(with_elements(element(0x00281050, b"UN", b"1\\" * 3000)), "4,096 bytes in WindowCenter, got 6,000")
+    table = element(0x00283006, b"UN", bytes(300_000))
+    refused(with_elements(element(TABLES, b"SQ", item(table))), "262,144 bytes in LUTData, got 300,000")
+    refused(with_elements(element(TABLES, b"SQ", item(bytes(2**20)))), "bytes in VOILUTSequence, got 1,048,584")
+    nested = b""
+    for _ in range(10):
+        nested = element(TABLES, b"SQ", item(nested))
+    refused(with_elements(nested), "at most 8 sequences inside each other")
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_enhanced_file_may_say_hundreds_of_things_of_each_of_many_frames(syntax: UID, closed: bool) -> None:
+    count = 60
+    stored = np.random.default_rng(25).integers(0, 4000, (count, 16, 16), np.uint16)
+    dataset = enhanced(stored, list(range(count)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        private = Dataset()
+        for number in range(150):  # of the maker
+            private.add_new((0x2005, 0x1000 + number), "LO", str(number))
+        frame.add_new((0x2005, 0x140F), "SQ", Sequence([private]))
+    dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = not closed
+    slices = read_slices(written(dataset), Reading(sizes=SizeLimits(slices=count)))
+    assert len(slices) == count
+    assert slices[0].volume is not None
+    assert slices[0].volume.grid is not None
+    rescaled = stored[7] * 8.0 + 10
+    np.testing.assert_array_equal(slices[7].pixels, stretch(rescaled, 500 * 8 + 10 - 4000, 500 * 8 + 10 + 4000 - 1))
 
 
 # --- compressed ------------------------------------------------------------------------------------------
@@ -414,6 +524,80 @@ def test_lossless_jpeg_does_not_show(tmp_path: Path) -> None:
     assert writer.Write()
     assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == JPEGLosslessSV1
     np.testing.assert_array_equal(read_slices(tmp_path / "packed.dcm")[0].pixels, to_grey(stored))
+
+
+def packed(frames: list[bytes], shape: tuple[int, ...], syntax: UID, fragments: int = 1, table: bool = True) -> Dataset:
+    """A data set of 8-bit zeros by its header, around these compressed frames."""
+    dataset = dataset_of(np.zeros(shape, np.uint8))
+    dataset.PixelData = encapsulate(frames, fragments_per_frame=fragments, has_bot=table)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def frame_of(pixels: np.ndarray, kind: str = "JPEG2000", **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize("boxes", [True, False])
+def test_compressed_frames_may_come_in_fragments_with_or_without_a_table(
+    table: bool, fragments: int, boxes: bool
+) -> None:
+    stored = np.random.default_rng(23).integers(0, 256, (2, 64, 80), np.uint8)
+    frames = [frame_of(frame, no_jp2=not boxes) for frame in stored]
+    slices = read_slices(written(packed(frames, stored.shape, JPEG2000Lossless, fragments, table)))
+    np.testing.assert_array_equal([item.pixels for item in slices], stored)
+
+
+@pytest.mark.parametrize(
+    ("frame", "syntax"),
+    [
+        (frame_of(np.zeros((64, 400), np.uint8), no_jp2=True), JPEG2000Lossless),
+        (frame_of(np.zeros((64, 400), np.uint8)), JPEG2000Lossless),
+        (frame_of(np.zeros((64, 400), np.uint8), "JPEG"), JPEGBaseline8Bit),
+        (frame_of(np.zeros((64, 400), np.uint8), "JPEG"), JPEG2000Lossless),  # Pillow takes it here, too
+        (
+            b"\xff\xd8\0\xff\xff\xfe\0\x04\xff\xc0\xff\xc3\0\x0b\x08\0\x40\x01\x90\x01\1\x11\0",
+            JPEGLosslessSV1,
+        ),  # for GDCM
+    ],
+)
+def test_a_frame_of_another_size_than_the_header_is_refused_undecoded_wherever_it_stands(
+    frame: bytes, syntax: UID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Dataset] = []
+    monkeypatch.setattr("braincam.images.dicom._decoded", decoded.append)
+    true = frame_of(np.zeros((64, 80), np.uint8), no_jp2=True)
+    for frames in ([frame], [true, frame]):
+        shape = (len(frames), 64, 80)
+        refused(packed(frames, shape, syntax), "pixels of 80 x 64 x 1, as the header says, got 400 x 64 x 1")
+    assert not decoded
+
+
+def test_more_frames_than_the_header_says_are_refused_undecoded() -> None:
+    frame = frame_of(np.zeros((64, 80), np.uint8), no_jp2=True)
+    refused(packed([frame] * 3, (64, 80), JPEG2000Lossless), "expected as many frames as the header says, 1, got more")
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xd8", b"\xff\x4f\xff\x51\0", b"\xff\xd8\xff\xda", b"\xff\xd8\xff\xc0\0"])
+def test_a_frame_that_does_not_say_its_size_cannot_be_decoded(frame: bytes) -> None:
+    refused(packed([frame], (64, 80), JPEG2000Lossless), "cannot be decoded (ValueError)")
+    refused(packed([frame], (64, 80), RLELossless), "cannot be decoded (ValueError)")
+
+
+def test_runs_that_unpack_to_more_than_the_picture_are_refused_and_padded_ones_are_not() -> None:
+    head = np.array([1, 64, *[0] * 14], "<u4").tobytes()
+    segment = b"\x80\x03\1\2\3\4" + b"\x81\7" * 40  # nothing, four bytes as they are, 40 x 128 of one
+    for more in (b"", b"\x81\7" * 100):
+        (item,) = read_slices(written(packed([head + segment + more], (64, 80), RLELossless)))
+        assert [*item.pixels[0, :5]] == [1, 2, 3, 4, 7]
+        assert (item.pixels.reshape(-1)[4:] == 7).all()
+    refused(packed([head + segment + b"\x81\7" * 140_000], (64, 80), RLELossless), "segments of 5,120 bytes")
+    refused(packed([head + b"\x80" * 2**26], (64, 80), RLELossless), "segments of 5,120 bytes")
 
 
 def test_a_modality_table_comes_before_everything_else() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import gzip
 import http.client
+import io
 import mmap
 import os
 import socket
@@ -25,6 +26,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 from starlette.exceptions import HTTPException
 
 from braincam.errors import ConfigError
@@ -33,6 +37,7 @@ from braincam.serve.limits import Limits, Memory
 from braincam.serve.metrics import STATUSES
 from braincam.serve.upload import Upload, base_name
 from braincam.serve.workers import AbandonedError, Stop, Workers
+from dicom_files import dataset_of, written
 from serving import BOUNDARY, FORM, TOKEN, Served, form, head, png, reply, serving
 
 SLICE = png(np.random.default_rng(0).integers(0, 255, (96, 96), np.uint8))
@@ -170,6 +175,39 @@ def stretched() -> bytes:
     return nibabel.Nifti1Image(np.zeros((144, 144, 5), np.uint8), np.diag([1, 1000, 2000, 1])).to_bytes()
 
 
+def codestream_bomb(kind: str) -> bytes:
+    """A DICOM file of 64 x 64 pixels by its header, whose frame would unpack to tens of millions or more."""
+    syntax = {"JPEG2000": JPEG2000Lossless, "JPEG": JPEGBaseline8Bit, "jls": JPEGLSLossless, "rle": RLELossless}[kind]
+    if kind == "rle":
+        frame = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\0" * 400_000  # each: 128 bytes of nothing
+    elif kind == "jls":
+        jpeg_ls = pytest.importorskip("jpeg_ls", reason="needs the extra `dicom`")
+        frame = bytes(jpeg_ls.encode(np.zeros((8_000, 8_000), np.uint8)))
+    else:
+        out = io.BytesIO()
+        side = 8_000 if kind == "JPEG" else 6_000
+        Image.new("L", (side, side)).save(out, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+        frame = out.getvalue()
+    return dicom_of(frame, syntax, 64)
+
+
+def tile_bomb() -> bytes:
+    """JPEG 2000 of the right size, each pixel a tile of its own: half a gigabyte of tables."""
+    out = io.BytesIO()
+    Image.new("L", (255, 255)).save(out, "JPEG2000", no_jp2=True)
+    frame = out.getvalue()
+    return dicom_of(frame[:24] + struct.pack(">2L", 1, 1) + frame[32:], JPEG2000Lossless, 255)
+
+
+def dicom_of(frame: bytes, syntax: str, side: int) -> bytes:
+    """A DICOM file that says it is side x side pixels, around one compressed frame."""
+    dataset = dataset_of(np.zeros((side, side), np.uint8))
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return written(dataset)
+
+
 CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -205,6 +243,11 @@ def test_the_peak_is_seen_after_it_is_over() -> None:
         pytest.param(lambda: gzip_bomb(512, 1024), id="nii.gz"),
         pytest.param(lambda: gzip.compress(bytes(2**26)), id="gz"),
         pytest.param(lambda: stretched(), id="spacing"),
+        pytest.param(lambda: codestream_bomb("JPEG2000"), id="jpeg 2000"),
+        pytest.param(lambda: codestream_bomb("JPEG"), id="jpeg"),
+        pytest.param(lambda: codestream_bomb("jls"), id="jpeg-ls"),
+        pytest.param(lambda: codestream_bomb("rle"), id="rle"),
+        pytest.param(lambda: tile_bomb(), id="tiles"),
     ],
 )
 def test_bombs_are_refused_unpacked_neither_in_time_nor_in_memory(served: Served, bomb: object) -> None:

@@ -25,6 +25,8 @@ from PIL import Image
 
 from braincam.errors import ImageError, install
 from braincam.images.apart import pixels_by_gdcm
+from braincam.images.codestream import refuse_false_sizes
+from braincam.images.elements import MAGIC, MAGIC_AT, REEXPORT, USED, read_elements
 from braincam.images.grey import (
     SAMPLE,
     GreyPixels,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 HERE = "where braincam runs"  # a client of a server reads it too
-MAGIC_AT, MAGIC = 128, b"DICM"
 INSTALL = install("dicom")
 MR_CLASSES = frozenset(  # MR, Enhanced MR, Enhanced MR Color, Legacy Converted Enhanced MR Image Storage
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".3", ".4")
@@ -54,7 +55,7 @@ MODALITIES = frozenset(
     {"CR", "CT", "DX", "ES", "GM", "IO", "IVOCT", "IVUS", "MG", "NM", "OCT", "OP", "OPT"}
     | {"PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SEG", "SM", "US", "XA", "XC"}
 )
-REEXPORT = "re-export it uncompressed (Explicit VR Little Endian)"
+ABSURD = 50  # ratio of a pixel's sides beyond which a single slice's spacing is an error, not a spacing
 
 
 def is_dicom(head: bytes) -> bool:
@@ -101,26 +102,10 @@ def rescaled_values(stream: BinaryIO, sizes: SizeLimits) -> npt.NDArray[np.float
 
 
 def _opened(stream: BinaryIO, sizes: SizeLimits) -> Dataset:
-    """The whole file, checked, with its pixels still encoded."""
-    import pydicom
-
-    blob = io.BytesIO(stream.read())
-    refuse_deflated(blob)
-    dataset = pydicom.dcmread(blob)
+    """What is used of the whole file, checked, with its pixels still encoded."""
+    dataset = read_elements(io.BytesIO(stream.read()), USED, sizes.slices)
     _check(dataset, sizes)
     return dataset
-
-
-def refuse_deflated(blob: BinaryIO) -> None:
-    """pydicom would inflate the whole rest of such a file, however large, before anything can be checked."""
-    from pydicom.filereader import read_dataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    blob.seek(MAGIC_AT + len(MAGIC))
-    meta = read_dataset(blob, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-    blob.seek(0)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise ImageError(f"expected a plain transfer syntax, got {_named(DeflatedExplicitVRLittleEndian)}; {REEXPORT}")
 
 
 def _check(dataset: Dataset, sizes: SizeLimits) -> None:
@@ -184,9 +169,13 @@ def _frames(dataset: Dataset) -> npt.NDArray[Any]:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
+        if syntax.is_compressed:
+            refuse_false_sizes(dataset)
         values = _decoded(dataset)  # YBR comes out as RGB
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)[..., :3]
+    except ImageError:
+        raise
     except Exception as error:  # each decoder has its own exceptions
         advice = (
             f"{INSTALL} (needs {_plugin(syntax)} {HERE}), or {REEXPORT}" if syntax.is_compressed else "export it anew"
@@ -240,9 +229,11 @@ def _slice(
 
 
 def _squared(item: GreySlice, dataset: Dataset, number: int, count: int, sizes: SizeLimits) -> GreySlice:
-    """A grey frame, one of `count`, with square pixels; colour stays as it is stored."""
+    """A grey frame, one of `count`, with square pixels; colour stays as it is stored, as does absurd spacing."""
     spacing = plane_of(dataset, number).spacing
     if spacing is None or int(dataset.SamplesPerPixel) > 1:
+        return item
+    if count == 1 and max(spacing) > ABSURD * min(spacing):
         return item
     return replace(item, pixels=square_pixels(item.pixels, *spacing, count, sizes))
 
@@ -285,9 +276,16 @@ def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] |
 
 def _padding(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Where pixels were added round the scan: PixelPaddingValue, or up to PixelPaddingRangeLimit."""
-    value = _number(dataset, "PixelPaddingValue")  # nan where there is none, and then False everywhere
-    limit = _number(dataset, "PixelPaddingRangeLimit", value)
+    value = _signed(_number(dataset, "PixelPaddingValue"), dataset)  # nan where there is none: False everywhere
+    limit = _signed(_number(dataset, "PixelPaddingRangeLimit", value), dataset)
     return np.asarray((stored >= min(value, limit)) & (stored <= max(value, limit)))
+
+
+def _signed(value: float, dataset: Dataset) -> float:
+    """A stored value that some scanners write without its sign beside signed pixels: 63536 for -2000 in 16 bits."""
+    bits = int(dataset.BitsAllocated)
+    unsigned = dataset.get("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
+    return value - 2**bits if unsigned else value
 
 
 def _rescaled(stored: npt.NDArray[Any], dataset: Dataset, number: int) -> npt.NDArray[Any]:

@@ -28,6 +28,7 @@ from braincam.images.grey import (
     stretch,
     to_grey,
 )
+from braincam.images.pages import count_pages
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT = 274, 262, 339  # tags of EXIF and TIFF
 DEFLATE = 1032  # bytes that one packed byte can stand for at most (https://www.zlib.net/zlib_tech.html)
@@ -61,12 +62,15 @@ def read_raster(stream: BinaryIO, name: str, limits: SizeLimits) -> list[GreySli
     """Decode a picture of the format `name` (of `raster_format`); its size is checked first."""
     if name in _PLUGINS:
         importlib.import_module(_PLUGINS[name])  # else Pillow would load all of its forty plugins to find this one
+    counted = count_pages(stream, name, limits.slices)
     with _opened(stream, name, limits) as picture:
         check_size(picture.height, picture.width, 1, limits)
         if name == "PNG":
             _check_content(picture, stream)
         # further pictures in a JPEG are previews
-        many = 1 if name == "JPEG" else int(getattr(picture, "n_frames", 1))
+        many = 1 if name == "JPEG" else counted or int(getattr(picture, "n_frames", 1))
+        if counted and counted > limits.slices:
+            raise ImageError(f"expected at most {limits.slices:,} slices, got more pages than that; {limits.advice}")
         if many == 1:
             return [_slice_of(picture, None)]
         check_size(picture.height, picture.width, many, limits)
@@ -116,7 +120,15 @@ def _slice_of(picture: Image.Image, index: int | None, scale: tuple[float, float
     """The page that a picture stands at; `scale` is that of its volume, if it has one."""
     picture.load()
     pixels, colourful = _grey_of_tiff(picture, scale) if picture.format == "TIFF" else grey_of_picture(picture)
-    return GreySlice(_upright(pixels, picture.getexif().get(ORIENTATION, 1)), index, colourful)
+    return GreySlice(_upright(pixels, _orientation(picture)), index, colourful)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The rotation that EXIF states; damaged EXIF is as good as none, as in the browser: the pixels are whole."""
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow raises several kinds
+        return 1
 
 
 def _grey_of_tiff(picture: Image.Image, scale: tuple[float, float] | None) -> tuple[GreyPixels, bool]:

@@ -110,12 +110,10 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
         return
     try:
-        mode = Path(source).stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ImageError("expected a picture file, got a folder; give the files in it one by one")
-        if not stat.S_ISREG(mode):
-            raise ImageError("expected a picture file, got a pipe or a device; save it to a file first")
+        _check_mode(Path(source).stat().st_mode)
         file = Path(source).open("rb")  # noqa: SIM115 - closed below; errors while it is read are not errors of opening it
+    except ImageError:  # a ValueError too, but said already
+        raise
     except FileNotFoundError as error:
         raise ImageError("expected a picture file, found nothing there; check the path") from error
     except PermissionError as error:
@@ -124,6 +122,13 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         raise ImageError(f"expected a readable file, got {_said(error)}; check the path and the disk") from error
     with file:
         yield file
+
+
+def _check_mode(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise ImageError("expected a picture file, got a folder; give the files in it one by one")
+    if not stat.S_ISREG(mode):
+        raise ImageError("expected a picture file, got a pipe or a device; save it to a file first")
 
 
 def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:

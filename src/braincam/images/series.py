@@ -17,7 +17,8 @@ from typing import BinaryIO
 import numpy as np
 
 from braincam.errors import ImageError
-from braincam.images.dicom import brings_window, is_dicom, plane_of, refuse_deflated, rescaled_values
+from braincam.images.dicom import brings_window, is_dicom, plane_of, rescaled_values
+from braincam.images.elements import read_elements, refuse_deflated
 from braincam.images.grey import SizeLimits, range_of_volume
 from braincam.images.quiet import quiet
 from braincam.images.reader import load_library
@@ -141,11 +142,8 @@ def read_header(source: Path | bytes) -> Header | None:
     """What sorting needs of one file; None where it has no series, no picture, several frames, or a damaged header."""
     try:
         load_library("DICOM")
-        import pydicom
-
         with quiet, _opened(source) as file:  # to the end: pydicom complains of values when they are asked for
-            refuse_deflated(file)
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+            dataset = read_elements(file, _TAGS, pixels=False)
             # all three: careless anonymising gives two examinations one series, and positions compare within a frame
             series = tuple(str(dataset.get(name) or "") for name in _SERIES)
             if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
