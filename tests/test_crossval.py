@@ -148,6 +148,11 @@ def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_shipped_recipe_is_named_as_for_a_training(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent: expected a folder"):
+        crossval(tmp_path / "absent", tmp_path / "out", config="demo")
+
+
 def test_the_popular_split_is_none_to_cross_validate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="split=official: crossval trains on folds"):
         crossval(tmp_path, tmp_path / "out", overrides=("split=official",))

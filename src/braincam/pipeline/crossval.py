@@ -50,7 +50,7 @@ def crossval(
     patients: Path | str | None = None,
     split_file: Path | str | None = None,
     seeds: int = 1,
-    config: Path | TrainConfig | None = None,
+    config: Path | str | TrainConfig | None = None,
     overrides: Sequence[str] = (),
     masks: Path | str | None = None,
     allow_leak: bool = False,
@@ -59,8 +59,8 @@ def crossval(
 ) -> Crossval:
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
-    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. `without` and `refuse` are as for `train`;
-    all slices are judged. Writes `crossval.json`, `crossval.md`, `reliability.png`,
+    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. `config`, `overrides`, `without` and
+    `refuse` are as for `train`; all slices are judged. Writes `crossval.json`, `crossval.md`, `reliability.png`,
     `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, the temperature
     it gave them at, and with `masks` how its maps lie on the lesions), from which every figure can be computed again.
     Pooled scores are of answers that were calibrated by the other folds.
@@ -69,7 +69,7 @@ def crossval(
         BraincamError: any of its kinds; the message says what to do.
     """
     data, out, patients, masks = Path(data), Path(out), as_path(patients), as_path(masks)
-    recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if recipe.seed:
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     if recipe.split == "official":
