@@ -340,6 +340,17 @@ def test_a_hash_that_is_none_is_refused_and_capitals_are_not(tmp_path: Path, dam
     assert read_split(file, manifest)[0].slices[0].sha256 == "0f" * 32
 
 
+@pytest.mark.parametrize("out", ["", ".", "/", "folder"])
+def test_a_folder_in_place_of_the_table_is_refused_before_the_slices_are_read(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["split", "absent", "--out", out]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"braincam: --out {Path(out)}: expected a file to write the folds to, got a folder; give ")
+
+
 @pytest.fixture(scope="module")
 def hashed(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of its own, and the table that `split` made of it."""
