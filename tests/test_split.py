@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.cli import main
@@ -32,7 +33,7 @@ from braincam.dataset.split import (
 from braincam.dataset.twins import Twins
 from braincam.errors import SplitError
 from braincam.files import write_csv
-from braincam.pipeline.prepare import check_split, grouped, merge_sharing, split
+from braincam.pipeline.prepare import check_split, divide, grouped, merge_sharing, split
 
 NONE = np.empty((0, 2), np.int64)
 
@@ -401,6 +402,19 @@ def test_a_hash_that_is_none_is_refused_and_capitals_are_not(tmp_path: Path, dam
         read_split(file, manifest)
     write_split(file, manifest, ["g"], [0], ["0F" * 32])
     assert read_split(file, manifest)[0].slices[0].sha256 == "0f" * 32
+
+
+def test_the_official_split_learns_from_validation_folders_and_tests_on_testing_alone(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for place in ("train/a", "train/b", "valid/a", "valid/b", "test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(random.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / place / f"{number}.png")
+    found = grouped(tmp_path)
+    parts = divide(found, "official", 0, 0.5, 0)
+    of = [item.path.split("/")[0] for item in found.manifest.slices]
+    assert {of[row] for row in parts.test} == {"test"} and len(parts.test) == 4
+    assert sorted(parts.train + parts.validation) == [row for row, part in enumerate(of) if part != "test"]
 
 
 @pytest.mark.parametrize("out", ["", ".", "/", "folder"])

@@ -691,7 +691,12 @@ def _seed(verb: Any) -> None:
 
 
 def _data(verb: Any) -> None:
-    verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
+    verb.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*; validation folders count as Training",
+    )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
 
 
