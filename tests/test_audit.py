@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
+from braincam.dataset.audit import _passed_over as passed_over
 from braincam.dataset.audit import _twins as twins_found
 from braincam.dataset.audit import across_parts
 from braincam.dataset.manifest import Manifest, Slice
@@ -99,6 +100,16 @@ def test_one_is_not_many_and_few_patients_are_not_probed(tmp_path: Path) -> None
     assert "Nothing to complain about; too few patients for the shortcut probes (n = 12)" in page
     sheet = (tmp_path / "out" / "data.md").read_text(encoding="utf-8")
     assert "1 pair of copies among 2 slices" in sheet and "0 files repeat another" in sheet
+
+
+def test_pictures_beside_the_parts_are_no_strays_to_be_deleted() -> None:
+    ignored = ("extra/", "notes/", "test/.cache/")
+    manifest = Manifest(Path("data"), ("a",), (Slice("train/a/1.png", "a", "Training"),), ignored, (("extra/", 16),))
+    found = {finding.key: finding for finding in passed_over(manifest, [])}
+    assert set(found) == {"beside_parts", "hidden", "stray"}
+    assert (found["beside_parts"].count, found["stray"].examples) == (16, ("notes/",))
+    assert found["beside_parts"].title == "pictures lie beside the parts, in extra/"
+    assert "delete" not in found["beside_parts"].advice.lower()
 
 
 def test_every_planted_fault_is_found_and_no_other(

@@ -13,6 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from braincam.dataset.phantom import write_phantom
+from braincam.dataset.split import make_folds, write_split
 from braincam.errors import ConfigError, DataError, ModelFileError, TrainingError
 from braincam.evaluation.calibration import logits_of
 from braincam.files import read_json, write_json
@@ -170,10 +171,45 @@ def test_a_seed_of_its_own_is_refused_since_crossval_counts_them(tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_shipped_recipe_is_named_as_for_a_training(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent: expected a folder"):
+        crossval(tmp_path / "absent", tmp_path / "out", config="demo")
+
+
 def test_the_popular_split_is_none_to_cross_validate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="split=official: crossval trains on folds"):
         crossval(tmp_path, tmp_path / "out", overrides=("split=official",))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        ("leak", r"^fold 1, seed 0: the split leaks: .*--allow-leak"),
+        ("class", r"^fold 1, seed 0: .*the test part has no slice of class glioma"),
+    ],
+)
+def test_a_last_fold_that_cannot_be_tested_is_refused_before_the_first_training(
+    harm: str, complaint: str, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained all the same")
+
+    monkeypatch.setattr(module, "train", never)
+    found = grouped(scans / "data", scans / "patients.csv")
+    folds = make_folds([item.label for item in found.manifest.slices], found.groups, 3, 0)
+    table = tmp_path / "folds.csv"
+    if harm == "leak":  # fold 0 has every class, and shares nobody with the rest
+        torn = next(row for row, fold in enumerate(folds) if fold == 1)
+        folds[torn] = 2
+    else:
+        folds = [
+            2 if fold == 1 and item.label == "glioma" else fold
+            for item, fold in zip(found.manifest.slices, folds, strict=True)
+        ]
+    write_split(table, found.manifest, found.groups, folds)
+    with pytest.raises(DataError, match=complaint):
+        crossval(scans / "data", tmp_path / "out", patients=scans / "patients.csv", split_file=table, overrides=QUICK)
 
 
 def test_a_run_judged_without_masks_is_judged_again_when_there_are_some(run: Path, scans: Path, tmp_path: Path) -> None:

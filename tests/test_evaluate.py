@@ -318,6 +318,42 @@ def test_a_finished_run_is_not_overwritten(run: Path, scans: Path) -> None:
         train(scans / "data", run, overrides=["epochs=1"])
 
 
+@pytest.mark.parametrize("name", ["run.json", "last.ckpt", "crossval.json"])
+def test_an_evaluation_never_replaces_what_a_training_wrote(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "metrics.json").write_text("of the training")
+    call = ["evaluate", str(tmp_path / "absent"), "--out", str(out)]
+    assert cli.main(call) == 2
+    assert "absent: expected a folder" in capsys.readouterr().err, "an earlier evaluation may be replaced"
+    (out / name).write_text("{}")
+    assert cli.main(call) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"braincam: --out {out}: ") and f"holds {name}" in said and "choose another --out" in said
+    assert (out / "metrics.json").read_text() == "of the training"
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "report.html", "model.onnx", "config.toml"])
+def test_a_training_never_replaces_results_that_are_not_its_own(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("[server]\nport = 80\n")
+    with pytest.raises(TrainingError, match=f"holds {name}, which a training would replace.*choose another --out"):
+        train(tmp_path / "absent", out)
+    assert (out / name).read_text() == "[server]\nport = 80\n"
+
+
+def test_a_training_that_was_stopped_before_its_first_epoch_begins_again_in_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.toml").write_text(TrainConfig(epochs=7).to_toml())
+    (out / "notes.txt").write_text("of the user")
+    with pytest.raises(DataError, match="absent: expected a folder"):
+        train(tmp_path / "absent", out)
+
+
 def test_maps_are_measured_beside_the_floors_and_the_ceiling(
     run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

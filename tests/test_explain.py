@@ -47,6 +47,25 @@ def test_no_file_is_replaced_that_an_earlier_call_did_not_write(run: Path, scans
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_an_input_that_gets_no_picture_now_keeps_none_of_an_earlier_call(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    source = next(iter((scans / "data" / "pituitary").iterdir()))
+    answer = next(item for item in Predictor(run).predict(source.parent) if item.label is not None)
+    answers = [replace(answer, path=name) for name in ("a/scan.png", "b/scan.png", "other.png")]
+    list(with_overlays(answers, tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "scan-evidence.png", "scan-evidence_2.png", "other-evidence.png",
+    }  # fmt: skip
+    (tmp_path / "third-evidence.png").write_bytes(source.read_bytes())  # no picture of ours
+    rejected = replace(answer, status="rejected", label=None)
+    again = [replace(rejected, path="a/scan.png"), answers[1], replace(rejected, path="third.png")]
+    assert [Path(item.overlay or "").name for item in with_overlays(again, tmp_path)] == ["", "scan-evidence_2.png", ""]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "scan-evidence_2.png", "other-evidence.png", "third-evidence.png",
+    }  # fmt: skip
+
+
 def test_overlays_and_lines_are_written_and_agree(
     run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

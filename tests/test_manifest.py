@@ -43,6 +43,49 @@ def test_training_and_testing_become_parts_and_their_classes_are_joined(tmp_path
     assert {item.part for item in manifest.slices} == {"Training", "Testing"}
 
 
+@pytest.mark.parametrize("name", ["valid", "Validation", "val"])
+def test_a_validation_folder_is_read_as_part_of_training_and_said(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", name, "test"):
+        for label in ("glioma", "notumor"):
+            picture(tmp_path / part / label / "1.png")
+    manifest = read_folder(tmp_path)
+    read = {item.path: item.part for item in manifest.slices if item.label == "glioma"}
+    assert read == {
+        "train/glioma/1.png": "Training",
+        f"{name}/glioma/1.png": "Training",
+        "test/glioma/1.png": "Testing",
+    }
+    assert manifest.ignored == manifest.beside == ()
+    assert f"{name}/ is read as part of Training" in capsys.readouterr().err
+
+
+def test_valid_is_a_class_where_no_other_part_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("valid", "invalid"):
+        picture(tmp_path / label / "1.png")
+    assert read_folder(tmp_path).classes == ("invalid", "valid")
+    assert not capsys.readouterr().err
+
+
+def test_pictures_beside_the_parts_are_named_and_other_folders_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("train/a", "train/b", "test/a", "test/b", "extra/a", "extra/b", "a", "extra/.hidden"):
+        picture(tmp_path / place / "1.png")
+    picture(tmp_path / "val" / "1.png")  # of no class
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.txt").write_text("me")
+    manifest = read_folder(tmp_path)
+    assert [item.path for item in manifest.slices] == ["test/a/1.png", "test/b/1.png", "train/a/1.png", "train/b/1.png"]
+    assert manifest.beside == (("a/", 1), ("extra/", 2), ("val/", 1))
+    assert manifest.ignored == ("a/", "extra/", "notes/", "val/")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert (
+        "passed over: a/ (1 picture), extra/ (2 pictures), val/ (1 picture); of this folder test/, train/ are" in said
+    )
+
+
 def test_hidden_and_foreign_files_are_counted_but_never_read(tmp_path: Path) -> None:
     for name in ("a", "b"):
         picture(tmp_path / name / "1.png")

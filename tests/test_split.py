@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.cli import main
 from braincam.dataset.groups import group
@@ -31,7 +33,7 @@ from braincam.dataset.split import (
 from braincam.dataset.twins import Twins
 from braincam.errors import SplitError
 from braincam.files import write_csv
-from braincam.pipeline.prepare import check_split, grouped, merge_sharing, split
+from braincam.pipeline.prepare import check_split, divide, grouped, merge_sharing, split
 
 NONE = np.empty((0, 2), np.int64)
 
@@ -56,6 +58,68 @@ def test_no_group_straddles_a_fold_and_every_fold_has_every_class(seed: int, fol
     train, validation = cut_validation(labels, groups, rows, 0.2, seed) if folds > 2 else (rows, [])
     assert sorted(train + validation) == rows
     assert not {groups[row] for row in train} & {groups[row] for row in validation}
+
+
+def uneven(seed: int, folds: int) -> tuple[list[str], list[str]]:
+    """Four classes of barely enough groups, whose sizes differ widely."""
+    random = np.random.default_rng(seed)
+    labels: list[str] = []
+    groups: list[str] = []
+    for label in "abcd":
+        for number in range(int(random.integers(folds, folds + 3))):
+            size = int(random.choice([1, 1, 2, 5, 30, 200]))
+            labels += [label] * size
+            groups += [f"{label}{number}"] * size
+    return labels, groups
+
+
+def stratified_alone(labels: list[str], groups: list[str], folds: int, seed: int) -> list[int]:
+    found = np.zeros(len(labels), int)
+    for number, (_, rows) in enumerate(
+        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    ):
+        found[rows] = number
+    return found.tolist()
+
+
+def classes_in(parts: list[int], labels: list[str]) -> int:
+    return len(set(zip(parts, labels, strict=True)))
+
+
+def test_groups_of_widely_different_sizes_give_folds_of_every_class_too() -> None:
+    """And where stratifying alone gives such folds they are just those: scores on them are published."""
+    mended = 0
+    for seed in range(25):
+        labels, groups = uneven(seed, 5)
+        fold, before = make_folds(labels, groups, 5, seed), stratified_alone(labels, groups, 5, seed)
+        assert classes_in(fold, labels) == 20
+        assert len(set(zip(fold, groups, strict=True))) == len(set(groups)), "groups stay whole"
+        assert (fold == before) == (classes_in(before, labels) == 20)
+        assert fold == make_folds(labels, groups, 5, seed)
+        mended += fold != before
+    assert mended
+
+
+def test_validation_and_training_hold_every_class_and_are_as_stratified_where_those_do() -> None:
+    mended = 0
+    for seed in range(25):
+        labels, groups = uneven(seed, 5)
+        parts = min(10, *(len({g for g, each in zip(groups, labels, strict=True) if each == name}) for name in "abcd"))
+        before = [int(number == 0) for number in stratified_alone(labels, groups, parts, seed)]
+        _, validation = cut_validation(labels, groups, range(len(labels)), 0.1, seed)
+        cut = [int(row in set(validation)) for row in range(len(labels))]
+        assert classes_in(cut, labels) == 8
+        assert (cut == before) == (classes_in(before, labels) == 8)
+        mended += cut != before
+    assert mended
+
+
+def test_groups_of_several_classes_that_allow_no_folds_are_refused_by_name() -> None:
+    labels, groups = list("abbcac"), ["x", "x", "y", "y", "z", "z"]  # one of the three is alone, and lacks a class
+    with pytest.raises(SplitError, match="^class [abc]: expected folds that each hold slices of it, found no such 2 "):
+        make_folds(labels, groups, 2, 0)
+    with pytest.raises(SplitError, match="^validation cannot be cut from training: class [abc]: "):
+        cut_validation(labels, groups, range(6), 0.5, 0)
 
 
 def test_another_seed_gives_another_split() -> None:
@@ -338,6 +402,30 @@ def test_a_hash_that_is_none_is_refused_and_capitals_are_not(tmp_path: Path, dam
         read_split(file, manifest)
     write_split(file, manifest, ["g"], [0], ["0F" * 32])
     assert read_split(file, manifest)[0].slices[0].sha256 == "0f" * 32
+
+
+def test_the_official_split_learns_from_validation_folders_and_tests_on_testing_alone(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for place in ("train/a", "train/b", "valid/a", "valid/b", "test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(random.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / place / f"{number}.png")
+    found = grouped(tmp_path)
+    parts = divide(found, "official", 0, 0.5, 0)
+    of = [item.path.split("/")[0] for item in found.manifest.slices]
+    assert {of[row] for row in parts.test} == {"test"} and len(parts.test) == 4
+    assert sorted(parts.train + parts.validation) == [row for row, part in enumerate(of) if part != "test"]
+
+
+@pytest.mark.parametrize("out", ["", ".", "/", "folder"])
+def test_a_folder_in_place_of_the_table_is_refused_before_the_slices_are_read(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["split", "absent", "--out", out]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"braincam: --out {Path(out)}: expected a file to write the folds to, got a folder; give ")
 
 
 @pytest.fixture(scope="module")

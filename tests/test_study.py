@@ -424,6 +424,36 @@ def test_pictures_alone_make_no_study_and_without_maps_there_is_no_map(
     assert one["no_map"]
 
 
+def test_evidence_of_an_earlier_call_is_removed_with_its_input_or_told(
+    open_model: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes(tmp_path)
+    head, out = tmp_path / "volumes" / "glioma.nii.gz", tmp_path / "out"
+    picture = min((scans / "data" / "glioma").iterdir())
+    call = ["predict", "--model", str(open_model), "--out", str(out)]
+
+    def told(*more: str) -> list[str]:
+        cli.main([*call, *more])
+        return [line for line in capsys.readouterr().err.splitlines() if "from before" in line]
+
+    assert not told(str(head)), "a folder of its own holds nothing from before"
+    assert not told(str(head)), "and what is written anew is not from before"
+    pictures = list(out.glob("glioma-evidence-*.jpg"))
+    assert pictures
+    (map_of_one,) = out.glob("glioma-evidence-*.nii.gz")
+    shutil.copy(map_of_one, out / "glioma-evidence-another.nii.gz")  # as if the volume had been called so
+    (removed,) = told(str(head))
+    assert removed.startswith(f"{out}: removed glioma-evidence-another.nii.gz from before, since the same input")
+    (holds,) = told(str(picture))
+    count = len(pictures) + len(["map", "montage", "study.html", "study.json"])
+    assert f"{out}: still holds {count} files such as glioma-evidence-" in holds and "give a new --out" in holds
+    assert {*pictures, map_of_one} <= set(out.iterdir()), "they belong to another input"
+    removed, holds = told(str(head), "--no-cam")
+    assert f"removed {len(pictures) + 1} files" in removed and not list(out.glob("glioma-evidence-*"))
+    assert f"still holds {picture.stem}-evidence.png from before" in holds
+    assert (out / "glioma-montage.png").exists() and (out / "study.html").exists()
+
+
 def test_a_plane_can_be_asked_for_and_its_map_keeps_the_grid(open_model: Path, tmp_path: Path) -> None:
     write_volumes(tmp_path)
     head, out = tmp_path / "volumes" / "pituitary.nii.gz", tmp_path / "out"

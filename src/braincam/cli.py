@@ -241,6 +241,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Answer for files, folders and patterns."""
+    from braincam.pipeline.earlier import telling_what_stays
     from braincam.pipeline.study import with_studies
     from braincam.predict import Predictor
     from braincam.printing import print_predictions, print_studies
@@ -265,7 +266,8 @@ def predict(options: argparse.Namespace) -> int:
     studies: list[Study] = []
     answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
-    failed = print_predictions(answers, options.format, options.out)
+    with telling_what_stays(options.out):
+        failed = print_predictions(answers, options.format, options.out)
     if options.format == "table":
         print_studies(studies, options.out)
     return SOME_FAILED if failed else OK
@@ -691,7 +693,12 @@ def _seed(verb: Any) -> None:
 
 
 def _data(verb: Any) -> None:
-    verb.add_argument("data", type=Path, metavar="DATA", help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*")
+    verb.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*; validation folders count as Training",
+    )
     verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
 
 

@@ -211,7 +211,17 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
         if name not in with_slices
     ]  # fmt: skip
     hidden = [name for name in manifest.ignored if any(part.startswith(".") for part in name.split("/"))]
-    stray = [name for name in manifest.ignored if name not in hidden]
+    beside = dict(manifest.beside)
+    stray = [name for name in manifest.ignored if name not in hidden and name not in beside]
+    if beside:
+        lie = "picture lies" if sum(beside.values()) == 1 else "pictures lie"
+        found.append(
+            Finding(
+                "beside_parts", "warning", sum(beside.values()), f"{lie} beside the parts, in {', '.join(beside)}",
+                "They are not read: they are in no split, training or score.",
+                "Move those that are labelled into the class folders of a part, and all others out of the data set.",
+            )
+        )  # fmt: skip
     for key, names, title in (
         ("hidden", hidden, f"hidden {many(len(hidden), 'file')} or {many(len(hidden), 'folder')}"),
         ("stray", stray, f"stray {many(len(stray), 'file')} or {many(len(stray), 'folder')}"),

@@ -1,6 +1,7 @@
 """A labelled folder → a table of slices; nothing is decoded here.
 
-Two layouts are read: ``DATA/<class>/*`` and ``DATA/{Training,Testing}/<class>/*``.
+Two layouts are read: ``DATA/<class>/*`` and ``DATA/{Training,Testing}/<class>/*``. A validation folder beside these is
+read as part of Training: validation is cut from all of it, by group.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from braincam.images.reader import looks_readable
 from braincam.progress import say
 
 PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
+VALIDATION = {"validation", "valid", "val"}  # parts only beside one of the others: alone, "valid" may be a class
 
 NO_TUMOUR = "notumor"
 # The four classes go by other names in other copies of the data set.
@@ -52,6 +54,7 @@ class Manifest:
     classes: tuple[str, ...]  # sorted
     slices: tuple[Slice, ...]
     ignored: tuple[str, ...] = ()  # hidden files and folders, links to folders, and files that are no pictures
+    beside: tuple[tuple[str, int], ...] = ()  # of `ignored`, folders beside the parts that hold pictures, and how many
 
     @property
     def labels(self) -> list[int]:
@@ -94,6 +97,8 @@ def means_no_tumour(name: str) -> bool:
 def read_folder(root: Path, patients: Path | None = None) -> Manifest:
     """List a labelled folder, with patients from a CSV of columns ``path,patient`` where given.
 
+    Folders with pictures that lie beside Training/ and Testing/ are passed over, and named: they may be labelled.
+
     Raises:
         DataError: the folder is missing, has no pictures or fewer than two classes, or the CSV does not fit it.
     """
@@ -102,7 +107,7 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
     found: list[Slice] = []
     ignored: list[str] = []
     empty: list[Path] = []
-    parts = {entry.name: PARTS[entry.name.lower()] for entry in _folders(root) if entry.name.lower() in PARTS}
+    parts = _parts(root)
     for top, part in parts.items() or {"": None}.items():
         for folder in _folders(root / top):
             if not top and folder.name in parts:
@@ -116,8 +121,8 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
         for entry in root.iterdir()
         if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
     ]
-    if parts:
-        ignored += [f"{_printable(folder.name)}/" for folder in _folders(root) if folder.name not in parts]
+    others = [folder for folder in _folders(root) if parts and folder.name not in parts]
+    ignored += [f"{_printable(folder.name)}/" for folder in others]
     if not found:
         raise DataError(
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
@@ -130,8 +135,41 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
         raise DataError(
             f"{root}: expected at least two classes, got one ({classes[0]}); put each class in a folder of its own"
         )
-    manifest = Manifest(root, classes, tuple(sorted(found)), tuple(sorted(ignored)))
+    counted = [(f"{_printable(folder.name)}/", _pictures(folder)) for folder in others]
+    beside = tuple((name, count) for name, count in counted if count)
+    _say_what_is_read(root, parts, beside)
+    manifest = Manifest(root, classes, tuple(sorted(found)), tuple(sorted(ignored)), beside)
     return with_patients(manifest, patients) if patients else manifest
+
+
+def _parts(root: Path) -> dict[str, str]:
+    """The sub-folders that are parts, and which; none where the classes lie in the folder itself."""
+    folders = _folders(root)
+    parts = {folder.name: PARTS[folder.name.lower()] for folder in folders if folder.name.lower() in PARTS}
+    if parts:
+        held_out = [folder for folder in folders if folder.name.lower() in VALIDATION and _folders(folder)]
+        parts |= {folder.name: "Training" for folder in held_out}
+    return parts
+
+
+def _pictures(folder: Path) -> int:
+    """How many pictures lie in a folder that is passed over, at any depth; hidden ones and ours are none."""
+    count = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(where) / name for name in names if not name.startswith(".")]
+        count += sum(looks_readable(path) and not is_ours(path) for path in paths)
+    return count
+
+
+def _say_what_is_read(root: Path, parts: Iterable[str], beside: Sequence[tuple[str, int]]) -> None:
+    """A validation folder is read otherwise than its name says, and pictures beside the parts are not read at all."""
+    if taken := [f"{name}/" for name in parts if name.lower() in VALIDATION]:
+        say(f"{root}: {', '.join(taken)} is read as part of Training: validation is cut from all of that, by group")
+    if beside:
+        named = ", ".join(f"{name} ({count} {'picture' if count == 1 else 'pictures'})" for name, count in beside)
+        read = ", ".join(f"{name}/" for name in parts)
+        say(f"{root}: passed over: {named}; of this folder {read} are read: move labelled slices into one of these")
 
 
 def with_patients(manifest: Manifest, table: Path) -> Manifest:

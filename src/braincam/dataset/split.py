@@ -27,6 +27,7 @@ from braincam.progress import say
 
 TOLERATED_TWINS = 0.02  # of the test slices: what a careful grouping by hand may miss; always counted and said
 MOST_FOLDS = 20  # of which some are taken for validation, unless less than one of so many is asked for
+TRIES = 20  # seeds that are tried for folds that each hold every class
 MOST_DIGITS = 9  # of a fold's number
 COLUMNS = ("path", "label", "patient", "group", "fold")  # that a table must have; one written here has HASH too
 HASH = "sha256"
@@ -78,11 +79,28 @@ class Leak:
 
 
 def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> list[int]:
-    """Fold number of each slice: stratified by class, whole groups only, the same for the same seed.
+    """Fold number of each slice: stratified by class, whole groups only, every class in every fold.
+
+    The same for the same seed. Where stratifying leaves a class out of a fold, small groups are moved; where groups of
+    several classes get in the way of that, further seeds are tried.
 
     Raises:
-        SplitError: a class has fewer groups than there are folds, or the seed is out of range.
+        SplitError: a class has fewer groups than there are folds, no folds were found that each hold every class, or
+            the seed is out of range.
     """
+    _check_folds(labels, groups, folds, seed)
+    for number in range(TRIES):
+        numbers = _complete(labels, groups, _stratified(labels, groups, folds, (seed + number) % 2**32), folds)
+        if not (absent := _absent(labels, numbers, folds)):
+            return numbers
+    raise SplitError(
+        f"class {absent[0][1]}: expected folds that each hold slices of it, found no such {folds} folds, since "
+        "patients or groups of twins have slices of several classes; add patients of that class or use fewer folds"
+    )
+
+
+def _check_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> None:
+    """Refuse what no division can give, and say so."""
     if not 0 <= seed < 2**32:
         raise SplitError(f"seed: expected 0 or more and less than 2^32, got {seed}")
     groups_of: dict[str, set[str]] = defaultdict(set)
@@ -96,6 +114,10 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: i
                 f"class {label} is too small to split: expected at least {folds} patients or groups of twins, "
                 f"got {len(names)}; add patients or use fewer folds"
             )
+
+
+def _stratified(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> list[int]:
+    """Folds of whole groups, as even in size and classes as a greedy search gets them; some may lack a class."""
     fold = np.full(len(labels), -1)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
@@ -103,10 +125,48 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: i
     return [int(number) for number in fold]
 
 
+def _absent(labels: Sequence[str], numbers: Sequence[int], folds: int) -> list[tuple[int, str]]:
+    """The folds that lack a class, each with that class, in order."""
+    present = set(zip(numbers, labels, strict=True))
+    return [(fold, label) for fold in range(folds) for label in sorted(set(labels)) if (fold, label) not in present]
+
+
+def _complete(labels: Sequence[str], groups: Sequence[str], numbers: Sequence[int], folds: int) -> list[int]:
+    """The folds with the smallest groups moved that give each fold its classes; as they are where none is absent.
+
+    A group moves only where the fold it leaves keeps all its classes, so every move brings the end nearer. It may be
+    that none can: then some class stays absent.
+    """
+    size, where = Counter(groups), dict(zip(groups, numbers, strict=True))
+    holds: dict[str, set[str]] = defaultdict(set)
+    for name, label in zip(groups, labels, strict=True):
+        holds[name].add(label)
+    having = Counter((fold, label) for name, fold in where.items() for label in holds[name])
+    for fold, label in _absent(labels, numbers, folds):
+        spare = [
+            name
+            for name, there in where.items()
+            if label in holds[name] and all(having[there, each] > 1 for each in holds[name])
+        ]
+        if having[fold, label] or not spare:  # an earlier move may have brought it along
+            continue
+        moved = min(spare, key=lambda name: (size[name], name))
+        having.subtract((where[moved], each) for each in holds[moved])
+        having.update((fold, each) for each in holds[moved])
+        where[moved] = fold
+    return [where[name] for name in groups]
+
+
 def cut_validation(
     labels: Sequence[str], groups: Sequence[str], rows: Sequence[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation."""
+    """Divide `rows` into training and validation rows by whole groups, about `share` of each class to validation.
+
+    Every class is in both.
+
+    Raises:
+        SplitError: a class has one group alone, or no division was found that gives both every class.
+    """
     most = 1 - 1 / MOST_FOLDS  # something is left to train on
     fraction = Fraction(min(share, most)).limit_denominator(max(MOST_FOLDS, math.ceil(1 / share)))
     picked_labels, picked_groups = [labels[row] for row in rows], [groups[row] for row in rows]
@@ -121,7 +181,13 @@ def cut_validation(
         )
     folds = min(fraction.denominator, fewest[0])
     taken = min(max(1, round(share * folds)), folds - 1)
-    numbers = make_folds(picked_labels, picked_groups, folds, seed)
+    _check_folds(picked_labels, picked_groups, folds, seed)
+    numbers = _stratified(picked_labels, picked_groups, folds, seed)
+    if _absent(picked_labels, [int(number < taken) for number in numbers], 2):  # single folds may lack a class
+        try:
+            numbers = make_folds(picked_labels, picked_groups, folds, seed)
+        except SplitError as error:
+            raise SplitError(f"validation cannot be cut from training: {error}") from error
     train = [row for row, number in zip(rows, numbers, strict=True) if number >= taken]
     validation = [row for row, number in zip(rows, numbers, strict=True) if number < taken]
     return train, validation

@@ -3,7 +3,7 @@
 A volume has hundreds of them, and PNG would take most of the time of an answer and four times the space.
 
 The folder may be the one that the scans lie in, so a file that is there already is replaced only if an earlier call
-wrote it.
+wrote it. So is it removed where the answer to the same input has no picture now: it would say another label.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from braincam.explain.overlay import UNIT, overlay
 from braincam.files import replacing
-from braincam.images.ours import MARK, is_ours_to_write
+from braincam.images.ours import MARK, is_ours, is_ours_to_write
 from braincam.images.reader import stem_of
 from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
@@ -41,10 +42,11 @@ def with_overlays(
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
         for answer in answers:
+            path = _free_path(answer, out, taken)  # its own, with a picture or without
             if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
-                path = _free_path(answer, out, taken)
                 waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path, unit)))
             else:
+                remove_ours(path)
                 waiting.append((answer, None))
             while waiting and (len(waiting) > BEHIND or waiting[0][1] is None or waiting[0][1].done()):
                 yield _written(waiting.popleft())
@@ -62,6 +64,13 @@ def save_png(picture: Image.Image, path: Path) -> None:
     mark = PngInfo()
     mark.add_text("Software", MARK)
     picture.save(path, format="PNG", compress_level=1, pnginfo=mark)
+
+
+def remove_ours(path: Path) -> None:
+    """Remove a picture or map of an earlier call, and no other file; what cannot be removed stays, and is said."""
+    with suppress(OSError):
+        if is_ours(path):
+            path.unlink()
 
 
 def _write(answer: Prediction, path: Path, unit: str) -> None:

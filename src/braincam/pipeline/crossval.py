@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import softmax
 
-from braincam.errors import ConfigError, TrainingError
+from braincam.errors import ConfigError, DataError, TrainingError
 from braincam.evaluation.erasing import shares
 from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
@@ -50,7 +50,7 @@ def crossval(
     patients: Path | str | None = None,
     split_file: Path | str | None = None,
     seeds: int = 1,
-    config: Path | TrainConfig | None = None,
+    config: Path | str | TrainConfig | None = None,
     overrides: Sequence[str] = (),
     masks: Path | str | None = None,
     allow_leak: bool = False,
@@ -59,8 +59,8 @@ def crossval(
 ) -> Crossval:
     """Train and score each fold with seeds 0 to `seeds` - 1; finished runs in `out` are kept, a broken one goes on.
 
-    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. `without` and `refuse` are as for `train`;
-    all slices are judged. Writes `crossval.json`, `crossval.md`, `reliability.png`,
+    Without `split_file`, safe folds are made and kept in ``out/folds.csv``. `config`, `overrides`, `without` and
+    `refuse` are as for `train`; all slices are judged. Writes `crossval.json`, `crossval.md`, `reliability.png`,
     `runs.csv` and `predictions.csv.gz` (path, fold, seed, learner, probabilities as each run gave them, the temperature
     it gave them at, and with `masks` how its maps lie on the lesions), from which every figure can be computed again.
     Pooled scores are of answers that were calibrated by the other folds.
@@ -69,7 +69,7 @@ def crossval(
         BraincamError: any of its kinds; the message says what to do.
     """
     data, out, patients, masks = Path(data), Path(out), as_path(patients), as_path(masks)
-    recipe = config if isinstance(config, TrainConfig) else read_config(config, overrides)
+    recipe = config if isinstance(config, TrainConfig) else read_config(as_path(config), overrides)
     if recipe.seed:
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     if recipe.split == "official":
@@ -81,11 +81,16 @@ def crossval(
         found = set_aside(grouped(data, patients, table), as_path(without), as_path(refuse))
         masks_of(found, masks)  # a wrong folder is noticed before the first training, and where all are finished
         folds = sorted(set(found.folds or ()))
+        waiting = []
         for seed, fold in product(range(seeds), folds):
             run, one = out / f"fold{fold}-seed{seed}", replace(recipe, seed=seed)
             if finished(run, one, found, masked=masks is not None):
                 say(f"{run.name}: finished already")
-                continue
+            else:
+                waiting.append((run, one, fold))
+        for _, one, fold in waiting:  # what the last fold lacks is noticed before the first training
+            check_divides(found, fold, one, allow_leak=allow_leak)
+        for run, one, fold in waiting:
             say(f"{run.name}: training")
             train(
                 data,
@@ -101,6 +106,18 @@ def crossval(
                 refuse=refuse,
             )
         return sum_up(out, found, folds, seeds, recipe)
+
+
+def check_divides(found: Grouped, fold: int, recipe: TrainConfig, *, allow_leak: bool) -> None:
+    """Whether a fold can be trained and tested, as `train` will find: whole patients, every class in every part.
+
+    Raises:
+        DataError: it cannot; the message says which fold.
+    """
+    try:
+        divide(found, "file", fold, recipe.validation_share, recipe.seed, allow_leak=allow_leak)
+    except DataError as error:
+        raise type(error)(f"fold {fold}, seed {recipe.seed}: {error}") from error
 
 
 def finished(run: Path, recipe: TrainConfig, found: Grouped, *, masked: bool = False) -> bool:

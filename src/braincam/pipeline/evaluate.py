@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from braincam.dataset.split import find_leak
-from braincam.errors import DataError
+from braincam.errors import ConfigError, DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference
 from braincam.explain.localisation import MeanMasks, mean_masks
@@ -25,6 +25,7 @@ from braincam.progress import say
 from braincam.report.assemble import write_pictures_and_report
 from braincam.report.card import model_card
 
+OF_TRAININGS = ("run.json", "last.ckpt", "crossval.json")  # whose folder's other files belong with what is in them
 WORDS = ("path", "label", "patient", "group", "predicted", "status")  # columns of predictions.csv that hold no numbers
 
 
@@ -50,7 +51,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on fold `fold` of `split`; without a split on Testing/ if there is one, else on everything.
 
-    `against` is a second model: the paired difference on the same slices is added.
+    `against` is a second model: the paired difference on the same slices is added. An earlier evaluation in `out` is
+    replaced; what a training wrote never is.
 
     Raises:
         BraincamError: any of its kinds; the message says what to do.
@@ -58,6 +60,8 @@ def evaluate(
     data, patients, split, out = Path(data), as_path(patients), as_path(split), as_path(out)
     if (split is None) != (fold is None):
         raise DataError("evaluate: --split and --fold belong together; give both or neither")
+    if out is not None:
+        check_no_training(out)
     predictor = Predictor(model)
     found = grouped(data, patients, split)
     rows = rows_to_judge(found, fold)
@@ -77,6 +81,19 @@ def evaluate(
     if out is not None:
         write_results(out, judged, metrics, predictor.file, title=f"Evaluation of {predictor.card.name}")
     return Evaluation(metrics, judged, out)
+
+
+def check_no_training(out: Path) -> None:
+    """Results of an evaluation must not take the place of a run's own, which `crossval` and `export` read as such.
+
+    Raises:
+        ConfigError: the folder holds a training or a cross-validation.
+    """
+    if there := [name for name in OF_TRAININGS if (out / name).exists()]:
+        raise ConfigError(
+            f"--out {out}: expected a folder for the evaluation alone, got one of a training, which holds {there[0]} "
+            "and results that would be replaced; choose another --out"
+        )
 
 
 def rows_to_judge(found: Grouped, fold: int | None) -> list[int]:

@@ -190,8 +190,9 @@ def split(
     """Write patient- and twin-safe folds of a labelled folder to a CSV, checked by an independent count.
 
     Raises:
-        SplitError: a class has too few groups, or (a defect) the folds leak.
+        SplitError: `out` names no file, a class has too few groups, or (a defect) the folds leak.
     """
+    check_names_file(out)  # first: finding the groups may take minutes
     found = grouped(Path(data), as_path(patients))
     labels = [item.label for item in found.manifest.slices]
     numbers = make_folds(labels, found.groups, folds, seed)
@@ -211,6 +212,18 @@ def split(
         "unreadable": len(found.unreadable),
         "out": str(out),
     }
+
+
+def check_names_file(out: Path | str) -> None:
+    """The folds go into one file; a folder is a likely slip, since most verbs take one.
+
+    Raises:
+        SplitError: it is a folder, or no name at all.
+    """
+    path = Path(out)
+    if path.is_dir() or not path.name:
+        example = path / "folds.csv"
+        raise SplitError(f"--out {path}: expected a file to write the folds to, got a folder; give {example}, say")
 
 
 def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[Manifest, Straddling]:

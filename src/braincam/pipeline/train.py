@@ -39,6 +39,11 @@ from braincam.training.distributed import Crew, HelperDone, crew, first_rank, la
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
 
+# what a training writes when it is over, or together with its checkpoint: without one these are another's
+RESULTS = (
+    "run.json", "metrics.json", "predictions.csv", "report.html", "model_card.md", "model.onnx", "model.safetensors",
+    "history.csv", "curves.png",
+)  # fmt: skip
 MARKER = ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
 
 
@@ -194,14 +199,38 @@ def may_begin(out: Path, resume: bool) -> bool:
     """Whether the folder's training is to be gone on with: asked for, or restarted by the launcher that began it.
 
     Raises:
-        TrainingError: it holds a training, and nobody said to go on.
+        TrainingError: it holds a training, and nobody said to go on; or results that no checkpoint there belongs to.
     """
     marker = out / MARKER
     began_with = marker.read_text(encoding="utf-8") if marker.exists() else None
     resume = resume or (restarted(began_with) and (out / "last.ckpt").exists())
     if (out / "last.ckpt").exists() and not resume:
         raise TrainingError(f"{out}: holds a training already; say --resume to go on with it, or choose another --out")
+    if not resume and (others := results_of_others(out)):
+        raise TrainingError(
+            f"{out}: holds {', '.join(others)}, which a training would replace, and no last.ckpt to go on from; choose "
+            "another --out, or move what is there"
+        )
     return resume
+
+
+def results_of_others(out: Path) -> list[str]:
+    """What a new training would replace in a folder without a checkpoint.
+
+    A recipe is none of it: a training that was stopped before its first epoch ended leaves one, and begins again.
+    """
+    recipe = out / "config.toml"
+    foreign = [recipe.name] if recipe.exists() and not is_recipe(recipe) else []
+    return foreign + [name for name in RESULTS if (out / name).exists()]
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a file is a recipe of braincam, and not some other program's."""
+    try:
+        read_config(path)
+    except ConfigError:
+        return False
+    return True
 
 
 def learn(out: Path, material: Material, recipe: TrainConfig, machine: Machine, together: Crew, *, resume: bool) -> Fit:
