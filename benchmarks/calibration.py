@@ -82,7 +82,7 @@ def main() -> None:
             f"{metrics['accuracy']:.4f}",
             with_interval(metrics, "ece"),
             f"{found['chance']['high']:.3f}",
-            f"{found['slope']:.2f}, {found['intercept']:+.2f}",
+            "–" if found["slope"] is None else f"{found['slope']:.2f}, {found['intercept']:+.2f}",
             f"{found['nll']:.4f}",
             f"{found['brier']:.4f}",
             measured(held["coverage"]),

@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
 import braincam.images
-from braincam.errors import ImageError
+from braincam.errors import ImageError, printable
 from braincam.images import MAX_PIXELS, SUFFIXES, GreySlice, looks_readable, read_slices, to_grey
 from braincam.images.grey import stretch
 from braincam.images.pages import count_pages
@@ -59,7 +59,7 @@ def refused(source: bytes | str | Path, *words: str) -> str:
     assert "\n" not in message
     assert "expected" in message
     assert ";" in message, "what to do comes after a semicolon"
-    assert message.startswith("bytes: " if isinstance(source, bytes) else str(source))
+    assert message.startswith("bytes: " if isinstance(source, bytes) else printable(str(source)))
     for word in words:
         assert word in message
     return message
