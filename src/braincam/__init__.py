@@ -55,7 +55,7 @@ _HOME = {
     "train": "braincam.pipeline.train",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BraincamError",
     "Card",
