@@ -348,10 +348,11 @@ def test_a_training_never_replaces_results_that_are_not_its_own(name: str, tmp_p
 def test_a_training_that_was_stopped_before_its_first_epoch_begins_again_in_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "config.toml").write_text(TrainConfig(epochs=7).to_toml())
     (out / "notes.txt").write_text("of the user")
-    with pytest.raises(DataError, match="absent: expected a folder"):
-        train(tmp_path / "absent", out)
+    for recipe in (TrainConfig(epochs=7).to_toml(), "epochs = 7\nkey_of_another_version = 1\n"):
+        (out / "config.toml").write_text(recipe)
+        with pytest.raises(DataError, match="absent: expected a folder"):
+            train(tmp_path / "absent", out)
 
 
 def test_maps_are_measured_beside_the_floors_and_the_ceiling(

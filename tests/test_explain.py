@@ -16,7 +16,9 @@ from braincam.explain.cam import METHODS, torchcam_map, with_torchcam
 from braincam.explain.save import with_overlays
 from braincam.images.volume import Volume
 from braincam.model_file.export import load_model, save_model
-from braincam.predict import Predictor
+from braincam.pipeline.earlier import telling_what_stays
+from braincam.predict import Prediction, Predictor
+from braincam.printing import print_predictions
 
 
 def test_pictures_keep_the_whole_uid_and_do_not_overwrite_each_other_where_case_is_ignored(
@@ -47,23 +49,31 @@ def test_no_file_is_replaced_that_an_earlier_call_did_not_write(run: Path, scans
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_an_input_that_gets_no_picture_now_keeps_none_of_an_earlier_call(
-    run: Path, scans: Path, tmp_path: Path
+def test_an_input_that_gets_no_picture_now_keeps_none_of_the_call_before(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """By the paths of its rows: two scans of one name are two inputs, and what could not be read was not answered."""
     source = next(iter((scans / "data" / "pituitary").iterdir()))
     answer = next(item for item in Predictor(run).predict(source.parent) if item.label is not None)
-    answers = [replace(answer, path=name) for name in ("a/scan.png", "b/scan.png", "other.png")]
-    list(with_overlays(answers, tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {
+    rejected = replace(answer, status="rejected", label=None)
+    error = replace(rejected, status="error")
+
+    def call(*answers: Prediction) -> set[str]:
+        with telling_what_stays(tmp_path):
+            print_predictions(with_overlays(answers, tmp_path), "json", tmp_path)
+        return {path.name for path in tmp_path.glob("*.png")}
+
+    names = ("a/scan.png", "b/scan.png", "other.png")
+    assert call(*(replace(answer, path=name) for name in names)) == {
         "scan-evidence.png", "scan-evidence_2.png", "other-evidence.png",
     }  # fmt: skip
     (tmp_path / "third-evidence.png").write_bytes(source.read_bytes())  # no picture of ours
-    rejected = replace(answer, status="rejected", label=None)
-    again = [replace(rejected, path="a/scan.png"), answers[1], replace(rejected, path="third.png")]
-    assert [Path(item.overlay or "").name for item in with_overlays(again, tmp_path)] == ["", "scan-evidence_2.png", ""]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "scan-evidence_2.png", "other-evidence.png", "third-evidence.png",
-    }  # fmt: skip
+    kept = {"scan-evidence_2.png", "other-evidence.png", "third-evidence.png"}
+    rows = (replace(rejected, path="a/scan.png"), replace(answer, path="b/scan.png"), replace(error, path="other.png"))
+    assert call(*rows, replace(rejected, path="third.png")) == kept
+    assert "removed scan-evidence.png from before" in capsys.readouterr().err
+    assert call(replace(rejected, path="c/other.png")) == kept
+    assert "still holds 2 files such as other-evidence.png" in capsys.readouterr().err
 
 
 def test_overlays_and_lines_are_written_and_agree(

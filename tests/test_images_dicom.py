@@ -465,10 +465,10 @@ def test_countless_elements_are_refused_before_they_take_memory(added: bytes, mo
 
 
 def test_a_number_and_a_table_of_megabytes_and_a_bottomless_sequence_are_refused_by_name() -> None:
-    refused(with_elements(element(0x00281050, b"UN", b"1\\" * 3000)), "4,096 bytes in WindowCenter, got 6,000")
+    refused(with_elements(element(0x00281050, b"UN", b"1\\" * 9000)), "16,384 bytes in WindowCenter, got 18,000")
     table = element(0x00283006, b"UN", bytes(300_000))
     refused(with_elements(element(TABLES, b"SQ", item(table))), "262,144 bytes in LUTData, got 300,000")
-    refused(with_elements(element(TABLES, b"SQ", item(bytes(2**20)))), "bytes in VOILUTSequence, got 1,048,584")
+    refused(with_elements(element(TABLES, b"SQ", item(bytes(2**22)))), "bytes in VOILUTSequence, got 4,194,312")
     nested = b""
     for _ in range(10):
         nested = element(TABLES, b"SQ", item(nested))

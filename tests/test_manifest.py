@@ -68,6 +68,22 @@ def test_valid_is_a_class_where_no_other_part_is(tmp_path: Path, capsys: pytest.
     assert not capsys.readouterr().err
 
 
+def test_a_validation_folder_of_anything_but_the_classes_is_named_and_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders by patient, or of unlabelled pictures, are no further classes."""
+    for place in ("train/glioma", "train/notumor", "val/patient1", "val/glioma", "valid/images"):
+        picture(tmp_path / place / "1.png")
+    (tmp_path / "valid" / "labels").mkdir()
+    manifest = read_folder(tmp_path)
+    assert manifest.classes == ("glioma", "notumor") and len(manifest.slices) == 2
+    assert manifest.beside == (("val/", 2), ("valid/", 1))
+    assert "passed over: val/ (2 pictures), valid/ (1 picture)" in capsys.readouterr().err
+    picture(tmp_path / "validation" / "no_tumor" / "1.png")  # another name of the class, and one class has none
+    (tmp_path / "validation" / "glioma").mkdir()
+    assert len(read_folder(tmp_path).slices) == 3
+
+
 def test_pictures_beside_the_parts_are_named_and_other_folders_are_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

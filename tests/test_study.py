@@ -442,6 +442,10 @@ def test_evidence_of_an_earlier_call_is_removed_with_its_input_or_told(
     assert pictures
     (map_of_one,) = out.glob("glioma-evidence-*.nii.gz")
     shutil.copy(map_of_one, out / "glioma-evidence-another.nii.gz")  # as if the volume had been called so
+    summary = (out / "study.json").read_text(encoding="utf-8")
+    (out / "study.json").write_text(
+        summary.replace(map_of_one.name, "glioma-evidence-another.nii.gz"), encoding="utf-8"
+    )
     (removed,) = told(str(head))
     assert removed.startswith(f"{out}: removed glioma-evidence-another.nii.gz from before, since the same input")
     (holds,) = told(str(picture))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from braincam.dataset.manifest import Manifest
 from braincam.errors import printable
 from braincam.explain.localisation import MAP_COLUMNS
+from braincam.explain.save import ANSWERS
 from braincam.files import write_text
 from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.decision import stated
@@ -25,8 +26,6 @@ from braincam.study import Study
 if TYPE_CHECKING:  # these need the training wing's libraries
     from braincam.dataset.audit import Audit
     from braincam.dataset.split import Straddling
-
-ANSWERS = "predictions.jsonl"
 
 
 def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:

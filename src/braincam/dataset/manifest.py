@@ -114,7 +114,7 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
                 continue
             before = len(found)
             _collect(root, folder, part, found, ignored)
-            if len(found) == before:
+            if len(found) == before and top.lower() not in VALIDATION:
                 empty.append(folder)
     ignored += [
         _printable(entry.name)
@@ -146,9 +146,11 @@ def _parts(root: Path) -> dict[str, str]:
     """The sub-folders that are parts, and which; none where the classes lie in the folder itself."""
     folders = _folders(root)
     parts = {folder.name: PARTS[folder.name.lower()] for folder in folders if folder.name.lower() in PARTS}
-    if parts:
-        held_out = [folder for folder in folders if folder.name.lower() in VALIDATION and _folders(folder)]
-        parts |= {folder.name: "Training" for folder in held_out}
+    known = {class_name(folder.name) for part in parts for folder in _folders(root / part)}
+    for folder in folders:
+        classes = {class_name(inside.name) for inside in _folders(folder)}
+        if folder.name.lower() in VALIDATION and classes and classes <= known:  # else its folders are no classes
+            parts[folder.name] = "Training"
     return parts
 
 

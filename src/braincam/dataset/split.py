@@ -182,8 +182,11 @@ def cut_validation(
     folds = min(fraction.denominator, fewest[0])
     taken = min(max(1, round(share * folds)), folds - 1)
     _check_folds(picked_labels, picked_groups, folds, seed)
-    numbers = _stratified(picked_labels, picked_groups, folds, seed)
-    if _absent(picked_labels, [int(number < taken) for number in numbers], 2):  # single folds may lack a class
+    for number in range(TRIES):
+        numbers = _stratified(picked_labels, picked_groups, folds, (seed + number) % 2**32)
+        if not _absent(picked_labels, [int(fold < taken) for fold in numbers], 2):  # single folds may lack a class
+            break
+    else:
         try:
             numbers = make_folds(picked_labels, picked_groups, folds, seed)
         except SplitError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from braincam.explain.overlay import UNIT, overlay
 from braincam.files import replacing
-from braincam.images.ours import MARK, is_ours, is_ours_to_write
+from braincam.images.ours import MARK, is_ours_to_write
 from braincam.images.reader import stem_of
 from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
 
+ANSWERS = "predictions.jsonl"  # the rows of a call, beside its pictures
 LONGEST_STEM = 180  # bytes of a scan's name that go into those of its files; file systems take 255 in all
 BEHIND = 32  # pictures that may wait while further slices are judged
 
@@ -46,7 +46,6 @@ def with_overlays(
             if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
                 waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path, unit)))
             else:
-                remove_ours(path)
                 waiting.append((answer, None))
             while waiting and (len(waiting) > BEHIND or waiting[0][1] is None or waiting[0][1].done()):
                 yield _written(waiting.popleft())
@@ -64,13 +63,6 @@ def save_png(picture: Image.Image, path: Path) -> None:
     mark = PngInfo()
     mark.add_text("Software", MARK)
     picture.save(path, format="PNG", compress_level=1, pnginfo=mark)
-
-
-def remove_ours(path: Path) -> None:
-    """Remove a picture or map of an earlier call, and no other file; what cannot be removed stays, and is said."""
-    with suppress(OSError):
-        if is_ours(path):
-            path.unlink()
 
 
 def _write(answer: Prediction, path: Path, unit: str) -> None:

@@ -22,9 +22,9 @@ REEXPORT = "re-export it uncompressed (Explicit VR Little Endian)"
 
 READS = 50_000  # of pydicom: two or three for an element
 READS_A_FRAME = 500  # besides: enhanced images say some hundred things of each
-SHORT = 2**12  # bytes of an element that is a number, a list of numbers, or text
+SHORT = 2**14  # bytes of an element that is a number, a list of numbers, or text
 LONG = 2**18  # bytes of a table, which has 65,536 entries at most
-NESTED = 2**20  # bytes of a sequence of such
+NESTED = 2**22  # bytes of a sequence of such
 DEPTH = 8  # sequences inside each other
 
 _PALETTES = tuple(

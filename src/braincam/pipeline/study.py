@@ -15,7 +15,7 @@ import numpy as np
 
 from braincam.explain.map_volume import evidence_volume, write_evidence
 from braincam.explain.montage import montage, tile
-from braincam.explain.save import remove_ours, save_png, short_stem
+from braincam.explain.save import save_png, short_stem
 from braincam.files import read_json, replacing, write_json
 from braincam.images.ours import is_ours_to_write
 from braincam.model_file.card import NOTICE, Card
@@ -86,7 +86,7 @@ def _name(slices: list[Prediction], numbers: dict[str, int]) -> str:
 
 
 def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps: bool) -> Written:
-    """The files of one volume, named after `base`; those of an earlier call that are not written anew are removed."""
+    """The files of one volume, named after `base`."""
     from braincam.report.page import jpeg
 
     shown = study.shown
@@ -105,8 +105,6 @@ def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps:
         with replacing(picture) as temporary:
             save_png(montage(title, study.statement, tiles, scale), temporary)
     path, no_map = _write_map(base, study, slices, row) if maps else (None, "none was asked for")
-    for earlier in set(_files(base)) - {picture, path}:  # such as the map of another class
-        remove_ours(earlier)
     return Written(
         study=study,
         answers=[replace(answer, cam=None, cams=None, pixels=None) for answer in slices],

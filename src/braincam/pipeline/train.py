@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,12 +226,12 @@ def results_of_others(out: Path) -> list[str]:
 
 
 def is_recipe(path: Path) -> bool:
-    """Whether a file is a recipe of braincam, and not some other program's."""
+    """Whether a file is a recipe of braincam, of whatever version, and not some other program's."""
     try:
-        read_config(path)
-    except ConfigError:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    return True
+    return not {field.name for field in fields(TrainConfig)}.isdisjoint(stored)
 
 
 def learn(out: Path, material: Material, recipe: TrainConfig, machine: Machine, together: Crew, *, resume: bool) -> Fit:
