@@ -9,6 +9,13 @@ Each file is the `predictions.csv.gz` of one `braincam crossval`, renamed to wha
     braincam crossval $DATA --patients patients.csv --split protocol.csv --seeds 3 --set attention=none --out none
     braincam crossval $DATA --patients patients.csv --split protocol.csv --set network=resnet18 --out resnet18
 
+Two folds with five seeds say enough of an attention, and cost less than five folds do: trainings of single folds and
+seeds, whose answers `benchmarks/keep.py` keeps, with the same `--refuse` as the default's:
+
+    braincam train $DATA --patients patients.csv --split protocol.csv --fold 0 --set attention=none --set seed=0 \\
+        --refuse flagged-notumor.csv --out none/fold0-seed0
+    python benchmarks/keep.py none --out benchmarks/results/attention-none.csv.gz
+
 The last column is the paired difference in accuracy to the first file on the slices that both judged, each slice's mean
 over the seeds against the other's: 95 % interval over patients or groups, in points. "Better" or "worse" is said only
 where it excludes zero.
