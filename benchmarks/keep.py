@@ -4,7 +4,8 @@
 
 FOLDER holds runs named fold<F>-seed<S>, as `braincam crossval` makes them and `braincam train --fold F --set seed=S
 --out FOLDER/fold<F>-seed<S>` does. Of a cross-validation that is unfinished, or was never meant to have all folds, this
-keeps what there is. The other benchmarks read the file, and compare on the slices that it holds.
+keeps what there is. Runs that the file holds already and FOLDER lacks stay in it, since run folders do not last. The
+other benchmarks read the file, and compare on the slices that it holds.
 """
 
 from __future__ import annotations
@@ -40,9 +41,20 @@ def main() -> None:
         sys.exit(f"{options.folder}: expected finished runs named fold0-seed0 and so on, got none")
     answers = read_answers(options.folder, runs)
     rows = to_keep(answers.table, pd.DataFrame(), [f"p_{name}" for name in answers.classes])
+    if options.out.exists():
+        before = pd.read_csv(options.out)
+        if list(before) != list(rows):
+            sys.exit(
+                f"{options.out}: expected the columns {', '.join(rows)}, got {', '.join(before)}; give another --out"
+            )
+        known = pd.MultiIndex.from_frame(before[["fold", "seed"]])
+        rows = pd.concat([before[~known.isin(runs)], rows], ignore_index=True).sort_values(
+            ["fold", "seed"], kind="stable"
+        )
     with replacing(options.out) as temporary:
         rows.to_csv(temporary, **KEPT)
-    print(f"{options.out}: {len(rows)} answers of {len(runs)} runs: {', '.join(f'fold {f} seed {s}' for f, s in runs)}")
+    held = sorted({(int(fold), int(seed)) for fold, seed in zip(rows["fold"], rows["seed"], strict=True)})
+    print(f"{options.out}: {len(rows)} answers of {len(held)} runs: {', '.join(f'fold {f} seed {s}' for f, s in held)}")
 
 
 if __name__ == "__main__":

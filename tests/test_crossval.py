@@ -91,6 +91,12 @@ def answers_of_finished_runs_alone_are_kept_as_those_of_all(
     first = whole[whole["fold"] == 0]
     pd.testing.assert_frame_equal(kept, first[list(kept)].reset_index(drop=True))
     assert len(kept) < len(whole)
+    (out / "run.json").rename(out / "fold1-seed0" / "run.json")  # now it has, and the folder of the first is gone
+    (out / "fold0-seed0").rename(out / "gone")
+    keep.main()
+    both = pd.read_csv(out / "kept.csv.gz")
+    pd.testing.assert_frame_equal(both, whole[list(both)].reset_index(drop=True))
+    (out / "gone").rename(out / "fold0-seed0")
     monkeypatch.setattr(sys, "argv", ["x", str(out / "fold0-seed0"), "--out", str(out / "kept.csv.gz")])
     with pytest.raises(SystemExit, match="expected finished runs named fold0-seed0"):
         keep.main()
