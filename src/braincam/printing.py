@@ -37,7 +37,7 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
         for answer in answers:
             failed += answer.status == "error"
             if answer.status == "error":
-                print(printable(f"braincam: {answer.reason}"), file=sys.stderr)
+                print(f"braincam: {answer.reason}", file=sys.stderr)
             print(show(answer), flush=style == "json")
             if out:
                 kept.append(_as_json(answer))

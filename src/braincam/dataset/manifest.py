@@ -147,9 +147,9 @@ def _parts(root: Path) -> dict[str, str]:
     folders = _folders(root)
     parts = {folder.name: PARTS[folder.name.lower()] for folder in folders if folder.name.lower() in PARTS}
     known = {class_name(folder.name) for part in parts for folder in _folders(root / part)}
-    for folder in folders:
+    for folder in (folder for folder in folders if folder.name.lower() in VALIDATION):
         classes = {class_name(inside.name) for inside in _folders(folder)}
-        if folder.name.lower() in VALIDATION and classes and classes <= known:  # else its folders are no classes
+        if classes and classes <= known:  # else its folders are no classes
             parts[folder.name] = "Training"
     return parts
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -88,15 +88,21 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: i
         SplitError: a class has fewer groups than there are folds, no folds were found that each hold every class, or
             the seed is out of range.
     """
-    _check_folds(labels, groups, folds, seed)
-    for number in range(TRIES):
-        numbers = _complete(labels, groups, _stratified(labels, groups, folds, (seed + number) % 2**32), folds)
+    for attempt in _attempts(labels, groups, folds, seed):
+        numbers = _complete(labels, groups, attempt, folds)
         if not (absent := _absent(labels, numbers, folds)):
             return numbers
     raise SplitError(
         f"class {absent[0][1]}: expected folds that each hold slices of it, found no such {folds} folds, since "
         "patients or groups of twins have slices of several classes; add patients of that class or use fewer folds"
     )
+
+
+def _attempts(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> Iterator[list[int]]:
+    """Folds by stratifying alone: those of the seed, then of the seeds after it. Raises SplitError."""
+    _check_folds(labels, groups, folds, seed)
+    for number in range(TRIES):
+        yield _stratified(labels, groups, folds, (seed + number) % 2**32)
 
 
 def _check_folds(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> None:
@@ -181,9 +187,7 @@ def cut_validation(
         )
     folds = min(fraction.denominator, fewest[0])
     taken = min(max(1, round(share * folds)), folds - 1)
-    _check_folds(picked_labels, picked_groups, folds, seed)
-    for number in range(TRIES):
-        numbers = _stratified(picked_labels, picked_groups, folds, (seed + number) % 2**32)
+    for numbers in _attempts(picked_labels, picked_groups, folds, seed):
         if not _absent(picked_labels, [int(fold < taken) for fold in numbers], 2):  # single folds may lack a class
             break
     else:

@@ -3,7 +3,7 @@
 A volume has hundreds of them, and PNG would take most of the time of an answer and four times the space.
 
 The folder may be the one that the scans lie in, so a file that is there already is replaced only if an earlier call
-wrote it. So is it removed where the answer to the same input has no picture now: it would say another label.
+wrote it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def with_overlays(
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
         for answer in answers:
-            path = _free_path(answer, out, taken)  # its own, with a picture or without
+            path = _free_path(answer, out, taken)  # also without a picture: each input keeps its name from call to call
             if write and answer.label is not None and answer.cam is not None and answer.pixels is not None:
                 waiting.append((replace(answer, overlay=str(path)), pool.submit(_write, answer, path, unit)))
             else:

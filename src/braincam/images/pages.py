@@ -6,6 +6,7 @@ take it a minute.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from typing import BinaryIO
@@ -24,33 +25,44 @@ def count_pages(stream: BinaryIO, name: str, most: int) -> int | None:
     """
     if name not in {"TIFF", "GIF"}:
         return None
-    content = stream.read()
-    stream.seek(0)
     if name == "GIF":
-        return _frames_of_gif(content, most)
-    big = content[2:4] in {b"+\0", b"\0+"}
-    # Pillow 13 takes a big-endian BigTIFF for a plain one: counted both ways, so that no walk of it is longer
-    return max(_pages_of_tiff(content, most, kind) for kind in ({big, False} if content[:1] == b"M" else {big}))
+        many = _frames_of_gif(stream.read(), most)
+    else:
+        head = stream.read(4)
+        big = head[2:] in {b"+\0", b"\0+"}
+        # Pillow 13 takes a big-endian BigTIFF for a plain one: counted both ways, so that no walk of it is longer
+        many = max(_pages_of_tiff(stream, most, kind) for kind in ({big, False} if head[:1] == b"M" else {big}))
+    stream.seek(0)
+    return many
 
 
-def _pages_of_tiff(content: bytes, most: int, big: bool) -> int:
+def _pages_of_tiff(stream: BinaryIO, most: int, big: bool) -> int:
     """Along the chain of directories: each is a number of tags, the tags, and the place of the next directory."""
-    order = "<" if content.startswith(b"II") else ">"
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    order = "<" if stream.read(2) == b"II" else ">"
     number, tag, place = (f"{order}Q", 20, f"{order}Q") if big else (f"{order}H", 12, f"{order}L")
     seen: set[int] = set()  # a chain may bite its tail
     tags, at = 0, 0
     try:
-        (at,) = struct.unpack_from(place, content, 8 if big else 4)
-        while 0 < at < len(content) and at not in seen and len(seen) <= most:
+        at = _number(stream, place, 8 if big else 4)
+        while 0 < at < size and at not in seen and len(seen) <= most:
             seen.add(at)
-            (many,) = struct.unpack_from(number, content, at)
+            many = _number(stream, number, at)
             tags += many
             if tags > TAGS:
                 raise ImageError(f"expected TIFF of at most {TAGS:,} tags, got more; export the slices as PNG")
-            (at,) = struct.unpack_from(place, content, at + struct.calcsize(number) + tag * many)
+            at = _number(stream, place, at + struct.calcsize(number) + tag * many)
     except struct.error:  # cut off
         return max(1, len(seen))
-    return max(1, len(seen) + int(at >= len(content)))
+    return max(1, len(seen) + int(at >= size))
+
+
+def _number(stream: BinaryIO, kind: str, at: int) -> int:
+    """The number that is written there. Raises struct.error where the file ends before."""
+    stream.seek(at)
+    (found,) = struct.unpack(kind, stream.read(struct.calcsize(kind)))
+    return int(found)
 
 
 def _frames_of_gif(content: bytes, most: int) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from braincam.explain.save import ANSWERS
 from braincam.files import read_json
 from braincam.images.ours import is_ours
+from braincam.pipeline.study import STUDIES
 from braincam.progress import say
 
-STUDIES = "study.json"
-SUMMARIES = (ANSWERS, STUDIES)
-Stamp = tuple[int, int] | None  # changes when a file is replaced; None where there is none
+Stamps = dict[Path, tuple[int, int]]
 
 
 @contextmanager
@@ -25,18 +24,19 @@ def telling_what_stays(out: Path | None) -> Iterator[None]:
     An input is the same where its path is, by the rows of both calls. Nothing without braincam's mark is removed, and
     nothing of an input that this call did not answer, or could not read.
     """
-    before = {path: _stamp(path) for path in _evidence(out)} if out else {}
-    shows = _inputs(out) if out else {}
-    summaries = {out / name: _stamp(out / name) for name in SUMMARIES} if out else {}
+    if out is None:
+        yield
+        return
+    shows, evidence = _inputs(out), _stamps(_evidence(out))
+    summaries = [out / ANSWERS, out / STUDIES]
+    before = _stamps(summaries)
     try:
         yield
     finally:
-        answered = set()
-        if out and any(_stamp(path) != stamp for path, stamp in summaries.items()):
-            answered = _answered(out, {path.name for path, stamp in summaries.items() if _stamp(path) != stamp})
-        same = [path for path, stamp in before.items() if stamp is not None and _stamp(path) == stamp]
-        gone = [path for path in same if shows.get(path.name) in answered and _removed(path)]
-        if gone:
+        now = _stamps(summaries)
+        answered = _answered(out, {path.name for path in summaries if now.get(path) != before.get(path)})
+        same = [path for path, stamp in _stamps(evidence).items() if stamp == evidence[path]]
+        if gone := [path for path in same if shows.get(path.name) in answered and _removed(path)]:
             say(f"{out}: removed {_files(gone)} from before, since the same input was answered anew without")
         if stays := [path for path in same if path not in gone]:
             say(
@@ -89,12 +89,10 @@ def _name(path: object) -> str:
 
 
 def _removed(path: Path) -> bool:
-    try:
+    with suppress(OSError):
         if is_ours(path):
             path.unlink()
             return True
-    except OSError:
-        pass
     return False
 
 
@@ -114,12 +112,14 @@ def _summarised(out: Path) -> bool:
         return False
 
 
-def _stamp(path: Path) -> Stamp:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_ino, facts.st_mtime_ns
+def _stamps(paths: Iterable[Path]) -> Stamps:
+    """Of each file that is there, what changes when it is replaced."""
+    found: Stamps = {}
+    for path in paths:
+        with suppress(OSError):
+            facts = path.stat()
+            found[path] = facts.st_ino, facts.st_mtime_ns
+    return found
 
 
 def _files(paths: list[Path]) -> str:

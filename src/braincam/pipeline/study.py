@@ -24,6 +24,7 @@ from braincam.predict import Prediction
 from braincam.progress import say
 from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices
 
+STUDIES = "study.json"  # the summary of a call's volumes
 TOP = 12  # slices in the montage
 
 
@@ -145,9 +146,9 @@ def _write_summary(out: Path, written: list[Written], card: Card, model: dict[st
                 no_map=item.no_map,
             )
         )
-    _say_what_goes(out / "study.json")
+    _say_what_goes(out / STUDIES)
     write_json(
-        out / "study.json",
+        out / STUDIES,
         {"notice": NOTICE, "model": model, "classes": list(card.classes), "studies": [_json(item) for item in written]},
     )
     write_study_page(out / "study.html", sections, card, model)
