@@ -114,6 +114,18 @@ def test_hidden_and_foreign_files_are_counted_but_never_read(tmp_path: Path) -> 
     assert {"a/.ipynb_checkpoints/", "a/notes.txt", ".DS_Store"} <= set(manifest.ignored)
 
 
+def test_what_lies_in_a_part_and_in_no_class_is_counted(tmp_path: Path) -> None:
+    for place in ("Training/a", "Training/b", "Testing/a", "Testing/b", "val/a", "Training/.trash"):
+        picture(tmp_path / place / "1.png")
+    for loose in ("Training/2.png", "val/3.png", "4.png"):
+        picture(tmp_path / loose)
+    (tmp_path / "Training" / "read.txt").write_text("me")
+    (tmp_path / ".git").mkdir()
+    manifest = read_folder(tmp_path)
+    assert len(manifest.slices) == 5
+    assert manifest.ignored == (".git/", "4.png", "Training/.trash/", "Training/2.png", "val/3.png")
+
+
 @pytest.mark.parametrize(
     ("folder", "meant"),
     [("no_tumor", "notumor"), ("No Tumour", "notumor"), ("glioma_tumor", "glioma"), ("pituitary", "pituitary"),

@@ -116,11 +116,8 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
             _collect(root, folder, part, found, ignored)
             if len(found) == before and top.lower() not in VALIDATION:
                 empty.append(folder)
-    ignored += [
-        _printable(entry.name)
-        for entry in root.iterdir()
-        if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
-    ]
+    for top in ("", *parts):
+        ignored += _of_no_class(root, root / top)
     others = [folder for folder in _folders(root) if parts and folder.name not in parts]
     ignored += [f"{_printable(folder.name)}/" for folder in others]
     if not found:
@@ -266,6 +263,15 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
                 )
             else:
                 found.append(Slice(relative, label, part))
+
+
+def _of_no_class(root: Path, folder: Path) -> list[str]:
+    """What lies beside the class folders and may be taken for data: pictures, and whatever is hidden."""
+    return [
+        f"{_printable(entry.relative_to(root).as_posix())}{'/' * entry.is_dir()}"
+        for entry in folder.iterdir()
+        if entry.name.startswith(".") or (entry.is_file() and looks_readable(entry))
+    ]
 
 
 def _printable(name: str) -> str:
