@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -615,6 +617,23 @@ def test_a_table_for_signed_values_begins_below_zero() -> None:
     table.add_new("LUTDescriptor", "US", [4, 65534, 8])
     table.LUTData = np.array([0, 85, 170, 255], "<u2").tobytes()
     np.testing.assert_array_equal(shown(stored, VOILUTSequence=Sequence([table])), (stored + 2) * 85)
+
+
+def test_a_table_of_an_odd_number_of_bytes_is_one_of_bytes() -> None:
+    """Elements have an even length, so such a table ends in one byte more."""
+    stored = values(3, np.uint8, 0, 255)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [255, 0, 8])
+    table.add_new("LUTData", "OW", np.arange(254, -1, -1, np.uint8).tobytes() + b"\0")
+    np.testing.assert_array_equal(shown(stored, VOILUTSequence=Sequence([table])), 254 - stored.clip(0, 254))
+
+
+def test_no_module_in_the_working_folder_is_run_by_the_decoders_process(tmp_path: Path) -> None:
+    (tmp_path / "pickle.py").write_text("open('ran', 'w')")
+    (tmp_path / "numpy.py").write_text("open('ran', 'w')")
+    code = "from braincam.images import apart; one = apart._running(); one.stdin.close(); one.wait(60)"
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("data", [b"", None])

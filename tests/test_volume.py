@@ -226,7 +226,7 @@ def test_two_examinations_with_one_series_number_are_not_interleaved(
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("told_by", ["AcquisitionNumber", "EchoNumbers"])
+@pytest.mark.parametrize("told_by", ["AcquisitionNumber", "EchoNumbers", "TemporalPositionIdentifier"])
 def test_a_missing_file_does_not_interleave_two_echoes(
     predictor: Predictor, tmp_path: Path, told_by: str, lost: int
 ) -> None:
@@ -411,6 +411,19 @@ def test_frames_are_ordered_by_place_and_have_their_own_rescale_and_window() -> 
     grid = slices[0].volume.grid  # type: ignore[union-attr]
     assert grid is not None
     np.testing.assert_allclose(grid.affine, LPS_TO_RAS @ np.diag([1, 1, 4, 1]))
+
+
+def test_enhanced_files_of_one_frame_each_are_a_series_in_order(predictor: Predictor, tmp_path: Path) -> None:
+    places = [3, 0, 4, 1, 2]
+    for number, place in enumerate(places):
+        dataset = enhanced(a_volume(number, (1, 20, 24)), [place])
+        dataset.NumberOfFrames, dataset.SeriesInstanceUID, dataset.InstanceNumber = 1, "1.2.3", number
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        (tmp_path / f"IM{number}").write_bytes(written(dataset))
+    answers = predictor.predict(tmp_path)
+    assert [Path(answer.path).name for answer in answers] == [f"IM{places.index(place)}" for place in range(5)]
+    assert answers[0].volume is not None
+    assert answers[0].volume.grid is not None, answers[0].volume.problem
 
 
 def test_frames_at_repeated_places_are_two_volumes_numbered_on() -> None:

@@ -69,7 +69,7 @@ def _running() -> subprocess.Popen[bytes]:
         _process = None
     if _process is None:
         _process = subprocess.Popen(
-            [sys.executable, "-m", "braincam.images.apart"],
+            [sys.executable, "-P", "-m", "braincam.images.apart"],  # -P: modules in the folder of the scans are not run
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # GDCM's complaints may quote a patient's data

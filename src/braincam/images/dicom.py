@@ -321,12 +321,14 @@ def _voi_table(dataset: Dataset, number: int) -> Dataset | None:
 def _looked_up(values: npt.NDArray[Any], table: Dataset) -> tuple[npt.NDArray[Any], float, float]:
     """Values through a VOI table (PS3.3 C.11.2.1.1), and the outputs that are black and white."""
     entries, first, bits = (int(number) for number in table.LUTDescriptor)
+    entries = entries or 65536
     data = table.get("LUTData")
     if data in (None, b"") or not np.size(data):
         raise ImageError("expected a VOI table with entries, got an empty one; export the series again")
     if isinstance(data, bytes):
-        data = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) == entries else "<u2")
-    outputs = np.atleast_1d(np.asarray(data, np.float64))[: entries or 65536]
+        # an odd number of bytes has one more, so that the element's length is even
+        data = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) in (entries, entries + entries % 2) else "<u2")
+    outputs = np.atleast_1d(np.asarray(data, np.float64))[:entries]
     if first >= 32768 and values.min() < 0:
         first -= 65536  # the descriptor's second value is signed where the pixels are
     place = np.nan_to_num(np.asarray(values, np.float64)) - first
@@ -370,7 +372,7 @@ def plane_of(dataset: Dataset, number: int = 0) -> Plane:
     return Plane(
         shape=(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)),
         order=(
-            _counter(content, "TemporalPositionIndex"),
+            _counter(content, "TemporalPositionIndex") or _counter(dataset, "TemporalPositionIdentifier"),
             _counter(dataset, "AcquisitionNumber"),
             _counter(dataset, "EchoNumbers"),
             _counter(dataset, "InstanceNumber"),

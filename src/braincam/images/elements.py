@@ -53,7 +53,13 @@ NUMBERS = frozenset(
     | {f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue", "Alpha")}
     | {"PaletteColorLookupTableUID", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"}
     | {"WindowCenter", "WindowWidth", "VOILUTFunction", "TemporalPositionIndex", "AcquisitionNumber", "EchoNumbers"}
-    | {"InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"}
+    | {
+        "TemporalPositionIdentifier",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+    }
 )
 USED = NUMBERS | SEQUENCES | TABLES | PIXELS
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from braincam.errors import ImageError
 from braincam.images.dicom import brings_window, is_dicom, plane_of, rescaled_values
-from braincam.images.elements import read_elements, refuse_deflated
+from braincam.images.elements import SEQUENCES, read_elements, refuse_deflated
 from braincam.images.grey import SizeLimits, range_of_volume
 from braincam.images.quiet import quiet
 from braincam.images.reader import load_library
@@ -36,6 +36,7 @@ _TAGS = [
     "AcquisitionNumber",
     "EchoNumbers",
     "InstanceNumber",
+    "TemporalPositionIdentifier",
     "TemporalPositionIndex",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -148,6 +149,9 @@ def read_header(source: Path | bytes) -> Header | None:
             series = tuple(str(dataset.get(name) or "") for name in _SERIES)
             if not series[-1] or int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset.get("Rows"):
                 return None
+            if "ImagePositionPatient" not in dataset:  # an enhanced image says of its frame what others say of the file
+                file.seek(0)
+                dataset = read_elements(file, [*_TAGS, *SEQUENCES], 1, pixels=False)
             instance = str(dataset.get("SOPInstanceUID") or "")
             return Header(series, instance, plane_of(dataset), brings_window(dataset))
     except Exception:  # whatever is wrong is said when the file is read as a picture
