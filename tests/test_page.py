@@ -112,6 +112,17 @@ def test_slices_are_scrolled_with_wheel_keys_slider_and_thumbnails(visit: Visit,
     assert int(visit.tab.input_value("#opacity")) == int(before) - 10
 
 
+def test_slices_are_in_the_order_of_their_numbers(visit: Visit, scans: Path, tmp_path: Path):
+    for name, scan in zip(("10.png", "2.png", "1.png"), some(scans, 3), strict=True):
+        (tmp_path / name).write_bytes(scan.read_bytes())
+    visit.give(tmp_path / "10.png", tmp_path / "2.png", tmp_path / "1.png")
+    shown = []
+    for _ in range(3):
+        shown.append(visit.text("#caption"))
+        visit.tab.keyboard.press("ArrowRight")
+    assert shown == ["1.png", "2.png", "10.png"]
+
+
 def test_what_is_no_scan_is_refused_in_words(visit: Visit, tmp_path: Path):
     (tmp_path / "notes.png").write_text("hello")
     colours = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
@@ -138,6 +149,8 @@ def test_samples_card_report_and_theme(visit: Visit, tmp_path: Path):
     waiting.value.save_as(tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Research use only" in report
+    assert "does not mean that the lesion was seen" in " ".join(report.split()), "it is read without the page"
+    assert "95 % prediction set" in report
     assert "drawn-meningioma.png" in report
     assert "data:image/png" in report
     assert "<script" not in report
@@ -260,7 +273,7 @@ def test_an_answer_that_breaks_off_and_a_drawing_that_is_gone_are_told(visit: Vi
 
 def test_a_folder_can_be_dropped(visit: Visit, scans: Path, tmp_path: Path):
     (tmp_path / "study" / "more").mkdir(parents=True)
-    for name in ("b.png", "more/c.png", "a.png", ".hidden"):
+    for name in ("b.png", "more/c.png", "a.png", ".hidden", "viewer.exe", "DICOMDIR", "more/notes.txt"):
         (tmp_path / "study" / name).write_bytes(some(scans, 1)[0].read_bytes())
     tools = visit.context.new_cdp_session(visit.tab)
     for kind in ("dragEnter", "dragOver", "drop"):

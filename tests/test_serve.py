@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import mimetypes
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import nibabel
@@ -26,7 +29,9 @@ from braincam.dataset.phantom import write_phantom
 from braincam.errors import ConfigError
 from braincam.model_file.card import NOTICE
 from braincam.predict import Predictor
+from braincam.serve import run as run_module
 from braincam.serve.auth import check_exposure, find_token
+from braincam.serve.limits import Limits
 from dicom_files import write_series
 from serving import FORM, TOKEN, Served, form, png, serving
 
@@ -224,6 +229,9 @@ def test_tokens_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch:
     file = tmp_path / "token"
     file.write_text("another-token-from-a-file\n")
     assert find_token(file) == "another-token-from-a-file"
+    for as_windows_writes in ("utf-16", "utf-8-sig"):
+        file.write_text("a-token-from-powershell\r\n", encoding=as_windows_writes)
+        assert find_token(file) == "a-token-from-powershell"
     file.write_text("")
     monkeypatch.setenv("BRAINCAM_TOKEN", "")
     assert find_token(None) is None  # an empty variable is as good as none
@@ -236,6 +244,35 @@ def test_tokens_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch:
         monkeypatch.setenv("BRAINCAM_TOKEN", bad)
         with pytest.raises(ConfigError, match="at least 16"):
             find_token(None)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_proxy_on_this_machine_may_pass_on_its_name_where_there_is_a_token(
+    predictor: Predictor, token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def create(*_: Any, **named: Any) -> None:
+        asked.update(named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "create_app", create)
+    with pytest.raises(KeyboardInterrupt):
+        run_module.run(predictor, Limits(), host="127.0.0.1", port=0, threads=1, token=token)
+    assert asked["loopback"] == (token is None), "what it means is tested above"
+
+
+def test_all_addresses_are_those_of_both_kinds() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6 that takes IPv4 as well")
+    with run_module._listening("::", 0) as listener:
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=5).close()
+
+
+def test_scripts_are_scripts_whatever_the_system_says(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mimetypes.types_map, ".js", "text/plain")  # as the registry of some Windows machines has it
+    with serving(predictor) as served:
+        assert served.http.get("/static/app.js").headers["content-type"].startswith("text/javascript")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -529,6 +529,15 @@ def test_bodies_in_memory_are_bounded_over_all_clients(predictor: Predictor) -> 
             assert time.monotonic() < until
 
 
+def test_an_answer_that_never_fits_is_refused_for_good(predictor: Predictor) -> None:
+    body = form(("a.png", SLICE))
+    with serving(predictor, memory=len(body), bytes=len(body)) as served:
+        refused = served.http.post("/v1/predict?pictures=true", content=body, headers=FORM)
+        assert (refused.status_code, "retry-after" in refused.headers) == (413, False)
+        assert "ask without pictures, or send fewer slices" in refused.json()["detail"]
+        assert served.metric("braincam_held_bytes") == 0
+
+
 def uploaded() -> int:
     """Bytes of uploaded files that are in memory, whatever the books say."""
     gc.collect()  # by type, not isinstance: that asks each object for its class, which some of torch's complain of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,7 +25,7 @@ from braincam.predict import Predictor
 from braincam.serve.answer import answer
 from braincam.serve.auth import check_token
 from braincam.serve.frame import Frame
-from braincam.serve.limits import Limits, Memory
+from braincam.serve.limits import MEBIBYTE, Limits, Memory
 from braincam.serve.metrics import Metrics
 from braincam.serve.refusal import problem
 from braincam.serve.schema import UPLOAD, Health, ModelCard, Predictions, refusals
@@ -42,6 +43,8 @@ def create_app(predictor: Predictor, limits: Limits, threads: int, *, token: str
     `threads` answers are worked on at once. With `token`, predictions, model and metrics need it; with `loopback`,
     only this machine's own names are answered to.
     """
+    mimetypes.add_type("text/javascript", ".js")  # Windows asks the registry, which may say that it is plain text
+    mimetypes.add_type("text/css", ".css")
     workers, memory = Workers(threads, limits.waiting), Memory(limits.memory)
     metrics = Metrics(predictor, workers, memory)
 
@@ -107,8 +110,12 @@ def _add_predict(
         job = partial(answer, received.files, predictor, limits, pictures)
         gone = partial(_left, request.receive)
         body, statuses = await workers.run(job, limits.answer_seconds, gone, received.release)
-        received.hold(len(body))
         metrics.slices(statuses)
+        if len(body) > limits.memory:  # it would be told to come back for ever
+            raise HTTPException(
+                413, f"the answer takes {len(body) / MEBIBYTE:.0f} MiB; ask without pictures, or send fewer slices"
+            )
+        received.hold(len(body))
         return _Held(body, received)
 
 

@@ -6,6 +6,7 @@ its own name this machine's address (DNS rebinding). The first shows in the head
 
 from __future__ import annotations
 
+import codecs
 import hmac
 import ipaddress
 import os
@@ -31,7 +32,7 @@ def find_token(file: Path | None) -> str | None:
     if file is None and not os.environ.get(VARIABLE):
         return None
     where = VARIABLE if file is None else str(file)
-    text = os.environ[VARIABLE] if file is None else file.read_text(encoding="utf-8", errors="replace")
+    text = os.environ[VARIABLE] if file is None else _text_of(file)
     token = text.strip().partition("\n")[0].strip()
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
@@ -39,6 +40,13 @@ def find_token(file: Path | None) -> str | None:
             "characters; make one with: openssl rand -hex 32"
         )
     return token
+
+
+def _text_of(file: Path) -> str:
+    """A text file in UTF-8, or as PowerShell writes it: UTF-16 with a mark in front."""
+    content = file.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def is_loopback(host: str) -> bool:

@@ -34,7 +34,8 @@ def run(predictor: Predictor, limits: Limits, *, host: str, port: int, threads: 
     """
     check_exposure(host, token)
     list(predictor.judge([("warm-up", GreySlice(np.zeros((224, 224), np.uint8), None))]))
-    app = create_app(predictor, limits, threads, token=token, loopback=is_loopback(host))
+    # with a token a proxy on this machine may pass on the name under which it is called
+    app = create_app(predictor, limits, threads, token=token, loopback=is_loopback(host) and token is None)
     with _listening(host, port) as listener:
         _log_to_stderr()
         address = f"[{host}]" if ":" in host else host
@@ -69,7 +70,8 @@ def server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        both = host == "::" and socket.has_dualstack_ipv6()  # all addresses: IPv4's too
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         raise ConfigError(
             f"serve: cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"

@@ -59,6 +59,13 @@ function tell(error) {
   at("trouble").hidden = false;
 }
 
+/** 2.dcm before 10.dcm, in whatever order the system hands them over. */
+const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
+
+/** What a folder of scans holds beside them is not sent: the viewer of a disc, its directory, notes. */
+const mayBeScan = ({ name, isDirectory }) =>
+  isDirectory || (name !== "DICOMDIR" && (!/\.[^.]*$/.test(name) || /\.(png|jpe?g?|jfif|bmp|dib|tiff?|gif|webp|dcm|dicom|ima|mr|nii|nii\.gz|\d+)$/i.test(name)));
+
 /** One of the drawings, as if it had been chosen. */
 async function sample(name) {
   const response = await fetch(`static/samples/${name}.png`).catch(() => null);
@@ -70,7 +77,7 @@ async function sample(name) {
 async function dropped(carried) {
   const items = [...carried.items].filter((item) => item.kind === "file");
   const entries = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()); // at once: after the event they are gone
-  const files = (await Promise.all(entries.map(filesOf))).flat();
+  const files = (await Promise.all(entries.sort(byName).map(filesOf))).flat();
   if (!files.length) throw new Trouble("There is no file in what was dropped.");
   return files;
 }
@@ -85,8 +92,7 @@ async function filesOf(entry) {
   }
   const [found, reader] = [[], entry.createReader()];
   for (let some; (some = await read((done, failed) => reader.readEntries(done, failed)))?.length; ) found.push(...some); // a hundred at a time
-  const visible = found.filter(({ name }) => !name.startsWith("."));
-  visible.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const visible = found.filter((inside) => !inside.name.startsWith(".") && mayBeScan(inside)).sort(byName);
   return (await Promise.all(visible.map(filesOf))).flat();
 }
 
@@ -231,16 +237,17 @@ function saveReport() {
       .map(([label, share]) => `${safe(label)} ${percent(share)}`)
       .join("<br>");
     const what = `${safe(STATUS[answer.status])}<br><b>${safe(answer.label)}</b>`;
+    const members = answer.prediction_set ? answer.prediction_set.join(", ") || "empty" : "";
     const where = safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
-    return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(answer.reason)}</tr>`;
+    return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(members)}<td>${safe(answer.reason)}</tr>`;
   });
   const { model, notice } = rows[0].answer;
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>braincam report</title>
 <style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#14181f}table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:8px 14px;text-align:left;vertical-align:top}img{background:#000}</style>
 <h1>braincam report</h1><p><b>${safe(notice)}</b></p>
 <p>Model ${safe(model.name)}, sha256 ${safe(model.sha256)}; ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC.
-Heat maps show the evidence for the leading class, each on its own scale.</p>
-<table><tr><th>Slice and map<th>File<th>Answer<th>Probabilities<th>Reason</tr>${lines.join("")}</table></html>`;
+Heat maps show the evidence for the leading class, each on its own scale. ${safe(at("caution").textContent)}</p>
+<table><tr><th>Slice and map<th>File<th>Answer<th>Probabilities<th>${percent(coverage)} prediction set<th>Reason</tr>${lines.join("")}</table></html>`;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));
   link.download = "braincam-report.html";
@@ -283,7 +290,7 @@ async function showCard() {
 
 at("choose").addEventListener("click", () => at("files").click());
 at("files").addEventListener("change", async () => {
-  const files = [...at("files").files];
+  const files = [...at("files").files].sort(byName);
   at("files").value = "";
   if (files.length) await ask(files);
 });

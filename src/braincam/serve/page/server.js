@@ -28,6 +28,7 @@ export class Server {
   }
 
   async answer(files, say, signal) {
+    await this.model(); // asks for the token now, and not after all files were sent in vain
     say(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
     const body = new FormData();
     for (const file of files) {
@@ -58,7 +59,9 @@ export class Server {
         const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
         response = await fetch(path, { ...options, headers });
       } catch {
-        throw new Trouble("The server cannot be reached. Is it still running?");
+        throw new Trouble(
+          `The server cannot be reached${options.body ? ", or ended the upload: send fewer files" : ""}. Is it still running?`,
+        );
       }
       if (response.ok) return response;
       if (response.status === 401) {
