@@ -307,12 +307,26 @@ def test_a_training_on_a_full_disk_says_how_to_go_on(small_disk: Path, scans: Pa
     named(done, "the disk failed (No space left on device)", "nothing is kept", "start again without --resume")
 
 
-def test_standard_output_on_a_full_disk_is_an_error_in_one_line(scans: Path) -> None:
+@pytest.mark.parametrize("style", ["json", "csv"])  # written line by line, and held back until the end
+def test_standard_output_on_a_full_disk_is_an_error_in_one_line(scans: Path, style: str) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [*CLI, "predict", str(next((scans / "data" / "glioma").iterdir())), "--format", "json"]
+        command = [*CLI, "predict", str(next((scans / "data" / "glioma").iterdir())), "--format", style]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     named(done, "No space left on device")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_who_reads_no_further_loses_nothing_of_what_is_kept(scans: Path, tmp_path: Path) -> None:
+    folder = scans / "data" / "glioma"
+    command = [*CLI, "predict", str(folder), "--format", "json", "--no-cam"]
+    for kept in ([], ["--out", str(tmp_path)]):
+        with subprocess.Popen([*command, *kept], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            said = process.stderr.read()
+        assert (process.returncode, said) == (0, "")
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == len(list(folder.iterdir()))
 
 
 def unprivileged() -> list[str]:

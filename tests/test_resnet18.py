@@ -16,7 +16,7 @@ from braincam.model_file.zoo import ModelFile
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier, ClassifierConfig
 from braincam.network.preprocess import Preprocess, PreprocessConfig
-from braincam.network.resnet18 import ResNet18
+from braincam.network.resnet18 import ResNet18, placed
 from braincam.pipeline.evaluate import evaluate
 from braincam.pipeline.train import train
 from braincam.training.batches import Pool
@@ -60,6 +60,29 @@ def test_the_mean_of_its_map_is_the_logit(side: int, classes: int, mirror: bool)
     assert reading.features.shape == (2, 512)
 
 
+def test_its_map_lies_where_its_cells_look() -> None:
+    """The centre of the pixels that a cell sees, by their gradients, is where the map draws it."""
+    model = peer(mirror=False)
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, 0.01)  # every pixel of the receptive field speaks for the cell
+    x = torch.ones(1, 1, 576, 576, requires_grad=True)  # the field is 435 pixels wide
+    (features,) = model.scales(x)
+    row, column = 9, 8
+    features[0, :, row, column].sum().backward()
+    assert x.grad is not None
+    seen = x.grad[0, 0]
+    cells = torch.zeros(1, 1, 18, 18)
+    cells[0, 0, row, column] = 1
+    drawn = placed(cells)[0, 0]
+    for axis in (0, 1):
+        centre_seen, centre_drawn = (
+            (line * torch.arange(len(line))).sum() / line.sum()
+            for line in (seen.abs().sum(1 - axis), (drawn - drawn.min()).sum(1 - axis))
+        )
+        assert centre_drawn * 4 + 1.5 == pytest.approx(centre_seen.item(), abs=3)  # of equals, pooling takes the first
+    assert drawn.mean() == pytest.approx(cells.mean().item())
+
+
 def test_it_memorises_eight_slices(tmp_path: Path) -> None:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 60, (8, 64, 64), generator=random, dtype=torch.uint8)
@@ -81,6 +104,11 @@ def test_it_memorises_eight_slices(tmp_path: Path) -> None:
     kept = fitted.history[fitted.best - 1]
     assert kept.val_accuracy == 1.0
     assert kept.val_loss < 0.2
+
+
+def test_its_map_needs_whole_cells() -> None:
+    with pytest.raises(ConfigError, match="multiple of 32 for resnet18, got 144"):
+        from_mapping(PEER | {"image_size": 144})
 
 
 def test_attention_and_pooling_do_not_apply_to_it_and_are_refused() -> None:

@@ -129,6 +129,11 @@ class AttentionCNN(Classifier):
         """The stage at 1/16."""
         return self.stages[-1]
 
+    @property
+    def readouts(self) -> list[nn.Linear]:
+        """One for each stage."""
+        return [cast("nn.Linear", head) for head in self.heads]
+
     def scales(self, x: Tensor) -> list[Tensor]:
         """(N, C, S, S) → the three feature maps (N, C', S/4, S/4), (N, C'', S/8, S/8), (N, C''', S/16, S/16)."""
         maps = []
@@ -149,7 +154,7 @@ class AttentionCNN(Classifier):
 
     def evidence(self, scales: list[Tensor]) -> Tensor:
         """Class activation maps (N, K, S/4, S/4) of the three feature maps; the biases are spread over the pixels."""
-        heads = [cast("nn.Linear", head) for head in self.heads]
+        heads = self.readouts
         # head.weight (K, C) acts on every pixel as a 1 × 1 convolution
         maps = [
             F.conv2d(self.dropout(scale), head.weight[:, :, None, None])

@@ -50,6 +50,11 @@ class Classifier(nn.Module, ABC):
     def last_stage(self) -> nn.Module:
         """The deepest layer that still knows places: gradient methods look at its output."""
 
+    @property
+    @abstractmethod
+    def readouts(self) -> list[nn.Linear]:
+        """The linear layers whose outputs are the classes, in order; all else knows of no class."""
+
     @abstractmethod
     def scales(self, x: Tensor) -> list[Tensor]:
         """(N, C, S, S) → feature maps, one for each scale that is read out, the finest first; none is negative."""

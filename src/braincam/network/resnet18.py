@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
@@ -15,14 +16,16 @@ from torchvision.models import resnet18
 from braincam.network.classifier import Classifier, ClassifierConfig
 
 RESNET18 = "resnet18"
-ENLARGE = 8  # the last stage is at 1/32; the maps are enlarged to the grid of the attention CNN's, 1/4
+STRIDE = 32  # pixels from one cell of the last stage to the next
+ENLARGE = 8  # the maps are enlarged to the grid of the attention CNN's, 1/4
 
 
 class ResNet18(Classifier):
     """Standardised slices (N, C, S, S) → logits (N, K); S of at least 32.
 
     With 128-pixel input the features end at 4 × 4 cells. The maps are enlarged to 32 × 32, as people do to look at
-    them, before they are laid back over a framed slice: 4 × 4 cells would be blurred once more by that.
+    them, before they are laid back over a framed slice: 4 × 4 cells would be blurred once more by that. Each cell is
+    laid where its receptive field has its centre, see `placed`.
     """
 
     def __init__(self, config: ClassifierConfig):
@@ -42,6 +45,11 @@ class ResNet18(Classifier):
         """The stage at 1/32."""
         return self.stages[-1]
 
+    @property
+    def readouts(self) -> list[nn.Linear]:
+        """The one at the end."""
+        return [self.head]
+
     def scales(self, x: Tensor) -> list[Tensor]:
         """(N, C, S, S) → the last feature map (N, 512, S/32, S/32), rounded up."""
         return [self.stages(self.stem(x))]
@@ -49,6 +57,24 @@ class ResNet18(Classifier):
     def evidence(self, scales: list[Tensor]) -> Tensor:
         """Class activation maps (N, K, S/4, S/4)."""
         (features,) = scales
-        cam = F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias)
-        # bilinear enlargement by a whole factor repeats the edge, so it keeps the mean
-        return F.interpolate(cam, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
+        return placed(F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias))
+
+
+def placed(cells: Tensor) -> Tensor:
+    """Maps of the last stage, enlarged to where its cells look: (N, K, h, w) → (N, K, 8h, 8w), the means unchanged.
+
+    A convolution with a stride of 2 and an odd kernel centres its first output on the first pixel, not between the
+    first two: after five of them cell k is centred on pixel 32 k. Plain enlargement would draw it 15.5 pixels further
+    down and to the right.
+    """
+    rows, columns = (_hats(side).to(cells) for side in cells.shape[-2:])
+    enlarged = rows @ cells @ columns.T
+    return enlarged + (cells.mean((2, 3)) - enlarged.mean((2, 3)))[:, :, None, None]
+
+
+def _hats(cells: int) -> Tensor:
+    """Linear interpolation between cells along one axis as a matrix (8 cells, cells); beyond the last it stays."""
+    step = STRIDE // ENLARGE
+    pixels = torch.arange(ENLARGE * cells) * step + (step - 1) / 2  # centres of the map's cells
+    places = (pixels / STRIDE).clamp(0, cells - 1)
+    return (1 - (places[:, None] - torch.arange(cells)).abs()).clamp_min(0)

@@ -10,7 +10,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,7 +20,7 @@ from braincam.errors import ConfigError
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
 from braincam.network.preprocess import LARGEST_SIDE
-from braincam.network.resnet18 import RESNET18
+from braincam.network.resnet18 import RESNET18, STRIDE
 from braincam.training.schedule import SCHEDULES
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -40,7 +40,14 @@ AT_LEAST: dict[str, float] = {
     "seed": 0,
     "weight_decay": 0,
 }
-BELOW_ONE = ("validation_share", "dropout", "label_smoothing", "ema_decay")
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    tuple[float, ...]: "numbers",
+}
+BELOW_ONE = ("dropout", "label_smoothing", "ema_decay")
 
 
 REVISION = 3  # raised whenever the same config comes to train other weights: its runs are no longer of one recipe
@@ -48,46 +55,56 @@ FIRST_REVISION = 1  # of runs, checkpoints and cards that do not say theirs
 MACHINE = ("device", "precision", "threads")  # keys that say where a recipe runs, not what it is
 
 
+def _key(default: Any, meaning: str) -> Any:
+    """A key of the recipe with its default; what it means stands in the reference and in every `config.toml`."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training, from pixels to the last epoch. Defaults are the default recipe."""
 
     # the network and what it sees
-    network: str = "small"  # named size: tiny, small, base; or the peer: resnet18, without attention
-    attention: str = "both"  # none, channel, spatial, both
-    pooling: str = "attention"  # how pixels become a logit: mean, or attention (learned pixel weights)
-    dropout: float = 0.2  # of whole channels, before the linear layers
-    mirror: bool = True  # the answer is the mean over a slice and its mirror image
-    image_size: int = 128  # pixels; a multiple of 16
-    frame: bool = True  # find the head and cut it out, so that the canvas carries no label
-    subtract_black: bool = True  # the darkest grey becomes zero, so that a window that lifts it carries no label
-    mean: tuple[float, ...] = (0.18,)  # one per input channel; the channels are equal
-    std: tuple[float, ...] = (0.19,)
+    network: str = _key("small", "a size of the network with attention, or the peer without: resnet18")
+    attention: str = _key("both", "which attentions the network has")
+    pooling: str = _key("attention", "how the evidence of all pixels becomes a logit; attention: by learned weights")
+    dropout: float = _key(0.2, "share of the channels that are left out before the linear layers")
+    mirror: bool = _key(True, "the answer is the mean over a slice and its mirror image")
+    image_size: int = _key(128, f"side of what the network sees, in pixels: a multiple of 16 up to {LARGEST_SIDE}")
+    frame: bool = _key(True, "find the head and cut it out, so that the canvas carries no label")
+    subtract_black: bool = _key(True, "the darkest grey becomes zero, so that a window that lifts it carries no label")
+    mean: tuple[float, ...] = _key((0.18,), "of grey values in [0, 1], one for each input channel; channels are equal")
+    std: tuple[float, ...] = _key((0.19,), "of grey values, as many as means")
 
     # the data
-    split: str = "grouped"  # grouped: patients and twins kept apart; official: Training/ against Testing/
-    validation_share: float = 0.1  # of the training slices, cut by group
-    class_weights: bool = False  # weigh the loss by inverse class frequency
-    augment: str = "standard"
+    split: str = _key("grouped", "without --split: patients and copies kept apart, or Training/ against Testing/")
+    validation_share: float = _key(
+        0.1, "of the training slices, above 0 and at most 0.5, cut by group: the best epoch is chosen on it"
+    )
+    class_weights: bool = _key(False, "weigh the loss by inverse class frequency")
+    augment: str = _key("standard", "vary what differs between heads and scanners")
 
     # the optimisation
-    epochs: int = 40
-    resolution_steps: tuple[float, ...] = (0.625, 0.75, 0.875, 1.0)  # shares of image_size, each for as many epochs
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.2  # decoupled, as in AdamW; 0 is plain Adam
-    schedule: str = "cosine"
-    label_smoothing: float = 0.05
-    ema_decay: float = 0.995  # averaged weights are validated and kept; 0 switches averaging off
-    # epochs at full size without a lower validation loss before stopping; 0 never stops early, and neither do 12 where,
-    # as by default, only 10 epochs are of full size
-    patience: int = 12
+    epochs: int = _key(40, "times that every training slice is seen")
+    resolution_steps: tuple[float, ...] = _key(
+        (0.625, 0.75, 0.875, 1.0), "shares of image_size, each for as many epochs; the last is 1"
+    )
+    batch_size: int = _key(32, "slices in a step, over all processes")
+    learning_rate: float = _key(3e-3, "of AdamW, at its highest; above 0")
+    weight_decay: float = _key(0.2, "decoupled, as in AdamW; 0 is plain Adam")
+    schedule: str = _key("cosine", "of the learning rate; cosine rises over the first tenth of the steps, then falls")
+    label_smoothing: float = _key(0.05, "of the labels in the loss")
+    ema_decay: float = _key(0.995, "averaged weights are validated and kept; 0 switches averaging off")
+    patience: int = _key(
+        12,  # of which the default recipe has 10, so that it never stops early
+        "epochs at full size without a lower validation loss before stopping; 0 never stops early",
+    )
 
     # the machine
-    seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: str = "auto"  # bfloat16 where the device computes in it, else float32
-    threads: int = 0  # CPU threads; 0 leaves it to torch
+    seed: int = _key(0, "of weights, order, augmentation and dropout")
+    device: str = _key("auto", "auto, cpu, cuda, cuda:1, mps; auto takes the fastest that is there")
+    precision: str = _key("auto", "auto: bfloat16 where the device computes in it, else float32")
+    threads: int = _key(0, "CPU threads; 0 leaves it to torch")
 
     def __post_init__(self) -> None:
         for key, allowed in CHOICES.items():
@@ -97,7 +114,7 @@ class TrainConfig:
             if getattr(self, key) < lowest:
                 raise ConfigError(f"{key}: expected at least {lowest:g}, got {getattr(self, key)}")
         check_threads(self.threads)
-        self._refuse_attention_in_a_peer()
+        self._refuse_what_the_peer_cannot()
         self._refuse_impossible_numbers()
         for key in BELOW_ONE:
             if not 0 <= getattr(self, key) < 1:
@@ -121,7 +138,9 @@ class TrainConfig:
                 f"mean, std: expected one positive std per mean, got {list(self.mean)} and {list(self.std)}"
             )
 
-    def _refuse_attention_in_a_peer(self) -> None:
+    def _refuse_what_the_peer_cannot(self) -> None:
+        if self.network == RESNET18 and self.image_size % STRIDE:
+            raise ConfigError(f"image_size: expected a multiple of {STRIDE} for {RESNET18}, got {self.image_size}")
         if self.network == RESNET18 and (self.attention, self.pooling) != ("none", "mean"):
             raise ConfigError(
                 f"network {RESNET18}: has no attention and pools by the mean; expected attention=none, pooling=mean, "
@@ -150,7 +169,26 @@ class TrainConfig:
     def to_toml(self) -> str:
         """The config as TOML that `read_config` reads back to an equal config."""
         # JSON's scalars and flat lists are valid TOML
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
+        meanings = {key.name: key.metadata["meaning"] for key in fields(self)}
+        return "".join(f"{key} = {json.dumps(value)}  # {meanings[key]}\n" for key, value in asdict(self).items())
+
+
+def reference() -> list[tuple[str, str, str, str]]:
+    """Every key, in order: its name, its default as TOML, the values it can have, and what it means."""
+    hints = get_type_hints(TrainConfig)
+    return [
+        (key.name, json.dumps(key.default), _values(key.name, hints[key.name]), key.metadata["meaning"])
+        for key in fields(TrainConfig)
+    ]
+
+
+def _values(key: str, kind: Any) -> str:
+    """The values of a key in a few words."""
+    if key in CHOICES:
+        return ", ".join(CHOICES[key])
+    if key in AT_LEAST:
+        return f"{KINDS[kind]}, at least {AT_LEAST[key]:g}"
+    return f"{KINDS[kind]}, at least 0 and below 1" if key in BELOW_ONE else KINDS[kind]
 
 
 def shipped(name: str) -> Path:
@@ -220,6 +258,5 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_typed(key, item, float) for item in items)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        expected = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
-        raise ConfigError(f"{key}: expected {expected[kind.__name__]}, got {value!r}")
+        raise ConfigError(f"{key}: expected {KINDS[kind]}, got {value!r}")
     return value

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from braincam.errors import TrainingError
+from braincam.errors import BraincamError, TrainingError
 
 
 @contextmanager
@@ -35,7 +35,9 @@ def same_bits(wanted: bool = True) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "deterministic" not in str(error):
+        if isinstance(error, BraincamError) or "deterministic" not in str(
+            error
+        ):  # ours may quote a folder of that name
             raise
         raise TrainingError(
             f"--deterministic: this device cannot ({str(error).splitlines()[0]}); leave the option out, or train with "

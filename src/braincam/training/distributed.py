@@ -153,6 +153,12 @@ def agree(store: Store, rank: int, size: int) -> str:
     return name
 
 
+def keep_to_own_device() -> None:
+    """Of several processes on one machine, each looks at its own GPU only: what looks at "cuda" takes room on it."""
+    if processes() > 1 and local_rank() < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank())
+
+
 def own_device(device: torch.device) -> torch.device:
     """The device of this process: on CUDA each process of a machine takes another one.
 

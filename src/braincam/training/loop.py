@@ -30,7 +30,12 @@ from braincam.training.distributed import ALONE, Crew
 from braincam.training.history import Epoch, best_epoch, data_share, write_history
 from braincam.training.schedule import learning_rate_at, side_at
 
-EVALUATION_BATCH = 256
+EVALUATION_PIXELS = 2**22  # that are judged at a time: 256 slices at 128 x 128
+
+
+def evaluation_batch(side: int) -> int:
+    """How many slices of a side are judged at a time, so that larger ones take no more memory."""
+    return max(1, min(256, EVALUATION_PIXELS // side**2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +71,13 @@ def fit(
     folder: Path,
     resume: bool = False,
     crew: Crew = ALONE,
+    began_with: str = "",
 ) -> Fit:
     """Train `model`, validate after every epoch, and return it with the weights of the best epoch.
 
     After every epoch ``folder/last.ckpt`` and ``folder/history.csv`` are replaced; with `resume` the training goes on
     from there, and on the CPU ends in the same weights as one that was never stopped. Of a `crew` the first process
-    writes, and all return the same.
+    writes, and all return the same. `began_with` is the hash of the weights that `model` has now, "" for random ones.
 
     Raises:
         TrainingError: the loss is not a number, memory or disk ran out, or there is nothing fitting to resume from.
@@ -82,12 +88,20 @@ def fit(
         raise TrainingError(
             f"{len(train)} training slices: expected at least 2 for each of {crew.size} processes; use fewer processes"
         )
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train, validation = train.to(device), validation.to(device)
+    with explained(folder, config):
+        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        train, validation = train.to(device), validation.to(device)
     trained = crew.wrap(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    here = {"device": describe_device(device), "processes": crew.size, "precision": name_of(precision)}
-    progress = Progress(config, digest(train, validation), model, copy.deepcopy(model).eval(), optimizer, here)
+    here = {
+        "device": describe_device(device),
+        "processes": crew.size,
+        "precision": name_of(precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    progress = Progress(
+        config, digest(train, validation), began_with, model, copy.deepcopy(model).eval(), optimizer, here
+    )
     if resume:
         progress.take_up(folder)
         if crew.leads:  # a kill may have come between the checkpoint and the table
@@ -102,11 +116,7 @@ def fit(
                 trained, averaged, optimizer, preprocess, train, config,
                 epoch=epoch, side=side, precision=precision, crew=crew,
             )  # fmt: skip
-            if not math.isfinite(learnt.loss):
-                raise TrainingError(
-                    f"epoch {epoch}: the training loss is not a number; {kept(folder)}; "
-                    f"lower learning_rate (now {config.learning_rate:g}), or try --set precision=float32"
-                )
+            check_finite(learnt.loss, "training", epoch, folder, config)
             per_second = len(train) / (time.perf_counter() - start)
             crew.share_buffers(averaged)
             row = Epoch(
@@ -120,6 +130,8 @@ def fit(
                 seconds=time.perf_counter() - start,
                 data_share=learnt.data_share,
             )
+            # the training loss is of the weights before each step: the last step may have spoilt them
+            check_finite(row.val_loss, "validation", epoch, folder, config)
             progress.note(row)
             if crew.leads:
                 progress.keep(folder)
@@ -136,6 +148,7 @@ class Progress:
 
     config: TrainConfig
     slices: str  # hash of what is trained and validated on
+    began_with: str  # hash of the weights that it began with, "" for random ones
     model: Classifier
     averaged: Classifier
     optimizer: torch.optim.Optimizer
@@ -159,6 +172,7 @@ class Progress:
             {
                 "config": {key: list_if_tuple(value) for key, value in asdict(self.config).items()},
                 "slices": self.slices,
+                "began_with": self.began_with,
                 "revision": REVISION,
                 "machines": self.machines,
                 "model": self.model.state_dict(),
@@ -179,6 +193,10 @@ class Progress:
         state = load_checkpoint(folder / "last.ckpt")
         check_same_recipe(state["config"], self.config, folder)
         check_same_slices(state.get("slices"), self.slices, folder)
+        if state.get("began_with", "") != self.began_with:
+            raise TrainingError(
+                f"{folder}: began with other weights; repeat its --from exactly, or use a new --out folder"
+            )
         if state.get("revision", FIRST_REVISION) != REVISION:
             raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")
         self.model.load_state_dict(state["model"])
@@ -255,6 +273,19 @@ def train_epoch(
     times = sums.new_tensor([making, moment - started])
     loss_sum, right_sum, seen, making, whole = crew.total(torch.cat((sums, times))).tolist()
     return Learnt(loss_sum / seen, right_sum / seen, making / whole)
+
+
+def check_finite(loss: float, which: str, epoch: int, folder: Path, config: TrainConfig) -> None:
+    """Weights that are no numbers must not replace the last good ones.
+
+    Raises:
+        TrainingError: the loss is not a number.
+    """
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"epoch {epoch}: the {which} loss is not a number; {kept(folder)}; "
+            f"lower learning_rate (now {config.learning_rate:g}), or try --set precision=float32"
+        )
 
 
 def kept(folder: Path) -> str:
@@ -343,7 +374,7 @@ def logits_of(model: Classifier, preprocess: Preprocess, pool: Pool, precision: 
     """Logits of a pool's slices, in evaluation mode: float32 (N, K)."""
     model.eval()
     parts = [torch.empty(0, model.config.classes, device=pool.labels.device)]
-    for slices in pool.pieces(EVALUATION_BATCH):
+    for slices in pool.pieces(evaluation_batch(pool.store.shape[-1])):
         inputs = preprocess.standardise(unit(slices)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(slices.device.type, precision, enabled=precision != torch.float32):
             parts.append(model(inputs).float())
@@ -381,7 +412,7 @@ def digest(*pools: Pool) -> str:
     content = hashlib.sha256()
     for pool in pools:
         content.update(str(len(pool)).encode())
-        for slices in pool.pieces(EVALUATION_BATCH):
+        for slices in pool.pieces(evaluation_batch(pool.store.shape[-1])):
             content.update(slices.cpu().numpy().tobytes())
         content.update(pool.labels.cpu().numpy().tobytes())
     return content.hexdigest()
