@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from _drawn import evenly
 from _head import over_the_head
 from braincam import Predictor
+from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split

@@ -21,17 +21,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from _drawn import evenly
 from braincam import Predictor
+from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_folder
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.split import read_split
-from braincam.evaluation.calibration import reliability_bins
 from braincam.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from braincam.evaluation.robustness import bear, spoilt
 from braincam.files import write_bytes, write_json
 from braincam.images.reader import read_slices
-from braincam.model_file.decision import prediction_sets, settled
 from braincam.progress import track
 from braincam.report.figures import to_png
 from braincam.resampling import ratios
@@ -66,10 +65,7 @@ def main() -> None:
     truth = np.array([classes.index(manifest.slices[row].label) for row in rows])
     found = {"clean": [measure(models, slices, truth)]}
     for name in track(CORRUPTIONS, "corrupting"):
-        found[name] = [
-            measure(models, [corrupt(p, name, s, np.random.default_rng(k)) for k, p in enumerate(slices)], truth)
-            for s in STRENGTHS
-        ]
+        found[name] = [measure(models, spoilt(slices, name, strength), truth) for strength in STRENGTHS]
     print(f"{models['model'].card.name}, fold {options.fold}: {len(rows)} slices of {len(set(names))} groups\n")
     for line in table(found, names, bool(options.peer)):
         print(line)
@@ -84,17 +80,9 @@ def measure(models: dict[str, Predictor], slices: list[Pixels], truth: NDArray[n
     """Accuracy and calibration of each model, and what it would have answered."""
     one: dict[str, Any] = {"right": {}}
     for name, model in models.items():
-        answer = model.answer_all(slices, cam=False)
-        best = answer.probabilities.argmax(1)
-        one["right"][name] = best == truth
-        one[f"accuracy_{name}"] = float((best == truth).mean())
-        one[f"ece_{name}"] = reliability_bins(truth, answer.probabilities).ece
-        refused = answer.outlier_score > model.card.outlier_threshold
-        sets = prediction_sets(answer.probabilities, model.card.conformal_thresholds)
-        sure = ~refused & settled(answer.probabilities, sets)
-        one[f"rejected_{name}"] = float(refused.mean())
-        one[f"answered_{name}"] = float(sure.mean())
-        one[f"right_when_answered_{name}"] = float((best == truth)[sure].mean()) if sure.any() else None
+        borne = bear(model, slices, truth)
+        one["right"][name] = borne.right
+        one |= {f"{key}_{name}": value for key, value in borne.facts().items()}
     return one
 
 

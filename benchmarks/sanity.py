@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from _drawn import evenly
 from _head import over_the_head
 from braincam import Predictor
+from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split, write_split

@@ -85,6 +85,15 @@ def test_synthetic_scans_are_in_order(scans: Path) -> None:
     assert not found.leaks
     assert found.facts["twin_pairs"]["all"] == 0
     assert main(["audit", str(scans / "data"), "--strict"]) == 0
+    assert "patients_unknown" not in {finding.key for finding in found.findings}
+
+
+def test_slices_whose_patient_is_unknown_are_counted(scans: Path, tmp_path: Path) -> None:
+    table = (scans / "patients.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "some.csv").write_text("\n".join(table[:-5]), encoding="utf-8")
+    for patients, count in ((tmp_path / "some.csv", 5), (None, len(table) - 1)):
+        found = {finding.key: finding for finding in audit(scans / "data", patients).findings}
+        assert (found["patients_unknown"].count, found["patients_unknown"].level) == (count, "note")
 
 
 def test_one_is_not_many_and_few_patients_are_not_probed(tmp_path: Path) -> None:

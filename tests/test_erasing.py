@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from braincam.evaluation.erasing import elsewhere, erased_pair, erasing, widened
+from braincam.evaluation.erasing import BATCH, Erasing, elsewhere, erased_pair, widened
 from braincam.explain.head import fill_in, head_mask
 
 
@@ -64,9 +66,8 @@ def test_a_lesion_as_large_as_the_head_has_no_other_place() -> None:
 
 
 def test_a_model_that_sees_the_lesion_is_told_from_one_that_does_not() -> None:
-    pictures = [slice_with((50 + k, 62)) for k in range(-4, 5)]
+    pictures = [slice_with((50 + k % 9 - 4, 62)) for k in range(BATCH + 3)]  # answered in two goes
     groups = [f"g{k // 2}" for k in range(len(pictures))]
-    classes = np.zeros(len(pictures), np.int64)
 
     def sees(slices: list[np.ndarray]) -> np.ndarray:
         bright = np.array([(pixels > 200).mean() * 5 for pixels in slices])
@@ -75,13 +76,19 @@ def test_a_model_that_sees_the_lesion_is_told_from_one_that_does_not() -> None:
     def blind(slices: list[np.ndarray]) -> np.ndarray:
         return np.full((len(slices), 2), 0.5)
 
-    found, outcomes = erasing(pictures, classes, groups, 1, sees)
+    def erasing(none: int | None, model: Callable[[list[np.ndarray]], np.ndarray]) -> Erasing:
+        made = Erasing(model, none)
+        for pixels, mask in pictures:
+            made.add(pixels, mask, 0)
+        return made
+
+    found, outcomes = erasing(1, sees).summary(groups)
     assert found is not None
     assert found["any_tumour"]["value"] == found["own_class"]["value"] == 1
-    assert found["n"] == 9 and found["n_groups"] == 5
-    even, _ = erasing(pictures, classes, groups, None, blind)
+    assert found["n"] == len(pictures) and found["n_groups"] == len(set(groups))
+    even, _ = erasing(None, blind).summary(groups)
     assert even is not None
     assert even["own_class"] == {"value": 0.5, "ci95": [0.5, 0.5]}
     assert "any_tumour" not in even
     assert outcomes == {kind: [1.0] * len(pictures) for kind in ("own_class", "any_tumour")}
-    assert erasing([], np.zeros(0, np.int64), [], 1, sees)[0] is None
+    assert Erasing(sees, 1).summary([])[0] is None

@@ -275,6 +275,18 @@ def _twins(manifest: Manifest, twins: Twins, tally: Mapping[str, Any] | None) ->
 def _patients(manifest: Manifest, whose: Sequence[str | None]) -> list[Finding]:
     slices = manifest.slices
     found = []
+    if unknown := [item.path for item, name in zip(slices, whose, strict=True) if name is None]:
+        found.append(
+            Finding(
+                "patients_unknown", "note", len(unknown),
+                f"of {len(slices)} {many(len(slices), 'slice')} without a known patient",
+                "Copies of these are kept together; other slices of the same patient may lie on both sides of any "
+                "split, and a score then says less about new patients than it seems to.",
+                "Name them where they can be known: --patients CSV, with columns path,patient. Where names of folders "
+                "or files tell, braincam patients writes it.",
+                tuple(unknown[:EXAMPLES]),
+            )
+        )  # fmt: skip
     if manifest.has_official_split:
         in_test = [int(item.part == "Testing") for item in slices]
         straddling = verify(in_test, whose, np.empty((0, 2), np.int64)).patients

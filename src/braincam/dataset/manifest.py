@@ -94,13 +94,14 @@ def means_no_tumour(name: str) -> bool:
     return class_name("".join(letter for letter in name if letter.isalnum())) == NO_TUMOUR
 
 
-def read_folder(root: Path, patients: Path | None = None) -> Manifest:
+def read_folder(root: Path, patients: Path | None = None, *, least_classes: int = 2) -> Manifest:
     """List a labelled folder, with patients from a CSV of columns ``path,patient`` where given.
 
     Folders with pictures that lie beside Training/ and Testing/ are passed over, and named: they may be labelled.
+    One class is too few to learn from, and enough to judge a model on.
 
     Raises:
-        DataError: the folder is missing, has no pictures or fewer than two classes, or the CSV does not fit it.
+        DataError: the folder is missing, has no pictures or fewer than `least_classes`, or the CSV does not fit it.
     """
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder with one sub-folder per class, got {_what_is(root)}")
@@ -128,7 +129,7 @@ def read_folder(root: Path, patients: Path | None = None) -> Manifest:
     if empty:
         raise DataError(f"{empty[0]}: expected pictures of class {empty[0].name}, got none; fill or remove the folder")
     classes = tuple(sorted({item.label for item in found}))
-    if len(classes) < 2:
+    if len(classes) < least_classes:
         raise DataError(
             f"{root}: expected at least two classes, got one ({classes[0]}); put each class in a folder of its own"
         )

@@ -183,12 +183,10 @@ def risk_by_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dic
     if not len(truth):
         raise DataError("risk_by_coverage: need at least one labelled slice, got 0")
     risk = risk_curve(truth, values)
-    n, errors = len(truth), int((values.argmax(axis=1) != truth).sum())
-    perfect = np.maximum(np.arange(1, n + 1) - (n - errors), 0) / np.arange(1, n + 1)
     return {
         "area": float(risk.mean()),
-        "perfect_area": float(perfect.mean()),
-        "risk_at": {f"{share:g}": float(risk[max(1, round(share * n)) - 1]) for share in SHARES_ANSWERED},
+        "perfect_area": float(perfect_risk_curve(truth, values).mean()),
+        "risk_at": {f"{share:g}": float(risk[max(1, round(share * len(risk))) - 1]) for share in SHARES_ANSWERED},
     }
 
 
@@ -200,4 +198,11 @@ def risk_curve(labels: Ints, probabilities: Floats) -> Floats:
     tied = (np.bincount(inverse, wrong) / np.bincount(inverse))[inverse]
     order = np.argsort(-confidence, kind="stable")
     risk: Floats = np.cumsum(tied[order]) / np.arange(1, len(wrong) + 1)
+    return risk
+
+
+def perfect_risk_curve(labels: Ints, probabilities: Floats) -> Floats:
+    """The same of a model with as many errors, all of them among its least sure answers: (N,)."""
+    n, errors = len(labels), int((probabilities.argmax(axis=1) != labels).sum())
+    risk: Floats = np.maximum(np.arange(1, n + 1) - (n - errors), 0) / np.arange(1, n + 1)
     return risk

@@ -5,6 +5,7 @@ elsewhere in the head is erased.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from braincam.explain.head import fill_in, head_mask
 from braincam.resampling import means
 
 RIM = 0.01  # of the side: the hole reaches this far beyond the mask, so that the lesion's edge is not what fills it
+
+BATCH = 64  # slices that are filled in before a model answers for them
 
 KINDS = ("own_class", "any_tumour")
 
@@ -57,45 +60,64 @@ def erased_pair(pixels: Pixels, mask: Mask, random: np.random.Generator) -> tupl
     return None if other is None else (fill_in(pixels, hole), fill_in(pixels, other))
 
 
-def erasing(
-    pictures: Sequence[tuple[Pixels, Mask]],
-    classes: NDArray[np.int64],
-    groups: Sequence[str],
-    none: int | None,
-    answers: Callable[[list[Pixels]], NDArray[np.floating]],
-    *,
-    seed: int = 0,
-) -> tuple[dict[str, Any] | None, dict[str, list[float | None]]]:
+@dataclass(eq=False)
+class Erasing:
     """On what share of the tumour slices does the score fall more without the lesion than without an equal area?
 
-    `pictures` are slices with their masks, `classes` their true classes, `none` the number of the no-tumour class,
-    `answers` a model: slices → probabilities (N, K). `any_tumour` looks at p(any tumour), `own_class` at the
-    probability of the true class. An equal fall counts half, so that a model that looks elsewhere reaches 0.5.
-
-    Returns the shares with their intervals over `groups` (None without a slice to measure), and for each of the two
-    the outcome per picture: 1, a half or 0, None where no equal area fits elsewhere.
+    `answers` is a model: slices → probabilities (N, K); `none` the number of the no-tumour class. `any_tumour` looks at
+    p(any tumour), `own_class` at the probability of the true class. An equal fall counts half, so that a model that
+    looks elsewhere reaches 0.5. Of the pictures no more than a batch is held.
     """
-    random = np.random.default_rng(seed)
-    rows, pairs = [], []
-    for row, (pixels, mask) in enumerate(pictures):
-        pair = erased_pair(pixels, mask, random)
+
+    answers: Callable[[list[Pixels]], NDArray[np.floating]]
+    none: int | None
+    seed: int = 0
+    outcomes: dict[str, list[float | None]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    _waiting: list[tuple[int, int, tuple[Pixels, Pixels]]] = field(default_factory=list)  # number, class, without
+
+    def __post_init__(self) -> None:
+        self._random = np.random.default_rng(self.seed)
+
+    def add(self, pixels: Pixels, mask: Mask, own: int) -> None:
+        """One more slice (H, W) with its mask and the number of its true class."""
+        number = len(self.outcomes["own_class"])
+        for outcome in self.outcomes.values():
+            outcome.append(None)
+        pair = erased_pair(pixels, mask, self._random)
         if pair is not None:
-            rows.append(row)
-            pairs.append(pair)
-    outcomes: dict[str, list[float | None]] = {kind: [None] * len(pictures) for kind in KINDS}
-    if not rows:
-        return None, outcomes
-    without, control = (answers([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
-    own, at = classes[rows], np.arange(len(rows))
-    wins = {"own_class": _less(without[at, own], control[at, own])}
-    if none is not None:  # p(no tumour) itself: 1 - p would round a sure tumour to 1
-        wins["any_tumour"] = _less(control[:, none], without[:, none])
-    for kind, outcome in wins.items():
-        for row, value in zip(rows, outcome.tolist(), strict=True):
-            outcomes[kind][row] = value
-    facts = {"n": len(rows), "n_groups": len({groups[row] for row in rows})}
-    facts |= {"without_room_elsewhere": len(pictures) - len(rows), **shares(wins, [groups[row] for row in rows])}
-    return facts, outcomes
+            self._waiting.append((number, own, pair))
+        if len(self._waiting) == BATCH:
+            self._answer()
+
+    def _answer(self) -> None:
+        """The outcomes of the slices that wait: 1, a half or 0."""
+        if not self._waiting:
+            return
+        numbers, classes, pairs = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        without, control = (self.answers([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
+        at, own = np.arange(len(numbers)), np.array(classes)
+        wins = {"own_class": _less(without[at, own], control[at, own])}
+        if self.none is not None:  # p(no tumour) itself: 1 - p would round a sure tumour to 1
+            wins["any_tumour"] = _less(control[:, self.none], without[:, self.none])
+        for kind, outcome in wins.items():
+            for number, value in zip(numbers, outcome.tolist(), strict=True):
+                self.outcomes[kind][number] = value
+
+    def summary(self, groups: Sequence[str]) -> tuple[dict[str, Any] | None, dict[str, list[float | None]]]:
+        """The shares with their intervals over the `groups` of the slices, and the outcome of each for each kind.
+
+        None for the shares where there is nothing to measure, and for a slice where no equal area fits elsewhere.
+        """
+        self._answer()
+        rows = [row for row, outcome in enumerate(self.outcomes["own_class"]) if outcome is not None]
+        if not rows:
+            return None, self.outcomes
+        kinds = KINDS if self.none is not None else KINDS[:1]
+        of = [groups[row] for row in rows]
+        facts = {"n": len(rows), "n_groups": len(set(of)), "without_room_elsewhere": len(groups) - len(rows)}
+        wins = {kind: np.array([self.outcomes[kind][row] for row in rows], np.float64) for kind in kinds}
+        return {**facts, **shares(wins, of)}, self.outcomes
 
 
 def shares(outcomes: Mapping[str, npt.ArrayLike], groups: Sequence[str]) -> dict[str, Any]:

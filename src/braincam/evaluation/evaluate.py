@@ -87,12 +87,12 @@ def judge(
     The headline leaves out what the model has seen, unless `headline_includes_seen`: the popular split, where a leaky
     number is what was asked for. Both are always in the metrics, under "unseen" and "all".
 
-    Pixels and maps do not outlive a batch, except pixels that a mask needs and the few pictures of the report.
+    Pixels and maps do not outlive a batch, except the few pictures of the report.
     """
     card = predictor.card
     labels = np.array(class_numbers(manifest, card, card.name))
     headline = np.ones(len(labels), dtype=bool) if headline_includes_seen else ~seen
-    maps = None if masks is None else Localisation(masks, manifest, groups)
+    maps = None if masks is None else Localisation(predictor, masks, manifest, groups)
     predictions: list[Prediction] = [None] * len(labels)  # type: ignore[list-item]  # each is filled in
     probabilities = np.empty((len(labels), len(card.classes)))
     for row, answer in _answers(predictor, manifest, range(len(labels))):
@@ -107,7 +107,7 @@ def judge(
     metrics["headline"] = "all" if headline_includes_seen else "unseen"
     columns: dict[str, list[Any]] = {}
     if maps is not None:
-        metrics["localisation"], columns = maps.summary(predictor)
+        metrics["localisation"], columns = maps.summary()
     table = pd.DataFrame(
         {
             "path": [item.path for item in manifest.slices],

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.dataset.manifest import Manifest
-from braincam.evaluation.erasing import erasing
+from braincam.evaluation.erasing import Erasing
 from braincam.evaluation.metrics import no_tumour_class
 from braincam.explain.localisation import (
     MeanMasks,
@@ -39,17 +39,27 @@ ERASED = {"erased_own_class": "own_class", "erased_any_tumour": "any_tumour"}  #
 
 @dataclass(eq=False)
 class Localisation:
-    """A model's maps against the masks of their slices, one answer at a time: no map is kept."""
+    """A model's maps against the masks of their slices, one answer at a time: no map and no picture is kept.
 
+    `predictor` answers once more, for the slices with their lesions erased.
+    """
+
+    predictor: Predictor
     masks: MeanMasks
     manifest: Manifest
     groups: Sequence[str]
     rows: list[int] = field(default_factory=list)  # measured: those that have a mask and a map
     found: dict[str, list[Overlap]] = field(default_factory=dict)  # kind of map → one per row
-    erasable: list[tuple[int, NDArray[np.uint8], NDArray[np.bool_]]] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)  # rows whose lesion was erased
     shape: tuple[int, int] = (0, 0)  # of the maps
     _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _label_only: dict[tuple[str, str], NDArray[np.float32] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._erasing = Erasing(
+            lambda pictures: self.predictor.answer_all(pictures, cam=False).probabilities,
+            no_tumour_class(self.predictor.card.classes),
+        )
 
     def add(self, row: int, answer: Prediction) -> None:
         """Measure a right answer, whose slice is passed over if it has no mask, and the maps that it must beat."""
@@ -73,13 +83,11 @@ class Localisation:
             self.found.setdefault(kind, []).append(compare(heat, mask))
         self.rows.append(row)
         if answer.pixels.shape == mask.shape:
-            self.erasable.append((row, answer.pixels, mask))
+            self.erased.append(row)
+            self._erasing.add(answer.pixels, mask, self.predictor.card.classes.index(item.label))
 
-    def summary(self, predictor: Predictor) -> tuple[dict[str, Any] | None, dict[str, list[Any]]]:
-        """What goes into `metrics.json` (None where nothing was measured), and the columns for `predictions.csv`.
-
-        `predictor` answers once more, for the slices with their lesions erased.
-        """
+    def summary(self) -> tuple[dict[str, Any] | None, dict[str, list[Any]]]:
+        """What goes into `metrics.json` (None where nothing was measured), and the columns for `predictions.csv`."""
         slices, masks = self.manifest.slices, self.masks
         columns = {
             name: _spread([getattr(overlap, attribute) for overlap in self.found.get(OWN, [])], self.rows, len(slices))
@@ -94,16 +102,8 @@ class Localisation:
             f"mean mask of the class over the {len(masks.labels)} masks of {len(set(masks.groups.tolist()))} patients "
             "or groups in the folder, the slice's own patient or group left out; the centre where no other has one"
         )
-        classes = predictor.card.classes
-        erased = [row for row, _, _ in self.erasable]
-        facts["erased"], outcomes = erasing(
-            [(pixels, mask) for _, pixels, mask in self.erasable],
-            np.array([classes.index(slices[row].label) for row in erased], np.int64),
-            [self.groups[row] for row in erased],
-            no_tumour_class(classes),
-            lambda pictures: predictor.answer_all(pictures, cam=False).probabilities,
-        )
-        columns |= {name: _spread(outcomes[kind], erased, len(slices)) for name, kind in ERASED.items()}
+        facts["erased"], outcomes = self._erasing.summary([self.groups[row] for row in self.erased])
+        columns |= {name: _spread(outcomes[kind], self.erased, len(slices)) for name, kind in ERASED.items()}
         return facts, columns
 
 

@@ -1,4 +1,4 @@
-"""Slices for measurements that need not see all of a fold."""
+"""Slices for measurements that need not see all of a part."""
 
 from __future__ import annotations
 
