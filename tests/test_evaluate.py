@@ -20,6 +20,7 @@ from PIL import Image
 from braincam import cli
 from braincam.dataset.split import make_folds
 from braincam.errors import ConfigError, DataError, SplitError, TrainingError
+from braincam.evaluation.corruptions import CORRUPTIONS
 from braincam.explain.localisation import perfect_map, read_mask
 from braincam.model_file.export import load_model
 from braincam.model_file.zoo import ModelFile
@@ -36,7 +37,7 @@ from dicom_files import write_series
 
 RUN_FILES = {
     "config.toml", "history.csv", "curves.png", "last.ckpt", "model.safetensors", "model.onnx", "metrics.json",
-    "report.html", "model_card.md", "run.json", "predictions.csv",
+    "report.html", "model_card.md", "run.json", "predictions.csv", "inputs.png",
 }  # fmt: skip
 
 
@@ -87,6 +88,65 @@ def test_evaluating_the_whole_folder_keeps_seen_slices_out_of_the_headline(
     assert metrics["seen"]["n"] == 80 - trained["n"] == metrics["n_seen_in_training"]
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8").startswith("# Model card: ")
+
+
+def test_scores_of_subgroups_are_those_of_their_slices(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "patients.csv"
+    rows = rows_of(scans / "patients.csv")
+    scanner = {name: "AB|C"[number % 4] for number, name in enumerate(sorted({row["patient"] for row in rows}))}
+    lines = [f"{row['path']},{row['patient']},{scanner[row['patient']].strip('C')}" for row in rows]
+    table.write_text("\n".join(["path,patient,scanner", *lines]), encoding="utf-8")
+    call = ["evaluate", str(scans / "data"), "--model", str(run), "--patients", str(table)]
+    assert cli.main([*call, "--by", "scanner", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    found = metrics["by"]["values"]
+    assert set(found) <= {"A", "B", "|", "unknown"} and len(found) > 1
+    assert sum(part["n"] for part in found.values()) == metrics["n"]
+    for value, part in found.items():
+        own = [
+            row for row in rows_of(tmp_path / "out" / "predictions.csv")
+            if (scanner[row["patient"]].strip("C") or "unknown") == value and row["seen_in_training"] == "False"
+        ]  # fmt: skip
+        assert part["accuracy"] == pytest.approx(sum(row["label"] == row["predicted"] for row in own) / len(own))
+        assert f"  {value:<24}accuracy " in said
+        assert f"scanner: {value}" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "**Subgroups by scanner**" in (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
+    assert cli.main([*call, "--by", "age"]) == 2
+    assert cli.main([*call[:4], "--by", "scanner"]) == 2
+    assert cli.main([*call, "--by", "path"]) == 2
+    missing, without, many = capsys.readouterr().err.splitlines()[-3:]
+    assert "age missing" in missing and "belongs to --patients" in without and "into bands" in many
+
+
+def test_spoilt_slices_are_judged_beside_what_they_were(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["evaluate", str(scans / "data"), "--model", str(run), "--patients", str(scans / "patients.csv")]
+    assert cli.main([*call, "--corruptions", "8", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["corruptions"]
+    assert found["n"] == 8, "two of each class, none that was met in training"
+    assert set(found["by_corruption"]) == set(CORRUPTIONS)
+    accuracies = [[one["accuracy"] for one in part["strengths"]] for part in found["by_corruption"].values()]
+    assert np.mean(accuracies) == pytest.approx(found["mean_accuracy"]["value"])
+    assert {len(values) for values in accuracies} == {5}
+    assert "spoilt slices           accuracy" in capsys.readouterr().out
+    assert "When the picture is spoilt" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Under fifteen corruptions" in (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
+
+
+def test_a_model_is_judged_on_patients_of_one_class(run: Path, scans: Path, tmp_path: Path) -> None:
+    """An external cohort often has one diagnosis; what takes two classes to be defined is left out, and drawn not."""
+    shutil.copytree(scans / "data" / "meningioma", tmp_path / "data" / "meningioma")
+    judged = evaluate(tmp_path / "data", run, out=tmp_path / "out")
+    whole, (row,) = judged.metrics["all"], [row for row in judged.metrics["all"]["per_class"].values() if row["n"]]
+    assert whole["n"] == row["n"] == len(list((tmp_path / "data" / "meningioma").iterdir()))
+    assert whole["accuracy"] == pytest.approx(row["sensitivity"])
+    assert whole["auroc_macro"] is whole["tumour_auroc"] is None
+    assert "nan" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8").lower().split()
+    assert (tmp_path / "out" / "model_card.md").is_file()
 
 
 def test_a_renamed_copy_of_a_training_slice_is_recognised_without_patients(

@@ -186,6 +186,9 @@ def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path)
     assert leak_box(CLEAN)["colour"] == "good"
     assert leak_box({"kind": "random"})["colour"] == "plain"
     assert leak_box(CLEAN | {"with_group_in_training": 1})["colour"] == "warn"
+    nameless = leak_box(CLEAN | {"with_known_patient": 0})
+    assert nameless is not None
+    assert nameless["colour"] == "plain" and "patients are unknown" in nameless["title"]
     few = leak_box(CLEAN | {"leaks": False, "with_twin_in_training": 1})
     assert few is not None
     assert (few["colour"], few["title"]) == ("plain", "A few near copies straddle the split")
@@ -235,7 +238,7 @@ def test_undefined_numbers_are_dashes(tmp_path, n):
 def test_pictures_and_captions_are_in_the_page(tmp_path):
     text = written(tmp_path, full_facts())
     assert "says glioma" in text and "says pituitary" in text
-    assert text.count("<img") == 2 + 4  # two in the galleries; confusion, ROC, reliability, curves
+    assert text.count("<img") == 2 + 5  # two in the galleries; confusion, ROC, reliability, risk, curves
 
 
 def test_facts_are_readable():
@@ -283,6 +286,17 @@ def test_the_confusion_matrix_shows_its_counts():
     assert size(figure)
     with pytest.raises(DataError, match=r"\(2, 2\)"):
         figures.confusion([[1]], ["a", "b"])
+
+
+def test_the_risk_ends_at_the_error_rate_and_is_never_below_that_of_who_knows_the_errors():
+    random = np.random.default_rng(0)
+    labels, p = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
+    (axes,) = figures.risk(labels, p).axes
+    perfect, found = (line.get_ydata() for line in axes.lines)
+    assert found[-1] == pytest.approx((p.argmax(1) != labels).mean()) == perfect[-1]
+    assert (np.asarray(found) >= np.asarray(perfect) - 1e-12).all()
+    assert f"{np.mean(found):.3f}" in axes.get_title(loc="left")
+    figures.risk([], np.zeros((0, 3)))
 
 
 def test_reliability_has_the_ece_in_its_title():

@@ -49,7 +49,8 @@ def test_the_doctor_knows_every_verb_and_names_no_user(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        ("torch", 'train, crossval, evaluate .*missing torch; .*pip install ".\\[train\\]"'),
+        ("torch", 'train, crossval, export, demo .*missing torch; .*pip install ".\\[train\\]"'),
+        ("pandas", 'audit, split, evaluate .*missing pandas; .*pip install ".\\[audit\\]"'),
         ("torchcam", 'predict --cam NAME .*missing torchcam; .*pip install ".\\[cam\\]"'),
         ("gdcm", 'predict, compressed DICOM .*missing gdcm; .*pip install ".\\[dicom\\]"'),
         ("fastapi", 'serve .*missing fastapi; .*pip install ".\\[serve\\]"'),
@@ -64,7 +65,7 @@ def test_the_doctor_names_what_is_missing_and_the_extra_that_brings_it(
     text = doctor.report()
     assert re.search(said, text)
     assert ("torch is not installed" in text) == (gone == "torch")
-    assert "models, page, phantom, doctor   installed" in text
+    assert "models, page, doctor            installed" in text
 
 
 def test_the_doctor_says_where_the_cache_is_and_that_there_is_no_model(
@@ -80,6 +81,9 @@ def test_the_doctor_says_where_the_cache_is_and_that_there_is_no_model(
     def none() -> None:
         raise ModelFileError("nothing here")
 
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    if doctor._training_device().startswith("cpu"):
+        assert "an NVIDIA driver is here, but this PyTorch finds no GPU" in doctor._training_device()
     monkeypatch.setattr(doctor, "find_model", none)
     assert doctor._default_model() == "none: nothing here"
     assert doctor._version("no-such-distribution") == "not installed"
@@ -240,12 +244,13 @@ def test_answers_as_csv_and_table_hold_one_head_and_one_line_each(capsys: pytest
     import csv
 
     answers = [answer(), answer(slice=3, status="refer", reason="too uncertain"), answer(**UNREAD)]
-    assert printing.print_predictions(answers, "csv", None) == 1
+    assert printing.print_predictions(answers, "csv", None, ("glioma", "other")) == 1
     said = capsys.readouterr()
     rows = list(csv.DictReader(said.out.splitlines()))
     assert [row["status"] for row in rows] == ["ok", "refer", "error"]
     assert rows[0]["probabilities"] == "glioma=0.9 other=0.1" and rows[0]["model"] == "m"
-    assert (rows[1]["slice"], rows[2]["label"], rows[2]["probabilities"]) == ("3", "", "")
+    assert (rows[0]["p_glioma"], rows[0]["p_other"], rows[0]["model_sha256"]) == ("0.9", "0.1", "0")
+    assert (rows[1]["slice"], rows[2]["label"], rows[2]["probabilities"], rows[2]["p_other"]) == ("3", "", "", "")
     assert said.err == "braincam: x.png: torn\n"
     printing.print_predictions(answers, "table", None)
     lines = capsys.readouterr().out.splitlines()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from braincam import cli
 from braincam.files import write_text
+from braincam.training.config import reference
 
 PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
 HEAD = """# The command line
@@ -29,6 +30,14 @@ one line: what, where, expected, got, what to do.
 | 3 | `audit --strict` or `split --check` found a leak or a conflict |
 | 130, 143 | stopped by the user or by the system; what was finished is kept |
 """
+RECIPE = """## The keys of a recipe
+
+`train` and `crossval` take each of these with `--set KEY=VALUE`, or all in a TOML file with `--config FILE.toml`,
+such as the `config.toml` of an earlier run. The defaults are the [default recipe](recipe.md#the-default-recipe).
+
+| key | default | values | what |
+|---|---|---|---|
+"""
 
 
 def main() -> None:
@@ -42,6 +51,14 @@ def page() -> str:
     rows = [f"| [`{name}`](#braincam-{name}) | {cell(verb.description or '')} |" for name, verb in found.items()]
     parts = [HEAD, "\n".join(["| verb | what |", "|---|---|", *rows]) + "\n"]
     parts += ["\n".join(section(verb)) for verb in found.values()]
+    parts += [
+        RECIPE
+        + "\n".join(
+            f"| `{key}` | `{default}` | {cell(values)} | {cell(meaning)} |"
+            for key, default, values, meaning in reference()
+        )
+        + "\n"
+    ]
     return "\n".join(parts)
 
 

@@ -91,7 +91,8 @@ def _needs(name: str, missing: ModuleNotFoundError) -> Exception:
     """The error for a name whose libraries are not installed."""
     from braincam.errors import MissingDependencyError, install
 
-    return MissingDependencyError(f"braincam.{name} needs {missing.name}, which is not installed; {install('train')}")
+    extra = "audit" if name in ("audit", "split", "evaluate") else "train"
+    return MissingDependencyError(f"braincam.{name} needs {missing.name}, which is not installed; {install(extra)}")
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from braincam import __version__
 from braincam.errors import BraincamError, ModelFileError, install, printable
 from braincam.model_file.card import NOTICE
+from braincam.stdout import drop_stdout, reader_left
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
@@ -38,11 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help(sys.stderr)
         return WRONG_CALL
     options = parser().parse_args(given)
-    if options.verb is not train and os.environ.get("WORLD_SIZE", "") not in {"", "0", "1"}:
-        return _fail("only train can be run by several processes; start this verb without torchrun")
+    if options.verb is not train and (several := os.environ.get("WORLD_SIZE", "")) not in {"", "0", "1"}:
+        return _fail(
+            f"only train can be run by several processes, and WORLD_SIZE is {several}: start this verb without "
+            "torchrun, or unset that variable"
+        )
     try:
         with _terminable():
             code: int = options.verb(options)
+            sys.stdout.flush()  # what is still held back may find the disk full, or its reader gone
         return code
     except Terminated:
         return _fail(ENDED, code=ENDED_BY_SIGTERM)
@@ -51,14 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
+        light = options.verb in (audit, split, evaluate)
         extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
+        extra = "audit" if light else extra
         return _fail(f"this needs {missing.name}, which is not installed; {install(extra)}")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
+        drop_stdout()
+        if reader_left(error):
+            return OK
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")
 
@@ -129,6 +136,22 @@ def phantom(options: argparse.Namespace) -> int:
     return OK
 
 
+def patients(options: argparse.Namespace) -> int:
+    """The table of patients, from the names of folders and files."""
+    from braincam.dataset.manifest import read_folder
+    from braincam.dataset.patients import FOLDER, name_patients
+    from braincam.printing import print_patients
+
+    if options.out.is_dir():
+        return _fail(f"--out {options.out}: expected a file, got a folder; give {options.out / 'patients.csv'}, say")
+    manifest = read_folder(options.data, least_classes=1)
+    named = name_patients(manifest, options.pattern or FOLDER, per_class=options.per_class)
+    named.write(options.out)
+    print_patients(named, options.per_class)
+    print(f"written: {options.out}; next: braincam audit {options.data} --patients {options.out} --out out/audit")
+    return OK
+
+
 def audit(options: argparse.Namespace) -> int:
     """What is wrong with a labelled folder."""
     from braincam.pipeline.audit import audit as run
@@ -188,6 +211,7 @@ def train(options: argparse.Namespace) -> int:
         deterministic=options.deterministic,
         without=options.without,
         refuse=options.refuse,
+        start_from=options.start_from,
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
@@ -231,6 +255,8 @@ def evaluate(options: argparse.Namespace) -> int:
         fold=options.fold,
         masks=options.masks,
         against=options.against,
+        by=options.by,
+        corruptions=options.corruptions,
         out=options.out,
     )
     print_scores(result.metrics)
@@ -267,7 +293,7 @@ def predict(options: argparse.Namespace) -> int:
     answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
     answers = track(answers, "predicting", unit="slices")
     with telling_what_stays(options.out):
-        failed = print_predictions(answers, options.format, options.out)
+        failed = print_predictions(answers, options.format, options.out, predictor.card.classes)
     if options.format == "table":
         print_studies(studies, options.out)
     return SOME_FAILED if failed else OK
@@ -414,6 +440,7 @@ def parser() -> argparse.ArgumentParser:
     for add in (
         _add_demo,
         _add_phantom,
+        _add_patients,
         _add_audit,
         _add_split,
         _add_train,
@@ -454,6 +481,25 @@ def _add_phantom(verbs: Any) -> None:
     verb.add_argument(
         "--volumes", action="store_true", help="also a NIfTI head per class: DIR/volumes, DIR/volume-masks"
     )
+
+
+def _add_patients(verbs: Any) -> None:
+    verb = _verb(
+        verbs, "patients", patients, "write the table of patients from the names of folders and files",
+        "braincam patients DATA --out patients.csv",
+        r"braincam patients DATA --pattern '(.+)-\d+' --out patients.csv",
+    )  # fmt: skip
+    _folder(verb)
+    verb.add_argument(
+        "--pattern",
+        metavar="REGEX",
+        help="matched at the start of each path below its class folder; its first group, or all of it, is the patient "
+        "(default: the folder that a slice lies in)",
+    )
+    verb.add_argument(
+        "--per-class", action="store_true", help="one name in two classes is two patients: numbers begin anew in each"
+    )
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write the table to")
 
 
 def _add_audit(verbs: Any) -> None:
@@ -497,6 +543,12 @@ def _add_train(verbs: Any) -> None:
     _data(verb)
     _split(verb, fold=0)
     _recipe(verb)
+    verb.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="MODEL",
+        help="begin with the weights of a model: a run folder, a model.safetensors, or a name from `models`",
+    )
     verb.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
     verb.add_argument("--allow-leak", action="store_true", help="train on a --split that leaks; the report says so")
     verb.add_argument(
@@ -538,6 +590,16 @@ def _add_evaluate(verbs: Any) -> None:
         type=Path,
         metavar="DIR",
         help="lesion masks: do the maps lie on the lesions, and does erasing them count?",
+    )
+    verb.add_argument(
+        "--by", metavar="COLUMN", help="scores for each value of a further column of --patients, such as scanner or sex"
+    )
+    verb.add_argument(
+        "--corruptions",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="judge N of the slices under fifteen corruptions at five strengths too: motion, noise, blur, ...",
     )
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")
@@ -693,13 +755,17 @@ def _seed(verb: Any) -> None:
 
 
 def _data(verb: Any) -> None:
+    _folder(verb)
+    verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
+
+
+def _folder(verb: Any) -> None:
     verb.add_argument(
         "data",
         type=Path,
         metavar="DATA",
         help="DATA/<class>/* or DATA/{Training,Testing}/<class>/*; validation folders count as Training",
     )
-    verb.add_argument("--patients", type=Path, metavar="CSV", help="columns path,patient; empty means unknown")
 
 
 def _recipe(verb: Any) -> None:
@@ -709,7 +775,13 @@ def _recipe(verb: Any) -> None:
         metavar="FILE.toml",
         help="a recipe, or one that ships: `default`, `specification`, `demo`",
     )
-    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the recipe; a run's config.toml holds all of them and what they mean",
+    )
     verb.add_argument(
         "--without",
         type=Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,18 +14,8 @@ from braincam.errors import BraincamError, install
 from braincam.model_file.zoo import find_model, usable_cores
 
 RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "platformdirs", "tqdm")
-TRAIN = (
-    "torch",
-    "torchvision",
-    "pandas",
-    "matplotlib",
-    "sklearn",
-    "scipy",
-    "threadpoolctl",
-    "safetensors",
-    "onnx",
-    "onnxscript",
-)
+AUDIT = ("pandas", "matplotlib", "sklearn", "scipy", "threadpoolctl")
+TRAIN = (*AUDIT, "torch", "torchvision", "safetensors", "filelock", "onnx", "onnxscript")
 SERVE = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 DISTRIBUTION = {
     "PIL": "pillow",
@@ -39,10 +30,10 @@ DICOM = ("pylibjpeg", "openjpeg", "jpeg_ls", "gdcm")
 NEEDS = {
     "predict": (),
     "predict, compressed DICOM": DICOM,
-    "models, page, phantom, doctor": (),
-    "audit, split": ("scipy", "sklearn", "threadpoolctl"),
-    "train, crossval, evaluate": TRAIN,
-    "export, demo": TRAIN,
+    "models, page, doctor": (),
+    "phantom, patients": (),
+    "audit, split, evaluate": AUDIT,
+    "train, crossval, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
     "serve": SERVE,
 }
@@ -63,7 +54,7 @@ def report() -> str:
     lines += ["", "verbs"]
     for verb, needed in NEEDS.items():
         missing = [name for name in (*RUNTIME, *needed) if find_spec(name) is None]
-        extra = "cam" if "torchcam" in needed else "train"
+        extra = "cam" if "torchcam" in needed else "audit" if needed == AUDIT else "train"
         extra = "dicom" if needed == DICOM else "serve" if needed == SERVE else extra
         state = "installed" if not missing else f"missing {', '.join(missing)}; {install(extra)}"
         lines.append(f"  {verb:<32}{state}")
@@ -102,4 +93,7 @@ def _training_device() -> str:
     from braincam.training.device import describe_device, pick_device, pick_precision
 
     device = pick_device("auto")
-    return f"{describe_device(device)}, {str(pick_precision('auto', device)).removeprefix('torch.')}"
+    used = f"{describe_device(device)}, {str(pick_precision('auto', device)).removeprefix('torch.')}"
+    if device.type == "cpu" and shutil.which("nvidia-smi"):
+        used += "; an NVIDIA driver is here, but this PyTorch finds no GPU: install its build for CUDA"
+    return used

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braincam.dataset.manifest import Manifest
+from braincam.dataset.patients import Named
 from braincam.errors import printable
 from braincam.explain.localisation import MAP_COLUMNS
 from braincam.explain.save import ANSWERS
@@ -21,6 +22,7 @@ from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 from braincam.progress import say
 from braincam.resampling import measured, with_interval
+from braincam.stdout import drop_stdout, reader_left
 from braincam.study import Study
 
 if TYPE_CHECKING:  # these need the training wing's libraries
@@ -28,19 +30,27 @@ if TYPE_CHECKING:  # these need the training wing's libraries
     from braincam.dataset.split import Straddling
 
 
-def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None) -> int:
-    """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines."""
+def print_predictions(answers: Iterable[Prediction], style: str, out: Path | None, classes: Sequence[str] = ()) -> int:
+    """Print answers as they come; returns how many are errors. With `out` they are also kept as JSON lines.
+
+    A CSV has a column for each of `classes`, the model's.
+    """
     kept: list[str] = []
     failed, done = 0, False
-    show = {"json": _as_json, "csv": _csv_writer(), "table": _table_writer()}[style]
+    show = {"json": _as_json, "csv": _csv_writer(classes), "table": _table_writer()}[style]
     try:
         for answer in answers:
             failed += answer.status == "error"
             if answer.status == "error":
                 print(f"braincam: {answer.reason}", file=sys.stderr)
-            print(show(answer), flush=style == "json")
             if out:
                 kept.append(_as_json(answer))
+            try:
+                print(show(answer), flush=style == "json")
+            except OSError as error:
+                if not (out and reader_left(error)):
+                    raise
+                drop_stdout()  # nobody reads on, but what is kept is to be whole
         done = True
     finally:  # also when the user stops it: what was answered is kept; no answer at all replaces nothing
         if out and (done or kept):
@@ -62,21 +72,23 @@ def _as_json(answer: Prediction) -> str:
     return json.dumps(answer.to_json(), ensure_ascii=False)
 
 
-def _csv_writer() -> Callable[[Prediction], str]:
-    header: list[str] = []
+def _csv_writer(classes: Sequence[str]) -> Callable[[Prediction], str]:
+    started: list[bool] = []
 
     def line(answer: Prediction) -> str:
         row = answer.to_json()
-        probabilities = row.pop("probabilities") or {}
+        probabilities, model = row.pop("probabilities") or {}, row["model"]
         row["prediction_set"] = " ".join(row["prediction_set"] or [])
-        row["model"] = row["model"]["name"]
+        row["model"] = model["name"]
+        row["probabilities"] = " ".join(f"{name}={value}" for name, value in probabilities.items())
+        row |= {f"p_{name}": probabilities.get(name) for name in classes}
+        row["model_sha256"] = model["sha256"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        if not header:
-            header.extend(row)
-            writer.writerow([*header, "probabilities"])
-        spread = " ".join(f"{name}={value}" for name, value in probabilities.items())
-        writer.writerow(["" if row[key] is None else row[key] for key in header] + [spread])
+        if not started:
+            started.append(True)
+            writer.writerow(row)
+        writer.writerow("" if value is None else value for value in row.values())
         return text.getvalue().rstrip("\n")
 
     return line
@@ -134,8 +146,15 @@ def print_scores(metrics: dict[str, Any]) -> None:
         print_confidence(metrics["confidence"])
     if metrics.get("localisation"):
         print_localisation(metrics["localisation"])
+    if metrics.get("corruptions"):
+        print_corruptions(metrics["corruptions"])
     if metrics.get("split"):
         print(f"split: {metrics['split']['verdict']}")
+    if by := metrics.get("by"):
+        print(printable(f"by {by['column']}:"))
+        for value, scores in by["values"].items():
+            of = f"{scores['n']} slices, {scores['n_groups']} patients or groups"
+            print(printable(f"  {value:<24}accuracy {with_interval(scores, 'accuracy')}, {of}"))
     if versus := metrics.get("against"):
         low, high = versus["ci95"]["accuracy"] or (float("nan"), float("nan"))
         better = "more than noise" if versus["excludes_zero"]["accuracy"] else "may be noise"
@@ -194,6 +213,17 @@ def print_confidence(found: dict[str, Any]) -> None:
         )
 
 
+def print_corruptions(found: dict[str, Any]) -> None:
+    """What fifteen corruptions cost, the worst first."""
+    print(
+        f"  {'spoilt slices':<24}accuracy {measured(found['mean_accuracy'])} over all corruptions and strengths, "
+        f"{found['as_they_are']['accuracy']:.3f} as they are ({found['n']} slices)"
+    )
+    parts = {name: [one["accuracy"] for one in part["strengths"]] for name, part in found["by_corruption"].items()}
+    for name, values in sorted(parts.items(), key=lambda item: sum(item[1]))[:3]:
+        print(f"  {'- ' + name:<24}{' '.join(f'{value:.3f}' for value in values)} from strength 1 to 5")
+
+
 def print_localisation(found: dict[str, Any]) -> None:
     """Whether the maps lie on the lesions, beside maps that see nothing and a perfect one."""
     print(
@@ -216,6 +246,24 @@ def print_localisation(found: dict[str, Any]) -> None:
             f"  lesion erased: the tumour score falls more than for an equal area elsewhere on "
             f"{measured(erased[key])} of {erased['n']} slices (by chance: 0.5)"
         )
+
+
+def print_patients(named: Named, per_class: bool) -> None:
+    """How many patients the names tell, and what may be wrong with them."""
+    counts, unknown = named.counts, named.unknown
+    told = len(named.patients) - len(unknown)
+    path, name = next((path, name) for path, name in named.patients.items() if name is not None)
+    least, most = min(counts.values()), max(counts.values())
+    each = f"{least} to {most}" if least < most else f"{most}"
+    print(printable(f"{told} of {len(named.patients)} slices have a patient: {len(counts)} patients, "
+                    f"{each} {'slice' if most == 1 else 'slices'} each; {path} is of {name}"))  # fmt: skip
+    if unknown:
+        print(printable(f"slices whose patient the names do not tell: {len(unknown)}, such as {unknown[0]}"))
+    if told > 1 and max(counts.values()) == 1:
+        print("every slice has a patient of its own: does the pattern match the numbers of slices?")
+    if named.several and not per_class:
+        print(printable(f"patients with slices of several classes: {len(named.several)}, such as "
+                        f"{named.several[0]}; where numbers begin anew in each class, add --per-class"))  # fmt: skip
 
 
 def print_audit(result: Audit, out: Path | None) -> None:

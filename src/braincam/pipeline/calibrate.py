@@ -14,7 +14,7 @@ from braincam.network.classifier import Classifier
 from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess
 from braincam.training.batches import Pool, unit
-from braincam.training.loop import EVALUATION_BATCH
+from braincam.training.loop import evaluation_batch
 
 FALSE_REFUSALS = 0.01  # share of real validation slices that may be refused as outliers
 
@@ -24,7 +24,7 @@ def readings(network: Classifier, preprocess: Preprocess, pool: Pool) -> tuple[T
     """Logits (N, K) and features (N, D) of a pool's slices, on the CPU in float32."""
     logits, features = [], []
     device = next(network.parameters()).device
-    for slices in pool.pieces(EVALUATION_BATCH):
+    for slices in pool.pieces(evaluation_batch(pool.store.shape[-1])):
         inputs = preprocess.standardise(unit(slices.to(device))).contiguous(memory_format=torch.channels_last)
         reading = network.read(inputs)
         logits.append(reading.logits.cpu())

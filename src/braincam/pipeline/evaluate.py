@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braincam.dataset.draw import evenly
+from braincam.dataset.fingerprints import read_one_slice
+from braincam.dataset.manifest import read_rows
 from braincam.dataset.split import find_leak
 from braincam.errors import ConfigError, DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
-from braincam.evaluation.metrics import paired_difference
+from braincam.evaluation.metrics import paired_difference, score
+from braincam.evaluation.robustness import robustness
 from braincam.explain.localisation import MeanMasks, mean_masks
 from braincam.files import as_path, replacing, write_json, write_text
+from braincam.model_file.card import Card
 from braincam.model_file.zoo import ModelFile, is_default
 from braincam.pipeline.prepare import Grouped, grouped
 from braincam.predict import Predictor
@@ -25,6 +30,7 @@ from braincam.progress import say
 from braincam.report.assemble import write_pictures_and_report
 from braincam.report.card import model_card
 
+MOST_SUBGROUPS = 30
 OF_TRAININGS = ("run.json", "last.ckpt", "crossval.json")  # whose folder's other files belong with what is in them
 WORDS = ("path", "label", "patient", "group", "predicted", "status")  # columns of predictions.csv that hold no numbers
 
@@ -47,11 +53,15 @@ def evaluate(
     fold: int | None = None,
     masks: Path | str | None = None,
     against: Path | str | None = None,
+    by: str | None = None,
+    corruptions: int = 0,
     out: Path | str | None = None,
 ) -> Evaluation:
     """Score a model on fold `fold` of `split`; without a split on Testing/ if there is one, else on everything.
 
-    `against` is a second model: the paired difference on the same slices is added. An earlier evaluation in `out` is
+    `against` is a second model: the paired difference on the same slices is added. `by` is a further column of
+    `patients`, such as the scanner: the scores of each of its values are added. With `corruptions` so many of the
+    slices are judged once more under each corruption at each strength (75 times). An earlier evaluation in `out` is
     replaced; what a training wrote never is.
 
     Raises:
@@ -60,11 +70,14 @@ def evaluate(
     data, patients, split, out = Path(data), as_path(patients), as_path(split), as_path(out)
     if (split is None) != (fold is None):
         raise DataError("evaluate: --split and --fold belong together; give both or neither")
+    if by is not None and patients is None:
+        raise DataError(f"evaluate: --by {by} belongs to --patients, whose column it is; give both")
     if out is not None:
         check_no_training(out)
     predictor = Predictor(model)
-    found = grouped(data, patients, split)
+    found = grouped(data, patients, split, least_classes=1)  # patients of one class are a common external test
     rows = rows_to_judge(found, fold)
+    values = None if by is None or patients is None else column_of(found, patients, by)
     judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
     torn = copies_of_seen(predictor, found, rows)
@@ -76,6 +89,10 @@ def evaluate(
         "with_twin_in_training": torn,
         "verdict": verdict(metrics, torn),
     }
+    if values is not None:
+        metrics["by"] = {"column": by, "values": subgroups(judged, [values[row] for row in rows], predictor.card)}
+    if corruptions:
+        metrics["corruptions"] = spoilt_slices(judged, predictor, found, rows, corruptions)
     if against is not None:
         metrics["against"] = compare(judged, predictor, Predictor(against), found, rows)
     if out is not None:
@@ -107,6 +124,47 @@ def rows_to_judge(found: Grouped, fold: int | None) -> list[int]:
     if found.manifest.has_official_split:
         return [row for row, item in enumerate(slices) if item.part == "Testing"]
     return list(range(len(slices)))
+
+
+def column_of(found: Grouped, table: Path, column: str) -> list[str]:
+    """What a further column of the table of patients says of each slice; "unknown" where it says nothing.
+
+    Raises:
+        DataError: there is no such column, or it holds too many values to be one of subgroups.
+    """
+    told = read_rows(table, ("path", column), found.manifest)
+    values = [told.get(item.path, {}).get(column, "").strip() or "unknown" for item in found.manifest.slices]
+    if (count := len(set(values))) > MOST_SUBGROUPS:
+        raise DataError(
+            f"{table}: expected at most {MOST_SUBGROUPS} values in the column {column}, got {count}; put numbers, such "
+            "as ages, into bands first"
+        )
+    return values
+
+
+def subgroups(judged: Judged, values: Sequence[str], card: Card) -> dict[str, dict[str, Any]]:
+    """The scores of each value's slices, those that the model has met left out."""
+    labels = np.array([card.classes.index(item.label) for item in judged.manifest.slices])
+    groups, of = np.asarray(judged.groups), np.asarray(values)
+    scores = {}
+    for value in sorted(set(values)):
+        rows = (of == value) & ~judged.seen
+        if rows.any():
+            scores[value] = score(labels[rows], judged.probabilities[rows], card.classes, groups[rows])
+    return scores
+
+
+def spoilt_slices(
+    judged: Judged, model: Predictor, found: Grouped, rows: Sequence[int], number: int
+) -> dict[str, Any] | None:
+    """How the model bears corruptions of about `number` slices it has not met, evenly of the classes; None of none."""
+    unseen = [row for row, seen in zip(rows, judged.seen.tolist(), strict=True) if not seen]
+    drawn = evenly(found.manifest, unseen, number, np.random.default_rng(0))
+    if not drawn:
+        return None
+    slices = [read_one_slice(found.manifest.file(row), found.digests[row]) for row in drawn]
+    truth = np.array([model.card.classes.index(found.manifest.slices[row].label) for row in drawn])
+    return robustness(model, slices, truth, [found.groups[row] for row in drawn])
 
 
 def part_name(found: Grouped, fold: int | None) -> str:

@@ -35,7 +35,7 @@ CALIBRATION = 128  # slices that set the ranges of the activations
 ROUNDS = 8  # of timing, the files in turns
 POOLED = ("n", "n_groups", "accuracy", "balanced_accuracy", "patient_averaged_accuracy", "nll", "brier", "ece")
 CONFIDENCE = ("calibration", "prediction_sets", "referred", "rejected", "accuracy_when_ok")
-AFTER_TEMPERATURE = {"nll", "brier", "ece", "status", "confidence"}
+AFTER_TEMPERATURE = {"nll", "brier", "ece", "auroc_macro", "tumour_auroc", "status", "confidence"}
 # the same in all runs of a crossval; the card says the folder, the code and what was set aside
 SAME = ("data_sha256", "folds_sha256", *UNSAID)
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
@@ -100,6 +100,7 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     others = answers if own is None else answers.apart_from(set(own["path"]))
     decisions = others.decisions()
     scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
+    scores["ci95"] = {key: value for key, value in scores.get("ci95", {}).items() if key not in AFTER_TEMPERATURE}
     if own is not None:
         scores |= scores_after(own, card, decisions)
     source = {**source_of(others.table), "test_apart": own is not None}

@@ -17,20 +17,30 @@ from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
 from braincam.pipeline.evaluate import command_line
+from braincam.pipeline.origin import Origin
 from braincam.pipeline.prepare import Grouped, Parts, digest_of
 from braincam.training.config import FIRST_REVISION, REVISION, TrainConfig
 from braincam.training.loop import Fit
 
 
 def make_card(
-    name: str, found: Grouped, parts: Parts, recipe: TrainConfig, model: Deployed, thresholds: dict[str, Any]
+    name: str,
+    found: Grouped,
+    parts: Parts,
+    recipe: TrainConfig,
+    model: Deployed,
+    thresholds: dict[str, Any],
+    origin: Origin | None = None,
 ) -> Card:
-    """The model's facts before it has been judged."""
+    """The model's facts before it has been judged. What its `origin` has met, it has met too."""
     network, parameters = network_facts(model.network)
     met = [*parts.train, *parts.validation]
     slices = found.manifest.slices
     patients = {name for name in (slices[row].patient for row in met) if name is not None}
     data_hash = found.data_sha256
+    # patients are hashed with their folder: those of another folder are known again by their slices alone
+    same_folder = origin is not None and origin.card.training.get("data_sha256") == data_hash
+    inherited = origin.card.seen_groups if origin and same_folder else ()
     return Card(
         name=name,
         classes=found.manifest.classes,
@@ -41,7 +51,8 @@ def make_card(
         training={
             "data_sha256": data_hash,
             "revision": REVISION,
-            **asides(found),
+            **asides(found, origin),
+            **({"started_from": origin.facts()} if origin else {}),
             "slices": len(met),
             "patients_known": len(patients),
             "groups": len({found.groups[row] for row in met}),
@@ -51,8 +62,8 @@ def make_card(
         recipe=asdict(recipe),
         versions=versions(),
         created=now(),
-        seen_slices=seen_slices(found, parts),
-        seen_groups=tuple(sorted(patient_hash(name, data_hash) for name in patients)),
+        seen_slices=tuple(sorted({*seen_slices(found, parts), *(origin.card.seen_slices if origin else ())})),
+        seen_groups=tuple(sorted({*(patient_hash(name, data_hash) for name in patients), *inherited})),
         **thresholds,
     )
 
@@ -81,13 +92,15 @@ def run_facts(
     fitted: Fit,
     *,
     seconds: float,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """`run.json`: what it takes to understand and repeat the run."""
     return {
         "command": command_line(),
         "created": now(),
         "data": str(data),
-        **identity(found),
+        **identity(found, origin),
+        "started_from": origin.facts() if origin else None,
         "unreadable": [asdict(item) for item in found.unreadable],
         "ignored": list(found.manifest.ignored),
         "split": parts.describe(),
@@ -108,18 +121,27 @@ def run_facts(
 
 
 # what runs and cards of before do not say
-UNSAID: Mapping[str, Any] = {"revision": FIRST_REVISION, "not_learnt_sha256": "", "refused_sha256": ""}
+UNSAID: Mapping[str, Any] = {
+    "revision": FIRST_REVISION,
+    "not_learnt_sha256": "",
+    "refused_sha256": "",
+    "started_from_sha256": "",
+}
 
 
-def identity(found: Grouped) -> dict[str, Any]:
+def identity(found: Grouped, origin: Origin | None = None) -> dict[str, Any]:
     """What runs must share, beside their recipe, to be runs of one cross-validation."""
-    facts: dict[str, Any] = {"data_sha256": found.data_sha256, "revision": REVISION, **asides(found)}
+    facts: dict[str, Any] = {"data_sha256": found.data_sha256, "revision": REVISION, **asides(found, origin)}
     return facts if found.folds is None else {**facts, "folds_sha256": found.fold_digest()}
 
 
-def asides(found: Grouped) -> dict[str, str]:
-    """Hashes of what was set aside, empty for nothing."""
-    return {"not_learnt_sha256": digest_of(found.not_learnt), "refused_sha256": digest_of(found.refused)}
+def asides(found: Grouped, origin: Origin | None = None) -> dict[str, str]:
+    """Hashes of what was set aside, and of the model that was begun with; empty for nothing."""
+    return {
+        "not_learnt_sha256": digest_of(found.not_learnt),
+        "refused_sha256": digest_of(found.refused),
+        "started_from_sha256": origin.sha256 if origin else "",
+    }
 
 
 def versions() -> dict[str, str]:

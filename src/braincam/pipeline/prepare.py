@@ -97,7 +97,9 @@ class Parts:
         }
 
 
-def grouped(data: Path, patients: Path | None = None, split_file: Path | None = None) -> Grouped:
+def grouped(
+    data: Path, patients: Path | None = None, split_file: Path | None = None, *, least_classes: int = 2
+) -> Grouped:
     """Read a folder once and find its groups; a split file brings its own groups and leaves out what it does not name.
 
     Byte-identical files, and all slices of a patient (known, or by what DICOM files say), are always in one group, also
@@ -107,7 +109,7 @@ def grouped(data: Path, patients: Path | None = None, split_file: Path | None = 
     Raises:
         SplitError: the split file does not fit the folder, or says that a slice has other bytes.
     """
-    manifest = read_folder(data, patients)
+    manifest = read_folder(data, patients, least_classes=least_classes)
     folds = None
     groups: list[str] | None = None
     if split_file:

@@ -59,6 +59,8 @@ def with_studies(
             study = summarise(name, slices, card)
             found.append(study)
             if out:
+                for before in written[-2:-1]:  # no more than one waits: each holds its slices and maps
+                    before.result()
                 stem = _free_stem(name, taken, out)
                 written.append(pool.submit(_write, out / stem, study, slices, card, maps))
 

@@ -18,7 +18,7 @@ from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import MeanMasks
-from braincam.files import as_path, write_json, write_text
+from braincam.files import as_path, replacing, write_bytes, write_json, write_text
 from braincam.model_file.card import LONGEST, Card, usable_name
 from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.model_file.zoo import ModelFile
@@ -28,15 +28,27 @@ from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.calibrate import calibrate
 from braincam.pipeline.evaluate import judge_rows, masks_of, write_results
 from braincam.pipeline.facts import headline_scores, make_card, run_facts
+from braincam.pipeline.origin import Origin, find_origin
 from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped, set_aside
 from braincam.progress import say
-from braincam.training.batches import Pool
+from braincam.report.figures import inputs, to_png
+from braincam.training.batches import Pool, augment, generator, unit
 from braincam.training.claim import claimed
 from braincam.training.config import TrainConfig, read_config
 from braincam.training.deterministic import same_bits
 from braincam.training.device import describe_device, name_of, pick_device, pick_precision
-from braincam.training.distributed import Crew, HelperDone, crew, first_rank, launch, own_device, processes, restarted
+from braincam.training.distributed import (
+    Crew,
+    HelperDone,
+    crew,
+    first_rank,
+    keep_to_own_device,
+    launch,
+    own_device,
+    processes,
+    restarted,
+)
 from braincam.training.history import to_frame
 from braincam.training.loop import Fit, fit
 
@@ -45,6 +57,7 @@ RESULTS = (
     "run.json", "metrics.json", "predictions.csv", "report.html", "model_card.md", "model.onnx", "model.safetensors",
     "history.csv", "curves.png",
 )  # fmt: skip
+SHOWN_CLASSES, SHOWN_SLICES = 12, 4  # in `inputs.png`, and of each class as judged and as learnt
 MARKER = ".launch"  # by whom the run was begun, so that its restarts go on with it and nobody else's do
 
 
@@ -88,11 +101,16 @@ class Machine:
 
     def facts(self, fitted: Fit) -> dict[str, Any]:
         """What a card says of where a training ran, in all its sessions."""
-        facts: dict[str, Any] = {"deterministic": self.deterministic}
+        # all of it, or none: a session without it rounds as it likes
+        facts: dict[str, Any] = {
+            "deterministic": all(session.get("deterministic", self.deterministic) for session in fitted.machines)
+        }
         for key in ("device", "processes", "precision"):
             values = list(dict.fromkeys(session[key] for session in fitted.machines))
             facts[key] = values[0] if len(values) == 1 else ", then ".join(map(str, values))
-        return facts if self.deterministic else {**facts, "seconds": round(fitted.seconds, 1)}  # no two take as long
+        if not facts["deterministic"]:  # no two take as long
+            facts["seconds"] = round(fitted.seconds, 1)
+        return facts
 
 
 def train(
@@ -111,6 +129,7 @@ def train(
     deterministic: bool = False,
     without: Path | str | None = None,
     refuse: Path | str | None = None,
+    start_from: Path | str | None = None,
 ) -> Trained:
     """Train on `data` and fill the folder `out` with the model files, curves, metrics and report.
 
@@ -118,7 +137,8 @@ def train(
     Without `split` a patient- and twin-safe split is made; fold `fold` is the test. `masks` are used after training
     only, to see whether the maps point at lesions. `without` and `refuse` are tables whose column ``path`` names
     slices, as the ``flags.csv`` of an audit does: not to learn from, or to learn from and refuse what is like them; the
-    test keeps both. With `deterministic` the same call gives the same bytes of ``model.onnx`` and
+    test keeps both. `start_from` is a model whose weights are begun with, as `find_origin` takes it; what it has met
+    is never in the headline. With `deterministic` the same call gives the same bytes of ``model.onnx`` and
     ``model.safetensors`` each time, on one machine with the same versions and `threads`.
 
     Started by ``torchrun``, several processes train together; all but the first end with `HelperDone` after that.
@@ -136,12 +156,16 @@ def train(
     if fold and recipe.split == "official":
         raise ConfigError(f"--fold {fold} and split=official exclude each other: the test is Testing/; leave one out")
     started = time.perf_counter()
+    origin = None if start_from is None else find_origin(start_from)
+    if origin:
+        origin.check(recipe)
     if deterministic and processes() > 1:
         raise ConfigError("--deterministic: expected one process; gradients are added up in the order they arrive")
     with claimed(out) if first_rank() else nullcontext():
         resume = may_begin(out, resume)
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
+        keep_to_own_device()
         device = own_device(pick_device(recipe.device))
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
@@ -149,18 +173,20 @@ def train(
                 found = set_aside(grouped(data, patients, split), as_path(without), as_path(refuse))
                 kind = "file" if split is not None else recipe.split
                 material = gather(found, kind, fold, recipe, masks if together.leads else None, allow_leak)
-            announce(material, machine, together.size)
+            if origin:
+                origin.check_test(found, material.parts)
+            announce(material, machine, together.size, recipe.validation_share)
             begun = time.perf_counter()
-            fitted = learn(out, material, recipe, machine, together, resume=resume)
+            fitted = learn(out, material, recipe, machine, together, resume=resume, origin=origin)
             if not together.leads:
                 raise HelperDone
             learnt = time.perf_counter()
             facts = machine.facts(fitted)
-            judged, metrics, card = finish(name, out, material, recipe, fitted, facts)
+            judged, metrics, card = finish(name, out, material, recipe, fitted, facts, origin)
 
         # as if all epochs had been trained in this session
         seconds = begun - started + fitted.seconds + time.perf_counter() - learnt
-        run = run_facts(data, material.found, material.parts, recipe, card, fitted, seconds=seconds)
+        run = run_facts(data, material.found, material.parts, recipe, card, fitted, seconds=seconds, origin=origin)
         write_results(
             out,
             judged,
@@ -234,15 +260,44 @@ def is_recipe(path: Path) -> bool:
     return not {field.name for field in fields(TrainConfig)}.isdisjoint(stored)
 
 
-def learn(out: Path, material: Material, recipe: TrainConfig, machine: Machine, together: Crew, *, resume: bool) -> Fit:
+def draw_inputs(material: Material, recipe: TrainConfig) -> bytes:
+    """A sheet of what the network is given, as PNG: a head that is framed wrongly, or not at all, shows here."""
+    pool, rows = material.training, []
+    for number, name in enumerate(material.found.manifest.classes[:SHOWN_CLASSES]):
+        of_class = torch.nonzero(pool.labels == number).flatten()
+        chosen = of_class[torch.linspace(0, len(of_class) - 1, min(SHOWN_SLICES, len(of_class))).long()]
+        pixels = pool.take(chosen)
+        learnt = None
+        if recipe.augment == "standard":
+            learnt = (augment(unit(pixels), generator(recipe.seed, 0))[:, 0] * 255).round().byte().numpy()
+        rows.append((name, pixels.numpy(), learnt))
+    return to_png(inputs(rows))
+
+
+def learn(
+    out: Path,
+    material: Material,
+    recipe: TrainConfig,
+    machine: Machine,
+    together: Crew,
+    *,
+    resume: bool,
+    origin: Origin | None = None,
+) -> Fit:
     """Make the run folder say what is begun in it, and train."""
     out.mkdir(parents=True, exist_ok=True)
     if together.leads and not resume:  # a refused resume must not change what the run says of itself
         write_text(out / "config.toml", recipe.to_toml())
+    if together.leads:
+        write_bytes(out / "inputs.png", draw_inputs(material, recipe))
     if together.leads and (name_of_launch := launch()):
         write_text(out / MARKER, name_of_launch)
+    classes = material.found.manifest.classes
+    network = untrained(recipe, len(classes))
+    if origin:
+        origin.lend(network, classes)
     return fit(
-        untrained(recipe, len(material.found.manifest.classes)),
+        network,
         material.preprocess,
         material.training,
         material.validation,
@@ -252,6 +307,7 @@ def learn(out: Path, material: Material, recipe: TrainConfig, machine: Machine, 
         folder=out,
         resume=resume,
         crew=together,
+        began_with=origin.sha256 if origin else "",
     )
 
 
@@ -262,26 +318,28 @@ def finish(
     recipe: TrainConfig,
     fitted: Fit,
     facts: dict[str, Any],
+    origin: Origin | None = None,
 ) -> tuple[Judged, dict[str, Any], Card]:
     """Calibrate what was learnt, write both model files, and judge the one that users get."""
     found, parts = material.found, material.parts
     model, thresholds = calibrate(fitted.model, material.preprocess, *material.examples())
-    card = make_card(name, found, parts, recipe, model, thresholds)
+    card = make_card(name, found, parts, recipe, model, thresholds, origin)
     learnt = {"epochs_trained": len(fitted.history), "best_epoch": fitted.best}
     card = replace(card, training={**card.training, **facts, **learnt})
     if facts["deterministic"]:
         card = replace(card, created="")
     say("checking the exported graph against PyTorch")
-    # written before the test, so that the graph users get is what is judged; the scores join its card afterwards
-    export_onnx(out / "model.onnx", model, card)
-    judged = judge_rows(
-        out / "model.onnx", found, parts.test, masks=material.masks, headline_includes_seen=parts.leak.leaks
-    )
-    metrics = {**judged.metrics, "split": parts.describe()}
-    say("scoring the baselines that look for no lesion")
-    metrics["baselines"] = baselines(material, judged)
-    card = replace(card, scores=headline_scores(metrics))
-    replace_card(out / "model.onnx", card)
+    # the graph that users get is what is judged, and gets its name once the scores are in its card
+    with replacing(out / "model.onnx") as graph:
+        export_onnx(graph, model, card)
+        judged = judge_rows(graph, found, parts.test, masks=material.masks, headline_includes_seen=parts.leak.leaks)
+        metrics = {**judged.metrics, "split": parts.describe()}
+        if origin:  # the split knows of nothing that was met elsewhere
+            metrics["split"]["seen_in_training"] = judged.metrics["n_seen_in_training"]
+        say("scoring the baselines that look for no lesion")
+        metrics["baselines"] = baselines(material, judged)
+        card = replace(card, scores=headline_scores(metrics))
+        replace_card(graph, card)
     save_model(out / "model.safetensors", model, card)
     return judged, metrics, card
 
@@ -292,8 +350,8 @@ def untrained(recipe: TrainConfig, classes: int) -> Classifier:
     return build_network(recipe.network_facts(classes))
 
 
-def announce(material: Material, machine: Machine, processes: int) -> None:
-    """Say on stderr what is about to be trained on, and whether the split leaks."""
+def announce(material: Material, machine: Machine, processes: int, asked: float) -> None:
+    """Say on stderr what is about to be trained on, and whether the split leaks; `asked` is the validation share."""
     found, parts = material.found, material.parts
     counts = dict.fromkeys(found.manifest.classes, 0)
     for item in found.manifest.slices:
@@ -308,6 +366,12 @@ def announce(material: Material, machine: Machine, processes: int) -> None:
         f"{made}: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test slices; "
         f"{parts.leak}"
     )
+    share = len(parts.validation) / (len(parts.train) + len(parts.validation))
+    if share > 1.5 * asked:
+        say(
+            f"validation takes {share:.0%} of what is not the test, more than the {asked:.0%} of validation_share: it "
+            "is cut by whole patients or groups, and some class has few"
+        )
     if parts.validation_twins:
         say(f"{parts.validation_twins} of the validation slices have a near copy in training")
     times = f", {processes} processes" if processes > 1 else ""
@@ -318,7 +382,7 @@ def warn_of_classes_never_ruled_out(card: Card, material: Material) -> None:
     """Say which classes had too few validation slices for a conformal threshold, and what to do about it."""
     slices, validation = material.found.manifest.slices, material.parts.validation
     for name in card.never_ruled_out:
-        count = sum(slices[row].label == name for row in validation)
+        count = sum(slices[row].label == name and material.found.accepts(row) for row in validation)
         say(
             f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
             "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"

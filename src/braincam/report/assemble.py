@@ -32,7 +32,7 @@ def write_pictures_and_report(
     best_epoch: int | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `report.html` and the PNG files beside it: `confusion.png`, `roc.png`, `reliability.png`, `curves.png`.
+    """Write `report.html` and its drawings beside it, as PNG: confusion, roc, reliability, risk, curves.
 
     A picture that cannot be drawn, for want of slices or of a history, is left out.
     """
@@ -76,7 +76,9 @@ def write_pictures_and_report(
 def shown_apart(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics of the slices that the headline leaves out, or takes in, under the page's names for them."""
     names = {"unseen": "not seen in training", "seen": "seen in training", "all": "everything asked for"}
-    return {name: metrics[key] for key, name in names.items() if metrics.get(key) and metrics["headline"] != key}
+    cuts = {name: metrics[key] for key, name in names.items() if metrics.get(key) and metrics["headline"] != key}
+    by = metrics.get("by") or {"values": {}}
+    return cuts | {f"{by['column']}: {value}": scores for value, scores in by["values"].items()}
 
 
 def picture(answer: Prediction, truth: str) -> tuple[bytes, str]:

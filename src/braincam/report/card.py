@@ -80,6 +80,8 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         measures=MEASURES,
         per_class=by_class(scores),
         calibrated_by=card.extra.get("calibrated_by"),
+        subgroups=(evaluated or {}).get("by"),
+        spoilt=(evaluated or {}).get("corruptions"),
         **calibration_facts(columns(scores, pooled)),
         **map_facts(scores, pooled),
         answered=ITEMS,

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from braincam.errors import DataError
 from braincam.evaluation.calibration import labelled_rows, reliability_bins
+from braincam.evaluation.confidence import perfect_risk_curve, risk_curve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,6 +199,52 @@ def reliability(
         top.set_ylim(low - 0.02, 1.02)
         bottom.hist(confidence, bins=np.linspace(low, 1, 31).tolist(), color=PALETTE[0], alpha=0.75)
         bottom.set(xlabel="probability of the answer", ylabel="slices", xlim=(low - 0.01, 1.01))
+        return figure
+
+
+def risk(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Figure:
+    """The share of wrong answers when only so large a share of the slices is answered, the surest first.
+
+    Beside it that of a model with as many errors that knows them (El-Yaniv and Wiener 2010).
+    """
+    values, truth = labelled_rows(probabilities, labels, "probabilities")
+    found, perfect = risk_curve(truth, values), perfect_risk_curve(truth, values)
+    share = np.arange(1, len(truth) + 1) / max(1, len(truth))
+    with _styled():
+        figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(share, perfect, color=SOFT, lw=1, ls=(0, (3, 3)), label="as many errors, all known")
+        axes.plot(share, found, color=PALETTE[1], label="this model")
+        axes.legend(loc="upper left")
+        axes.set(
+            title=f"Risk by coverage, area {found.mean():.3f}" if len(truth) else "Risk by coverage",
+            xlabel="share of slices answered, the surest first",
+            ylabel="share of these that is wrong",
+            xlim=(0, 1.01),
+        )
+        # among the first few answers one mistake is a large share: they may leave the frame
+        axes.set_ylim(0, max(1.25 * found[len(found) // 20 :].max(initial=0), 0.01))
+        return figure
+
+
+def inputs(rows: Sequence[tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]]) -> Figure:
+    """What a network is given: for each class its name and slices (n, S, S), as they are judged and as they are learnt.
+
+    The second are None where nothing is varied while learning.
+    """
+    shown = [[pixels for pixels in (judged, learnt) if pixels is not None] for _, judged, learnt in rows]
+    columns = max(sum(map(len, pictures)) for pictures in shown)
+    with _styled():
+        figure = Figure(figsize=(1.15 * columns + 0.4, 1.25 * len(rows) + 0.4), layout="constrained")
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for line, ((name, judged, _), pictures) in enumerate(zip(rows, shown, strict=True)):
+            for axes, pixels in zip(grid[line], np.concatenate(pictures), strict=False):
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            grid[line, 0].set_title(f"{name}, as it is judged" if line == 0 else name, loc="left", fontsize=9)
+            if line == 0 and len(pictures) > 1:
+                grid[0, len(judged)].set_title("as it is learnt", loc="left", fontsize=9)
         return figure
 
 

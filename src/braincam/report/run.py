@@ -110,7 +110,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
     known.
 
     `colour` is "warn" when any slice leaks, "good" when leaks were counted and there
-    are none, "plain" when they are a few near copies, or nothing was counted.
+    are none, "plain" when they are a few near copies, no patient is known, or nothing was counted.
     """
     if not split:
         return None
@@ -129,6 +129,8 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
     elif split.get("with_twin_in_training"):
         colour, title = "plain", "A few near copies straddle the split"
+    elif split.get("with_known_patient") == 0:
+        colour, title = "plain", "No group of copies straddles the split; patients are unknown, and may"
     elif lines:
         colour, title = "good", "No known patient and no group of copies straddles the split"
     else:
@@ -162,7 +164,7 @@ def _comparison_rows(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def drawings(facts: RunFacts) -> dict[str, bytes]:
-    """Name -> PNG of each drawing that can be made from what is there: confusion, roc, reliability, curves."""
+    """Name -> PNG of each drawing that can be made from what is there: confusion, roc, reliability, risk, curves."""
     made: dict[str, Figure] = {}
     classes = list(facts.metrics["classes"])
     if facts.metrics.get("n"):
@@ -170,6 +172,7 @@ def drawings(facts: RunFacts) -> dict[str, bytes]:
         if facts.labels is not None and facts.probabilities is not None:
             made["roc"] = figures.roc(facts.labels, facts.probabilities, classes)
             made["reliability"] = figures.reliability(facts.labels, facts.probabilities, before=facts.uncalibrated)
+            made["risk"] = figures.risk(facts.labels, facts.probabilities)
     if facts.history is not None and len(facts.history):
         made["curves"] = figures.curves(facts.history, facts.best_epoch)
     return {name: figures.to_png(figure) for name, figure in made.items()}
