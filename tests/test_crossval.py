@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from braincam.model_file.export import load_model
 from braincam.pipeline import crossval as module
 from braincam.pipeline.crossval import crossval
 from braincam.pipeline.evaluate import read_predictions
-from braincam.pipeline.export import export
+from braincam.pipeline.export import AFTER_TEMPERATURE, export
 from braincam.pipeline.out_of_fold import Answers
 from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
@@ -132,6 +133,14 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     assert card.extra["calibrated_by"] == {"folds": [1], "seeds": 1, "slices": 12, "groups": 12, "test_apart": True}
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
+    alone = (
+        out.parent / "alone.safetensors"
+    )  # without its answers beside it no score can be told at the new temperature
+    shutil.copyfile(out / "fold0-seed0" / "model.safetensors", alone)
+    export(alone, model, crossval=out)
+    left = Predictor(model).card.scores
+    assert {"accuracy", "macro_f1"} <= set(left) and not set(left) & AFTER_TEMPERATURE
+    assert "accuracy" in left["ci95"] and not set(left["ci95"]) & AFTER_TEMPERATURE
     with pytest.raises(ModelFileError, match="lies in a run folder"):
         export(out / "fold0-seed0", out / "fold0-seed0" / "model.onnx", crossval=out)
     with pytest.raises(DataError, match="finished braincam crossval"):

@@ -62,6 +62,8 @@ def test_torch_is_told_to_repeat_itself_and_is_left_as_it_was() -> None:
 def test_what_cannot_be_repeated_is_refused_in_words_and_other_errors_pass() -> None:
     with pytest.raises(TrainingError, match="this device cannot .*put_.*leave the option out"), same_bits():
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+    with pytest.raises(TrainingError, match="^runs/deterministic: cannot resume"), same_bits():
+        raise TrainingError("runs/deterministic: cannot resume")
     with pytest.raises(RuntimeError, match="something else"), same_bits():
         raise RuntimeError("something else")
     assert not torch.are_deterministic_algorithms_enabled()

@@ -145,7 +145,7 @@ def test_a_model_is_judged_on_patients_of_one_class(run: Path, scans: Path, tmp_
     assert whole["n"] == row["n"] == len(list((tmp_path / "data" / "meningioma").iterdir()))
     assert whole["accuracy"] == pytest.approx(row["sensitivity"])
     assert whole["auroc_macro"] is whole["tumour_auroc"] is None
-    assert "nan" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8").lower().split()
+    assert ">nan" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8").lower()
     assert (tmp_path / "out" / "model_card.md").is_file()
 
 
@@ -371,6 +371,24 @@ def test_one_broken_picture_is_left_out_and_named(
     found = grouped(tmp_path / "data")
     assert len(found.manifest.slices) == 80
     assert "broken.png" in capsys.readouterr().err
+
+
+def test_a_run_that_is_judged_again_and_stopped_keeps_its_model(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("braincam.pipeline.train.judge_rows", stopped)
+    before = (tmp_path / "run" / "model.onnx").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            scans / "data", tmp_path / "run", patients=scans / "patients.csv", config=Path("demo"), overrides=QUICK,
+            masks=scans / "masks", resume=True,
+        )  # fmt: skip
+    assert (tmp_path / "run" / "model.onnx").read_bytes() == before
 
 
 def test_a_finished_run_is_not_overwritten(run: Path, scans: Path) -> None:

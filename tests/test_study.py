@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def test_no_study_states_a_certain_probability(card: Card, tmp_path: Path) -> No
     section = VolumeSection(study=study, profile=profile(answers, card), tiles=[], scale=None, files={}, no_map=None)
     write_study_page(tmp_path / "study.html", [section], card, answers[0].model)
     assert "&gt; 0.99, &gt; 0.99, &gt; 0.99" in (tmp_path / "study.html").read_text(encoding="utf-8")
+
+
+def test_no_more_than_one_volume_waits_to_be_written(
+    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that waits holds its slices and maps; and what cannot be written is heard of before the last is judged."""
+    judged = 0
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("braincam.pipeline.study._write", full)
+
+    def answers() -> Iterator[Prediction]:
+        nonlocal judged
+        for number in range(20):
+            judged += 1
+            yield replace(answer(0, "ok", "glioma"), volume=Volume(f"head-{number}", None, "none"))
+
+    with pytest.raises(OSError, match="No space"):
+        list(with_studies(answers(), card, tmp_path, []))
+    assert judged < 6
 
 
 def test_no_evidence_is_counted_and_never_called_no_tumour(card: Card) -> None:

@@ -120,6 +120,37 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path: Path, monkeypat
         run(QUICK, tmp_path)
 
 
+def test_weights_that_are_no_numbers_do_not_replace_the_last_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training loss is of the weights before each step: only validation sees what the last one did."""
+    real, calls = loop.validate, []
+
+    def spoilt(*given: Any) -> dict[str, float]:
+        calls.append(real(*given))
+        return {**calls[-1], "val_loss": math.nan} if len(calls) == 2 else calls[-1]
+
+    monkeypatch.setattr(loop, "validate", spoilt)
+    with pytest.raises(
+        TrainingError, match="epoch 2: the validation loss is not a number; all finished epochs are kept"
+    ):
+        run(QUICK, tmp_path)
+    assert len(torch.load(tmp_path / "last.ckpt", weights_only=True)["history"]) == 1
+
+
+def test_larger_slices_are_judged_in_smaller_batches() -> None:
+    assert [loop.evaluation_batch(side) for side in (64, 128, 256, 512, 4096)] == [256, 256, 64, 16, 1]
+
+
+def test_a_run_is_repeatable_only_if_all_its_sessions_are() -> None:
+    here = {"device": "cpu", "processes": 1, "precision": "float32"}
+    for said, whole in (([True, True], True), ([False, True], False)):
+        sessions = [{**here, "deterministic": one} for one in said]
+        fitted = SimpleNamespace(machines=sessions, seconds=1.0)
+        facts = Machine(torch.device("cpu"), torch.float32, deterministic=True).facts(fitted)  # type: ignore[arg-type]
+        assert facts["deterministic"] == whole == ("seconds" not in facts)
+
+
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     """A rate far too high makes the loss rise; patience then ends the run, and the best weights come back."""
     config = replace(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from braincam import __version__
 from braincam.errors import BraincamError, ModelFileError, install, printable
 from braincam.model_file.card import NOTICE
-from braincam.stdout import drop_stdout, reader_left
+from braincam.stdout import drop_stdout, flush_stdout, reader_left
 
 if TYPE_CHECKING:
     from braincam.predict import Prediction
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             code: int = options.verb(options)
-            sys.stdout.flush()  # what is still held back may find the disk full, or its reader gone
+            flush_stdout()  # what is still held back may find the disk full, or its reader gone
         return code
     except Terminated:
         return _fail(ENDED, code=ENDED_BY_SIGTERM)
@@ -63,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
     except OSError as error:
-        drop_stdout()
-        if reader_left(error):
+        if drop_stdout() and reader_left(error):
             return OK
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")
@@ -599,7 +598,7 @@ def _add_evaluate(verbs: Any) -> None:
         type=_count,
         default=0,
         metavar="N",
-        help="judge N of the slices under fifteen corruptions at five strengths too: motion, noise, blur, ...",
+        help="judge about N of the slices under fifteen corruptions at five strengths too: motion, noise, blur, ...",
     )
     verb.add_argument("--against", metavar="M2", help="a second model: the paired difference, with its interval")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and report go")

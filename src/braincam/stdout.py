@@ -14,10 +14,21 @@ def reader_left(error: OSError) -> bool:
     return invalid or isinstance(error, BrokenPipeError)
 
 
-def drop_stdout() -> None:
-    """Write what standard output holds back; where that fails, to nowhere from now on, or it would fail once more."""
-    try:
+def flush_stdout() -> None:
+    """Write what standard output holds back. Raises OSError."""
+    if sys.stdout is not None:  # as in a program without a console
         sys.stdout.flush()
+
+
+def drop_stdout() -> bool:
+    """Write what standard output holds back; where that fails, to nowhere from now on, or it would fail once more.
+
+    Returns whether it failed.
+    """
+    try:
+        flush_stdout()
     except OSError:
         with suppress(OSError):  # a stream in memory has no number, and does not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

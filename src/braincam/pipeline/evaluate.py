@@ -77,7 +77,7 @@ def evaluate(
     predictor = Predictor(model)
     found = grouped(data, patients, split, least_classes=1)  # patients of one class are a common external test
     rows = rows_to_judge(found, fold)
-    values = None if by is None or patients is None else column_of(found, patients, by)
+    values = None if by is None or patients is None else column_of(found, patients, by, rows)
     judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
     torn = copies_of_seen(predictor, found, rows)
@@ -90,7 +90,7 @@ def evaluate(
         "verdict": verdict(metrics, torn),
     }
     if values is not None:
-        metrics["by"] = {"column": by, "values": subgroups(judged, [values[row] for row in rows], predictor.card)}
+        metrics["by"] = {"column": by, "values": subgroups(judged, values, predictor.card)}
     if corruptions:
         metrics["corruptions"] = spoilt_slices(judged, predictor, found, rows, corruptions)
     if against is not None:
@@ -126,14 +126,15 @@ def rows_to_judge(found: Grouped, fold: int | None) -> list[int]:
     return list(range(len(slices)))
 
 
-def column_of(found: Grouped, table: Path, column: str) -> list[str]:
-    """What a further column of the table of patients says of each slice; "unknown" where it says nothing.
+def column_of(found: Grouped, table: Path, column: str, rows: Sequence[int]) -> list[str]:
+    """What a further column of the table of patients says of some slices; "unknown" where it says nothing.
 
     Raises:
         DataError: there is no such column, or it holds too many values to be one of subgroups.
     """
     told = read_rows(table, ("path", column), found.manifest)
-    values = [told.get(item.path, {}).get(column, "").strip() or "unknown" for item in found.manifest.slices]
+    paths = [found.manifest.slices[row].path for row in rows]
+    values = [told.get(path, {}).get(column, "").strip() or "unknown" for path in paths]
     if (count := len(set(values))) > MOST_SUBGROUPS:
         raise DataError(
             f"{table}: expected at most {MOST_SUBGROUPS} values in the column {column}, got {count}; put numbers, such "

@@ -17,8 +17,8 @@ from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
 from braincam.model_file.export import network_facts
 from braincam.network.exportable import Deployed
 from braincam.pipeline.evaluate import command_line
-from braincam.pipeline.origin import Origin
 from braincam.pipeline.prepare import Grouped, Parts, digest_of
+from braincam.pipeline.start import Origin
 from braincam.training.config import FIRST_REVISION, REVISION, TrainConfig
 from braincam.training.loop import Fit
 
@@ -38,9 +38,8 @@ def make_card(
     slices = found.manifest.slices
     patients = {name for name in (slices[row].patient for row in met) if name is not None}
     data_hash = found.data_sha256
-    # patients are hashed with their folder: those of another folder are known again by their slices alone
-    same_folder = origin is not None and origin.card.training.get("data_sha256") == data_hash
-    inherited = origin.card.seen_groups if origin and same_folder else ()
+    # patients are hashed with their folder, so those that the origin has met are looked up by its own hash
+    inherited = {patient_hash(item.patient, data_hash) for item in slices if origin and origin.has_met(item.patient)}
     return Card(
         name=name,
         classes=found.manifest.classes,

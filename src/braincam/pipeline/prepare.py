@@ -80,6 +80,9 @@ class Parts:
     validation_twins: int  # validation slices with a near copy in training: only where a split file tore them apart
     not_learnt: int  # slices of the other folds that were kept out of training and validation
     refused: int  # of the training and validation slices, those whose like is to be refused
+    met_by_origin: int | None = (
+        None  # test slices that the model which training begins with has met; None: there is none
+    )
 
     def describe(self) -> dict[str, Any]:
         """What cards, reports and `run.json` say of the split."""
@@ -94,7 +97,14 @@ class Parts:
             **asdict(self.leak),
             "leaks": self.leak.leaks,
             "verdict": str(self.leak),
+            **self._of_origin(),
         }
+
+    def _of_origin(self) -> dict[str, Any]:
+        if self.met_by_origin is None:
+            return {}
+        met = f"the model that it begins with had met {self.met_by_origin or 'none'} of them"
+        return {"seen_in_training": self.met_by_origin, "verdict": f"{self.leak}; {met}"}
 
 
 def grouped(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from braincam.evaluation.baselines import baseline_probabilities
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import MeanMasks
-from braincam.files import as_path, replacing, write_bytes, write_json, write_text
+from braincam.files import as_path, write_bytes, write_json, write_text
 from braincam.model_file.card import LONGEST, Card, usable_name
 from braincam.model_file.export import export_onnx, replace_card, save_model
 from braincam.model_file.zoo import ModelFile
@@ -28,9 +29,9 @@ from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.pipeline.calibrate import calibrate
 from braincam.pipeline.evaluate import judge_rows, masks_of, write_results
 from braincam.pipeline.facts import headline_scores, make_card, run_facts
-from braincam.pipeline.origin import Origin, find_origin
 from braincam.pipeline.pools import load
 from braincam.pipeline.prepare import Grouped, Parts, divide, grouped, set_aside
+from braincam.pipeline.start import Origin, find_origin
 from braincam.progress import say
 from braincam.report.figures import inputs, to_png
 from braincam.training.batches import Pool, augment, generator, unit
@@ -165,7 +166,7 @@ def train(
         resume = may_begin(out, resume)
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
-        keep_to_own_device()
+        keep_to_own_device(recipe.device)
         device = own_device(pick_device(recipe.device))
         machine = Machine(device, pick_precision(recipe.precision, device), deterministic)
         with same_bits(deterministic), crew(device) as together:
@@ -174,7 +175,8 @@ def train(
                 kind = "file" if split is not None else recipe.split
                 material = gather(found, kind, fold, recipe, masks if together.leads else None, allow_leak)
             if origin:
-                origin.check_test(found, material.parts)
+                parts = replace(material.parts, met_by_origin=origin.met_of_test(found, material.parts))
+                material = replace(material, parts=parts)
             announce(material, machine, together.size, recipe.validation_share)
             begun = time.perf_counter()
             fitted = learn(out, material, recipe, machine, together, resume=resume, origin=origin)
@@ -288,7 +290,6 @@ def learn(
     out.mkdir(parents=True, exist_ok=True)
     if together.leads and not resume:  # a refused resume must not change what the run says of itself
         write_text(out / "config.toml", recipe.to_toml())
-    if together.leads:
         write_bytes(out / "inputs.png", draw_inputs(material, recipe))
     if together.leads and (name_of_launch := launch()):
         write_text(out / MARKER, name_of_launch)
@@ -329,17 +330,17 @@ def finish(
     if facts["deterministic"]:
         card = replace(card, created="")
     say("checking the exported graph against PyTorch")
-    # the graph that users get is what is judged, and gets its name once the scores are in its card
-    with replacing(out / "model.onnx") as graph:
+    # the graph that users get is what is judged, and takes its place once the scores are in its card
+    with TemporaryDirectory() as folder:
+        graph = Path(folder) / "model.onnx"
         export_onnx(graph, model, card)
         judged = judge_rows(graph, found, parts.test, masks=material.masks, headline_includes_seen=parts.leak.leaks)
         metrics = {**judged.metrics, "split": parts.describe()}
-        if origin:  # the split knows of nothing that was met elsewhere
-            metrics["split"]["seen_in_training"] = judged.metrics["n_seen_in_training"]
         say("scoring the baselines that look for no lesion")
         metrics["baselines"] = baselines(material, judged)
         card = replace(card, scores=headline_scores(metrics))
         replace_card(graph, card)
+        write_bytes(out / "model.onnx", graph.read_bytes())
     save_model(out / "model.safetensors", model, card)
     return judged, metrics, card
 

@@ -232,19 +232,20 @@ def inputs(rows: Sequence[tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.uint8
 
     The second are None where nothing is varied while learning.
     """
-    shown = [[pixels for pixels in (judged, learnt) if pixels is not None] for _, judged, learnt in rows]
-    columns = max(sum(map(len, pictures)) for pictures in shown)
+    half = max(len(judged) for _, judged, _ in rows)
+    columns = half + max(0 if learnt is None else len(learnt) for _, _, learnt in rows)
     with _styled():
         figure = Figure(figsize=(1.15 * columns + 0.4, 1.25 * len(rows) + 0.4), layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for line, ((name, judged, _), pictures) in enumerate(zip(rows, shown, strict=True)):
-            for axes, pixels in zip(grid[line], np.concatenate(pictures), strict=False):
-                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for line, (name, *parts) in enumerate(rows):
+            for first, pictures in zip((0, half), parts, strict=True):
+                for axes, pixels in zip(grid[line, first:], () if pictures is None else pictures, strict=False):
+                    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             grid[line, 0].set_title(f"{name}, as it is judged" if line == 0 else name, loc="left", fontsize=9)
-            if line == 0 and len(pictures) > 1:
-                grid[0, len(judged)].set_title("as it is learnt", loc="left", fontsize=9)
+        if columns > half:
+            grid[0, half].set_title("as it is learnt", loc="left", fontsize=9)
         return figure
 
 

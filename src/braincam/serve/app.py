@@ -113,7 +113,7 @@ def _add_predict(
         metrics.slices(statuses)
         if len(body) > limits.memory:  # it would be told to come back for ever
             raise HTTPException(
-                413, f"the answer takes {len(body) / MEBIBYTE:.0f} MiB; ask without pictures, or send fewer slices"
+                413, f"the answer takes {len(body) / MEBIBYTE:.0f} MiB; send fewer slices, or ask without pictures"
             )
         received.hold(len(body))
         return _Held(body, received)

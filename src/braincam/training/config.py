@@ -70,7 +70,9 @@ class TrainConfig:
     pooling: str = _key("attention", "how the evidence of all pixels becomes a logit; attention: by learned weights")
     dropout: float = _key(0.2, "share of the channels that are left out before the linear layers")
     mirror: bool = _key(True, "the answer is the mean over a slice and its mirror image")
-    image_size: int = _key(128, f"side of what the network sees, in pixels: a multiple of 16 up to {LARGEST_SIDE}")
+    image_size: int = _key(
+        128, f"side of what the network sees, in pixels: a multiple of 16 (resnet18: of 32), at most {LARGEST_SIDE}"
+    )
     frame: bool = _key(True, "find the head and cut it out, so that the canvas carries no label")
     subtract_black: bool = _key(True, "the darkest grey becomes zero, so that a window that lifts it carries no label")
     mean: tuple[float, ...] = _key((0.18,), "of grey values in [0, 1], one for each input channel; channels are equal")
@@ -96,7 +98,7 @@ class TrainConfig:
     label_smoothing: float = _key(0.05, "of the labels in the loss")
     ema_decay: float = _key(0.995, "averaged weights are validated and kept; 0 switches averaging off")
     patience: int = _key(
-        12,  # of which the default recipe has 10, so that it never stops early
+        12,  # the default recipe has 10 epochs at full size, so that it never stops early
         "epochs at full size without a lower validation loss before stopping; 0 never stops early",
     )
 

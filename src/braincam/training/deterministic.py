@@ -35,9 +35,8 @@ def same_bits(wanted: bool = True) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, BraincamError) or "deterministic" not in str(
-            error
-        ):  # ours may quote a folder of that name
+        # an error of ours may quote a folder of that name
+        if isinstance(error, BraincamError) or "deterministic" not in str(error):
             raise
         raise TrainingError(
             f"--deterministic: this device cannot ({str(error).splitlines()[0]}); leave the option out, or train with "

@@ -153,9 +153,9 @@ def agree(store: Store, rank: int, size: int) -> str:
     return name
 
 
-def keep_to_own_device() -> None:
+def keep_to_own_device(asked: str) -> None:
     """Of several processes on one machine, each looks at its own GPU only: what looks at "cuda" takes room on it."""
-    if processes() > 1 and local_rank() < torch.cuda.device_count():
+    if asked in ("auto", "cuda") and processes() > 1 and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
 
 

@@ -195,7 +195,8 @@ class Progress:
         check_same_slices(state.get("slices"), self.slices, folder)
         if state.get("began_with", "") != self.began_with:
             raise TrainingError(
-                f"{folder}: began with other weights; repeat its --from exactly, or use a new --out folder"
+                f"{folder}: began with other weights; repeat its --from exactly, or leave it out as then, or use a "
+                "new --out folder"
             )
         if state.get("revision", FIRST_REVISION) != REVISION:
             raise TrainingError(f"{folder}: begun by another version of braincam; use that, or a new --out folder")

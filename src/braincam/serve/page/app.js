@@ -64,7 +64,7 @@ const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true
 
 /** What a folder of scans holds beside them is not sent: the viewer of a disc, its directory, notes. */
 const mayBeScan = ({ name, isDirectory }) =>
-  isDirectory || (name !== "DICOMDIR" && (!/\.[^.]*$/.test(name) || /\.(png|jpe?g?|jfif|bmp|dib|tiff?|gif|webp|dcm|dicom|ima|mr|nii|nii\.gz|\d+)$/i.test(name)));
+  isDirectory || (name.toUpperCase() !== "DICOMDIR" && (!/\.[^.]*$/.test(name) || /\.(png|jpe?g?|jfif|bmp|dib|tiff?|gif|webp|dcm|dicom|ima|mr|nii|nii\.gz|\d+)$/i.test(name)));
 
 /** One of the drawings, as if it had been chosen. */
 async function sample(name) {
@@ -78,7 +78,7 @@ async function dropped(carried) {
   const items = [...carried.items].filter((item) => item.kind === "file");
   const entries = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()); // at once: after the event they are gone
   const files = (await Promise.all(entries.sort(byName).map(filesOf))).flat();
-  if (!files.length) throw new Trouble("There is no file in what was dropped.");
+  if (!files.length) throw new Trouble("There is no scan in what was dropped.");
   return files;
 }
 

@@ -12,7 +12,7 @@ import torch
 
 from braincam.errors import ConfigError, DataError
 from braincam.evaluation.evaluate import seen_before
-from braincam.model_file.card import Card
+from braincam.model_file.card import Card, patient_hash
 from braincam.model_file.export import load_model
 from braincam.model_file.zoo import find_model
 from braincam.network.classifier import Classifier
@@ -38,6 +38,11 @@ class Origin:
         """What a card says of it."""
         return {"name": self.card.name, "sha256": self.sha256, "slices": len(self.card.seen_slices)}
 
+    def has_met(self, patient: str | None) -> bool:
+        """Whether a patient is known, and one that it was trained on."""
+        known = str(self.card.training.get("data_sha256"))
+        return patient is not None and patient_hash(patient, known) in self.card.seen_groups
+
     def check(self, recipe: TrainConfig) -> None:
         """Raises ConfigError where the recipe is for another network, or for other pixels."""
         asked = {key: getattr(recipe, key) for key in OF_THE_NETWORK}
@@ -62,18 +67,24 @@ class Origin:
                     layer.weight[row] = source.weight[there]
                     layer.bias[row] = source.bias[there]
 
-    def check_test(self, found: Grouped, parts: Parts) -> None:
-        """Say what it has met of the slices that choose and judge.
+    def met_of_test(self, found: Grouped, parts: Parts) -> int:
+        """How many of the test slices it has met, themselves or by a copy or their patient; said, and of validation.
 
         Raises:
-            DataError: all of the test part.
+            DataError: all of them, or the split leaks: what is left of the headline could not be told.
         """
+        if parts.leak.leaks:
+            raise DataError(
+                f"--from {self.card.name}: expected a split that does not leak, so that what either training has met "
+                f"can be kept out of the headline; got: {parts.leak}"
+            )
         met = seen_before(found.manifest, found.digests, found.groups, self.card)
         tested, chosen_on = int(met[parts.test].sum()), int(met[parts.validation].sum())
         if tested == len(parts.test):
             raise DataError(
                 f"--from {self.card.name}: it was trained on all {tested} test slices, their patients or copies; "
-                "nothing is left to judge by: hold out others, by another --fold"
+                "nothing is left to judge by: hold out others, by another --fold (patients are known again by their "
+                "names: give other people other names)"
             )
         if tested:
             say(f"{self.card.name} has met {tested} of the {len(parts.test)} test slices: these are told apart")
@@ -82,6 +93,7 @@ class Origin:
                 f"{self.card.name} has met {chosen_on} of the {len(parts.validation)} validation slices: probabilities "
                 "and thresholds that are set on these are too sure"
             )
+        return tested
 
 
 def find_origin(source: Path | str) -> Origin:
