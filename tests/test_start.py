@@ -41,7 +41,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom(folder, patients=40, slices_per_patient=1, seed=77, size=96)
     table = folder / "patients.csv"
     head, *rows = table.read_text(encoding="utf-8").split()  # a patient is known again by the name
-    table.write_text("\n".join([head, *(row.replace(",", ",other-") for row in rows)]), encoding="utf-8")
+    table.write_text("\n".join([head, *(row.replace(",patient-", ",other-") for row in rows)]), encoding="utf-8")
     return folder
 
 
@@ -105,7 +105,7 @@ def test_of_a_mixed_folder_what_was_met_is_counted_and_inherited(
         with Image.open(scans / "data" / item.path) as picture:
             picture.rotate(90).save(tmp_path / "data" / item.label / f"again-{number}.png")
     table = (others / "patients.csv").read_text(encoding="utf-8")
-    named = [f"{item.label}/again-{number}.png,{item.patient}" for number, item in enumerate(chosen)]
+    named = [f"{item.label}/again-{number}.png,{item.label},{item.patient}" for number, item in enumerate(chosen)]
     (tmp_path / "patients.csv").write_text("\n".join([table, *named]), encoding="utf-8")
     found = grouped(tmp_path / "data", tmp_path / "patients.csv")
     recipe = read_config(Path("demo"), SETS)

@@ -39,7 +39,8 @@ def make_card(
     patients = {name for name in (slices[row].patient for row in met) if name is not None}
     data_hash = found.data_sha256
     # patients are hashed with their folder, so those that the origin has met are looked up by its own hash
-    inherited = {patient_hash(item.patient, data_hash) for item in slices if origin and origin.has_met(item.patient)}
+    known = {item.patient for item in slices if item.patient is not None}
+    inherited = {patient_hash(name, data_hash) for name in known if origin and origin.has_met(name)}
     return Card(
         name=name,
         classes=found.manifest.classes,
