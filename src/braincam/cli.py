@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)
     except OSError as error:
-        if drop_stdout() and reader_left(error):
+        drop_stdout(error)
+        if reader_left(error):
             return OK
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")

@@ -48,8 +48,9 @@ def print_predictions(answers: Iterable[Prediction], style: str, out: Path | Non
             try:
                 print(show(answer), flush=style == "json")
             except OSError as error:
-                if not (out and reader_left(error) and drop_stdout()):  # nobody reads on, but what is kept is whole
+                if not (out and reader_left(error)):
                     raise
+                drop_stdout(error)  # nobody reads on, but what is kept is to be whole
         done = True
     finally:  # also when the user stops it: what was answered is kept; no answer at all replaces nothing
         if out and (done or kept):

@@ -20,15 +20,14 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
-def drop_stdout() -> bool:
-    """Write what standard output holds back; where that fails, to nowhere from now on, or it would fail once more.
-
-    Returns whether it failed.
-    """
+def drop_stdout(error: OSError) -> None:
+    """After an error: write what standard output holds back; if it is what failed, to nowhere from now on."""
     try:
         flush_stdout()
     except OSError:
-        with suppress(OSError):  # a stream in memory has no number, and does not fail
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        pass
+    else:  # what a closed pipe refused once is not held back any more
+        if not reader_left(error):
+            return
+    with suppress(OSError):  # a stream in memory has no number, and does not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
