@@ -89,10 +89,10 @@ def __getattr__(name: str) -> Any:
 
 def _needs(name: str, missing: ModuleNotFoundError) -> Exception:
     """The error for a name whose libraries are not installed."""
-    from braincam.errors import MissingDependencyError, install
+    from braincam.errors import MissingDependencyError, extra_of, install
 
-    extra = "audit" if name in ("audit", "split", "evaluate") else "train"
-    return MissingDependencyError(f"braincam.{name} needs {missing.name}, which is not installed; {install(extra)}")
+    how = install(extra_of(name))
+    return MissingDependencyError(f"braincam.{name} needs {missing.name}, which is not installed; {how}")
 
 
 def __dir__() -> list[str]:

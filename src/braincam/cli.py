@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ModelFileError, install, printable
+from braincam.errors import BraincamError, ModelFileError, extra_of, install, printable
 from braincam.model_file.card import NOTICE
 from braincam.stdout import drop_stdout, flush_stdout, reader_left
 
@@ -56,9 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("braincam"):
             raise
-        light = options.verb in (audit, split, evaluate)
-        extra = "serve" if options.verb is serve else "cam" if getattr(options, "cam", None) else "train"
-        extra = "audit" if light else extra
+        cam = "cam" if getattr(options, "cam", None) else None
+        extra = "serve" if options.verb is serve else cam or extra_of(options.verb.__name__)
         return _fail(f"this needs {missing.name}, which is not installed; {install(extra)}")
     except KeyboardInterrupt:
         return _fail("stopped; what was finished is kept", code=130)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from braincam import __version__
 from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
-from braincam.errors import BraincamError, install
+from braincam.errors import WITHOUT_TORCH, BraincamError, install
 from braincam.model_file.zoo import find_model, usable_cores
 
 RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "platformdirs", "tqdm")
@@ -32,7 +32,7 @@ NEEDS = {
     "predict, compressed DICOM": DICOM,
     "models, page, doctor": (),
     "phantom, patients": (),
-    "audit, split, evaluate": AUDIT,
+    ", ".join(WITHOUT_TORCH): AUDIT,
     "train, crossval, export, demo": TRAIN,
     "predict --cam NAME": (*TRAIN, "torchcam"),
     "serve": SERVE,

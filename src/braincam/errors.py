@@ -63,6 +63,14 @@ class MissingDependencyError(BraincamError, ImportError):
     """An optional library that is not installed; the message names the extra that brings it."""
 
 
+WITHOUT_TORCH = ("audit", "split", "evaluate")  # verbs, and functions, that the extra "audit" is enough for
+
+
+def extra_of(verb: str) -> str:
+    """The extra that brings what a verb of the data wing or the training wing needs."""
+    return "audit" if verb in WITHOUT_TORCH else "train"
+
+
 def install(extra: str) -> str:
     """How an optional part is installed; in double quotes, which every shell takes."""
     return f'in the copy of the repository: pip install ".[{extra}]"'

@@ -172,9 +172,7 @@ def own_device(device: torch.device) -> torch.device:
             f"device {device}: expected one of {torch.cuda.device_count()} GPUs for each process of this machine; "
             "say --set device=cuda, and no more --nproc-per-node than there are"
         )
-    own = torch.device("cuda", local_rank())
-    torch.cuda.set_device(own)
-    return own
+    return torch.device("cuda", local_rank())
 
 
 def processes() -> int:

@@ -32,8 +32,8 @@ async function ask(given) {
   const say = (text) => signal.aborted || busy(text);
   at("trouble").hidden = true;
   try {
+    coverage ||= (await engine.model()).card.conformal_coverage; // asks for a token now, not after all files were sent
     const answered = await engine.answer(await given, say, signal);
-    coverage ||= (await engine.model()).card.conformal_coverage;
     if (signal.aborted) return;
     rows = answered.map(withoutRefused);
     chosen = "";

@@ -28,7 +28,6 @@ export class Server {
   }
 
   async answer(files, say, signal) {
-    await this.model(); // asks for the token now, and not after all files were sent in vain
     say(`Reading ${files.length === 1 ? files[0].name : `${files.length} files`} …`);
     const body = new FormData();
     for (const file of files) {
