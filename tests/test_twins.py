@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from braincam.dataset import likeness
 from braincam.dataset.fingerprints import print_slices
+from braincam.dataset.links import connected
 from braincam.dataset.neighbours import nearest
 from braincam.dataset.phantom import make_slices
 from braincam.dataset.twins import Twins, find_twins
@@ -72,6 +73,19 @@ def test_a_changed_copy_is_found_and_only_that(heads: list[Pixels], change: str)
     found = search([*heads, *(CHANGES[change](heads[number]) for number in originals)])
     assert [tuple(pair) for pair in found.pairs.tolist()] == [(n, len(heads) + k) for k, n in enumerate(originals)]
     assert all(("mirrored" in kind) == ("mirrored" in change) for kind in found.kinds)
+
+
+def test_a_large_family_of_copies_does_not_hide_another_of_the_same_slice(heads: list[Pixels]) -> None:
+    """Twelve of one kind, each nearest to the others of its kind: those of the other kind are copies all the same."""
+    slices, origin = [], []
+    for number, head in enumerate(heads[:40:5]):
+        sharp = CHANGES["sharpened"](head)
+        for kind in (head, sharp):
+            slices += [as_jpeg(kind, quality) for quality in (96, 94, 92, 90, 88, 86, 84, 82, 80, 78, 76, 74)]
+        origin += [number] * 24
+    family = connected(len(slices), search(slices).pairs)
+    assert [len(set(family[np.array(origin) == number])) for number in set(origin)] == [1] * 8
+    assert len(set(family)) == 8
 
 
 def test_what_is_found_of_one_identical_file_holds_for_all(heads: list[Pixels]) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from braincam.dataset.links import Pairs, connected
 from braincam.dataset.origin import NOBODY, unsettled
-from braincam.dataset.twins import Pairs, Twins
+from braincam.dataset.twins import Twins
 
 
 def group(
@@ -29,12 +27,6 @@ def group(
     owned = _chain(unsettled(patients, owners or [NOBODY] * len(patients)))
     links = np.concatenate((_chain(patients), _chain(digests), twins.pairs, twins.alike[unknown], owned))
     return [f"g{number:05d}" for number in connected(len(patients), links)]
-
-
-def connected(n: int, links: Pairs) -> NDArray[np.int32]:
-    """A number for each of n rows, the same for all that links connect. (M, 2) → (n,)"""
-    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
 
 
 def _chain(keys: Sequence[str | None]) -> Pairs:

@@ -13,34 +13,46 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-def nearest(rows: Floats, queries: Floats, k: int, seed: int = 0) -> tuple[Rows, Floats]:
+def nearest(
+    rows: Floats, queries: Floats, k: int, seed: int = 0, kin: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
+) -> tuple[Rows, Floats]:
     """For each query (M, D) its `k` rows (N, D) of largest dot product, best first: indices and products, (M, k).
 
     Beyond `EXACT` rows the table is cut into about sqrt(N) cells (k-means) and only the `PROBES` cells nearest to a
     query are searched, which is N^1.5 work for N queries and misses a few. The same seed gives the same answer. Where
-    fewer than `k` rows are found, the index is -1 and the product -inf.
+    fewer than `k` rows are found, the index is -1 and the product -inf. `kin` are families of the rows (N,) and of the
+    queries (M,): no query gets a row of its own.
     """
     best = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32)
     if len(rows) <= EXACT:
         everything = np.arange(len(rows))
         for start in range(0, len(queries), _BLOCK):
-            _improve(best, np.arange(start, min(start + _BLOCK, len(queries))), queries, rows, everything)
+            _improve(best, np.arange(start, min(start + _BLOCK, len(queries))), queries, rows, everything, kin)
     else:
         cells, visits = _cells(rows, queries, seed)
         for cell, visitors in enumerate(visits):
             members = np.flatnonzero(cells == cell)
             for start in range(0, len(visitors), _BLOCK):
-                _improve(best, visitors[start : start + _BLOCK], queries, rows, members)
+                _improve(best, visitors[start : start + _BLOCK], queries, rows, members, kin)
     return best
 
 
-def _improve(best: tuple[Rows, Floats], which: Rows, queries: Floats, rows: Floats, members: Rows) -> None:
+def _improve(
+    best: tuple[Rows, Floats],
+    which: Rows,
+    queries: Floats,
+    rows: Floats,
+    members: Rows,
+    kin: tuple[NDArray[np.int32], NDArray[np.int32]] | None,
+) -> None:
     """Let some rows compete for the places of some queries."""
     if not len(which) or not len(members):
         return
     index, product = best
     k = index.shape[1]
     found = queries[which] @ rows[members].T
+    if kin is not None:
+        found[kin[1][which][:, None] == kin[0][members]] = -np.inf
     if found.shape[1] > k:
         top = np.argpartition(-found, k - 1, axis=1)[:, :k]
         found, candidates = np.take_along_axis(found, top, 1), members[top]

@@ -1,7 +1,8 @@
 """Which slices are copies of each other, found among their fingerprints.
 
 `find_twins` looks in three steps: byte-identical files; the nearest neighbours of each slice by descriptor, mirrored or
-not; and for those, how well their textures fit, as they lie or once one is laid onto the other.
+not; and for those, how well their textures fit, as they lie or once one is laid onto the other. Where a slice has so
+many copies that they are all its nearest neighbours, one of them is asked again for those that are not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from braincam.dataset import likeness
 from braincam.dataset.fingerprints import Fingerprints
+from braincam.dataset.links import Pairs, connected
 from braincam.dataset.neighbours import nearest
 from braincam.progress import track
 
@@ -31,8 +33,6 @@ DIMENSIONS = 64  # of the descriptors' principal components, for the search alon
 _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
 _BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
-
-Pairs = NDArray[np.int64]  # (M, 2) row numbers, the first below the second
 
 # what was done to one of two twins
 KINDS = ("identical", "copy", "mirrored", "cropped", "mirrored and cropped")
@@ -51,21 +51,28 @@ class Twins:
 def find_twins(prints: Fingerprints) -> Twins:
     """Every pair of copies among the slices, as far as their nearest neighbours tell.
 
-    Identical files are found by hash, and only one of them takes part in the search. N^1.5 work for N slices.
+    Identical files are found by hash, and only one of them takes part in the search. N^1.5 work for N slices. Of a
+    family of many copies not every pair is listed, but all are connected.
     """
     identical, copies_of = _identical(prints.digests)
     unique = np.array(sorted(copies_of))
     found: dict[tuple[int, int], tuple[float, str]] = {}
     alike = []
     small = _softened(prints.textures)
-    for mirrored in (False, True):
-        pairs = _neighbours(prints.descriptors, unique, mirrored)
-        alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
-        similarity, moved = _compare(prints.textures, small, pairs, mirrored)
-        for row in np.flatnonzero(similarity >= TWIN):
-            a, b = pairs[row].tolist()
-            if similarity[row] > found.get((a, b), (0.0, ""))[0]:
-                found[a, b] = float(similarity[row]), _kind(mirrored, bool(moved[row]))
+    asking, families = np.arange(len(unique)), np.arange(len(unique), dtype=np.int32)
+    while len(asking):
+        for mirrored in (False, True):
+            pairs = _neighbours(prints.descriptors, unique, families, asking, mirrored)
+            alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
+            similarity, moved = _compare(prints.textures, small, pairs, mirrored)
+            for row in np.flatnonzero(similarity >= TWIN):
+                a, b = pairs[row].tolist()
+                if similarity[row] > found.get((a, b), (0.0, ""))[0]:
+                    found[a, b] = float(similarity[row]), _kind(mirrored, bool(moved[row]))
+        before = families
+        links = np.array(sorted(found), np.int64).reshape(-1, 2)
+        families = connected(len(unique), np.searchsorted(unique, links))
+        asking = _crowded(before, families)
     for (a, b), fact in list(found.items()):  # what holds for one of several identical files holds for each
         found |= {(min(pair), max(pair)): fact for pair in product(copies_of[a], copies_of[b])}
     found |= dict.fromkeys([(a, b) for a, b in identical.tolist()], (1.0, "identical"))
@@ -91,16 +98,33 @@ def _identical(digests: Sequence[str]) -> tuple[Pairs, dict[int, list[int]]]:
     return np.array(pairs, np.int64).reshape(-1, 2), {rows[0]: rows[:_MOST_LISTED] for rows in rows_of.values()}
 
 
-def _neighbours(descriptors: NDArray[np.float16], unique: NDArray[np.int64], mirrored: bool) -> Pairs:
-    """Each slice, perhaps mirrored, with its nearest neighbours by descriptor: in either view, and among the zooms."""
+def _crowded(before: NDArray[np.int32], families: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Who has to be asked again, (N,) → (M,): one of each family that grew and fills the places of all neighbours."""
+    sizes = np.bincount(families)[families]
+    crowded = np.flatnonzero((sizes > NEIGHBOURS) & (sizes > np.bincount(before)[before]))
+    return crowded[np.unique(families[crowded], return_index=True)[1]]
+
+
+def _neighbours(
+    descriptors: NDArray[np.float16],
+    unique: NDArray[np.int64],
+    families: NDArray[np.int32],
+    asking: NDArray[np.int64],
+    mirrored: bool,
+) -> Pairs:
+    """Those who ask, perhaps mirrored, with their nearest neighbours by descriptor that are not of their family.
+
+    In either view, and among the zooms. `families` are those of the `unique` slices, `asking` are some of these.
+    """
     found = []
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         rows = _projected(descriptors, unique, place, axes, False)
-        queries = _projected(descriptors, unique, place if place < likeness.VIEWS else 0, axes, mirrored)
-        index, products = nearest(rows, queries, NEIGHBOURS + 1)
-        pairs = np.stack((np.repeat(np.arange(len(unique)), index.shape[1]), index.ravel()), 1)
-        found.append(pairs[(products.ravel() >= PROMISING) & (pairs[:, 0] != pairs[:, 1])])
+        view = place if place < likeness.VIEWS else 0
+        queries = _projected(descriptors, unique[asking], view, axes, mirrored)
+        index, products = nearest(rows, queries, NEIGHBOURS, kin=(families, families[asking]))
+        pairs = np.stack((np.repeat(asking, index.shape[1]), index.ravel()), 1)
+        found.append(pairs[products.ravel() >= PROMISING])
     pairs = unique[np.unique(np.sort(np.concatenate(found), 1), axis=0)]
     return np.asarray(pairs, np.int64)
 

@@ -14,6 +14,7 @@ import numpy as np
 from braincam.dataset import split as splitting
 from braincam.dataset.fingerprints import Unreadable
 from braincam.dataset.groups import group
+from braincam.dataset.links import Pairs
 from braincam.dataset.manifest import Manifest, read_folder, read_rows
 from braincam.dataset.origin import unsettled
 from braincam.dataset.split import (
@@ -28,7 +29,6 @@ from braincam.dataset.split import (
     verify,
     write_split,
 )
-from braincam.dataset.twins import Pairs
 from braincam.errors import DataError, SplitError
 from braincam.files import as_path
 from braincam.pipeline.reading import find_copies
