@@ -32,7 +32,7 @@ from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
-from braincam.explain.cam import torchcam_map
+from braincam.explain.cam import over_the_slice, torchcam_map
 from braincam.explain.localisation import Overlap, centre_map, compare, mask_file, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map
 from braincam.explain.randomise import cascade
@@ -138,7 +138,7 @@ def spatial_attention(stage: int) -> Maker:
         conv = next(part for part in attention.modules() if isinstance(part, nn.Conv2d))
         hook = conv.register_forward_hook(lambda _module, _inputs, output: gates.append(torch.sigmoid(output)))
         try:
-            return over_the_slice(model, pixels, gates)
+            return of_one_pass(model, pixels, gates)
         finally:
             hook.remove()
 
@@ -151,17 +151,17 @@ def pixel_weights(model: Deployed, pixels: Pixels, label: int) -> Map:  # noqa: 
     where = model.network.get_submodule("where")
     hook = where.register_forward_hook(lambda _module, _inputs, output: weights.append(output))
     try:
-        return over_the_slice(model, pixels, weights)
+        return of_one_pass(model, pixels, weights)
     finally:
         hook.remove()
 
 
-def over_the_slice(model: Deployed, pixels: Pixels, caught: list[Tensor]) -> Map:
+def of_one_pass(model: Deployed, pixels: Pixels, caught: list[Tensor]) -> Map:
     """What a hook catches of one forward pass, laid back over the slice."""
     with torch.inference_mode():
         scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
         model.network(model.preprocess.standardise(scaled))
-        return np.asarray(lay_back(caught[0].float(), frames)[0, 0].numpy())
+        return over_the_slice(model, caught[0][0, 0], frames)
 
 
 def kinds(model: Deployed) -> tuple[dict[str, Maker], dict[str, Maker]]:
@@ -230,11 +230,11 @@ def measure(model: Deployed, chosen: Sequence[Case], makers: dict[str, Maker]) -
     return found
 
 
-def destroyed(model: Deployed) -> Iterator[tuple[str, Deployed]]:
+def destroyed(model: Deployed, seed: int) -> Iterator[tuple[str, Deployed]]:
     """The model with its output layers shuffled, and with all its weights shuffled."""
     broken = copy.deepcopy(model)
     last = None
-    for name, network in cascade(model.network):
+    for name, network in cascade(model.network, seed):
         broken.network = network
         if name == "heads.0":
             yield "linear layers shuffled", broken
@@ -246,17 +246,17 @@ def destroyed(model: Deployed) -> Iterator[tuple[str, Deployed]]:
 def agreement(
     model: Deployed, chosen: Sequence[Case], makers: dict[str, Maker], found: dict[str, Found]
 ) -> dict[str, dict[str, list[float]]]:
-    """Rank correlation of the maps with those of destroyed networks: how far destroyed → kind → slices."""
+    """Rank correlation of the maps with those of destroyed networks: how far destroyed → kind → slices.
+
+    Each slice has a shuffle of its own: with one for all, the mean would be that of one shuffle, which may be any.
+    """
     ranks: dict[str, dict[str, list[float]]] = {}
-    for how, broken in destroyed(model):
-        say(f"maps of the network with {how}")
-        ranks[how] = {
-            name: [
-                over_the_head(before, make(broken, case.pixels, case.label), case.pixels)
-                for before, case in zip(found[name].maps, chosen, strict=False)
-            ]
-            for name, make in makers.items()
-        }
+    for row, case in enumerate(track(chosen, "maps of destroyed networks", unit="slices")):
+        for how, broken in destroyed(model, row):
+            of_kinds = ranks.setdefault(how, {name: [] for name in makers})
+            for name, make in makers.items():
+                after = make(broken, case.pixels, case.label)
+                of_kinds[name].append(over_the_head(found[name].maps[row], after, case.pixels))
     return ranks
 
 
@@ -264,7 +264,7 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
     """One row per kind, then the floors; in brackets 95 % intervals over patients or groups."""
     groups = [case.group for case in chosen]
     own = found[OWN]
-    head = ["map", "cells", "slices", "hottest pixel in the lesion", "built in minus it"]
+    head = ["map", "slices", "hottest pixel in the lesion", "built in minus it"]
     head += ["energy in the lesion", "IoU (Otsu)"]
     head += [f"rank correlation, {how}" for how in ranks] + ["ms of a core per slice", "times the built-in answer"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
@@ -274,7 +274,6 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
         gap = [[a.hit - b.hit] for a, b in zip(own.overlaps, kind.overlaps, strict=False)]
         cells = [
             name,
-            "–" if not kind.maps else " × ".join(map(str, kind.maps[0].shape)),
             str(n),
             measured(summary["pointing"]),
             "–" if kind is own else measured(means(gap, groups[:n])[0]),

@@ -39,13 +39,12 @@ from braincam.explain.faithfulness import (
     insertion,
     moved,
     outside,
-    rank_correlation,
     road,
     tumour_evidence,
 )
 from braincam.explain.head import head_mask
 from braincam.explain.localisation import centre_map, random_map
-from braincam.explain.randomise import cascade, class_maps
+from braincam.explain.randomise import cascade
 from braincam.model_file.export import load_model
 from braincam.predict import Answer
 from braincam.progress import say, track
@@ -130,23 +129,22 @@ def mean(values: Sequence[float] | NDArray[np.floating], names: Sequence[str]) -
 
 
 def destroyed(predictor: Predictor, slices: list[Pixels], answers: Answer, names: Sequence[str]) -> None:
-    """Cascading randomisation of the weights."""
+    """Cascading randomisation of the weights; each slice with a shuffle of its own, since one may be any."""
     twin = predictor.file.path.with_suffix(".safetensors")
     if not twin.is_file():
         say(f"{twin}: not there; the randomisation of weights is left out")
         return
     model, _ = load_model(twin)
-    with torch.inference_mode():
-        inputs = torch.cat([model.preprocess(torch.from_numpy(pixels)[None]) for pixels in slices])
-    answered = torch.from_numpy(answers.probabilities.argmax(1))
-    before = class_maps(model.network, inputs, answered).numpy()
-    print("| shuffled, from the output down to | rank correlation with the trained map |\n|---|---|")
-    for name, network in cascade(model.network):
-        after = class_maps(network, inputs, answered).numpy()
-        print(
-            f"| {name} | {mean([rank_correlation(a, b) for a, b in zip(before, after, strict=True)], names)} |",
-            flush=True,
-        )
+    trained, answered = model.network, answers.probabilities.argmax(1)
+    ranks: dict[str, list[float]] = {}
+    for row, (pixels, own) in enumerate(zip(track(slices, "shuffling"), own_maps(answers), strict=True)):
+        for name, model.network in cascade(trained, seed=row):
+            with torch.inference_mode():
+                after = model(torch.from_numpy(pixels)[None]).cam[0, answered[row]].numpy()
+            ranks.setdefault(name, []).append(over_the_head(own, after, pixels))
+    print("| shuffled, from the output down to | rank correlation with the trained map, over the head |\n|---|---|")
+    for name, values in ranks.items():
+        print(f"| {name} | {mean(values, names)} |")
     print()
 
 

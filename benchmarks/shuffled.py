@@ -4,8 +4,8 @@
 
 One training on the labels as they are, one with another seed, one on labels exchanged between patients or groups. The
 maps of the second and the third are compared with those of the first, class by class, over the head: maps that come
-from what was learnt agree between two seeds, and are lost with the labels (Adebayo et al., arXiv:1810.03292). The floor
-is the first network with all its weights shuffled.
+from what was learnt agree between two seeds, and are lost with the labels (Adebayo et al., arXiv:1810.03292). What
+becomes of them with the weights, `sanity.py` measures.
 
 `--out` holds a copy of DATA under other labels, and the run folders; finished runs are kept. The recipe is the default
 one, made small by `--set` (see `SMALL`): it takes minutes, and its accuracy is not the recipe's.
@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from braincam import Predictor
@@ -27,9 +25,7 @@ from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import Manifest, read_folder
 from braincam.dataset.split import read_split
-from braincam.explain.randomise import cascade
 from braincam.files import read_json
-from braincam.model_file.export import load_model
 from braincam.pipeline.train import train
 from braincam.progress import say, track
 from braincam.resampling import means, measured
@@ -103,8 +99,6 @@ def table(runs: dict[str, Path], slices: Sequence[Pixels], groups: Sequence[str]
         points = (metrics.get("localisation") or {}).get("hit_rate")
         agreed = "1" if name == TRUE else agreement(first, maps_of(folder, slices, answered), slices, groups)
         lines.append(f"| {name} | {scores} | {'–' if points is None else f'{points:.3f}'} | {agreed} |")
-    floor = agreement(first, destroyed(runs[TRUE], slices, answered), slices, groups)
-    lines.append(f"| true labels, then all weights shuffled | – | – | {floor} |")
     return "\n".join(lines)
 
 
@@ -113,16 +107,6 @@ def maps_of(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> 
     cams = Predictor(run).answer_all(slices).cam
     assert cams is not None
     return cams[np.arange(len(cams)), classes]
-
-
-def destroyed(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> Maps:
-    """The same of the run's network after all its weights were shuffled."""
-    model, _ = load_model(run / "model.safetensors")
-    *_, (_, model.network) = cascade(model.network)
-    with torch.inference_mode():
-        cams: Any = torch.cat([model(torch.from_numpy(pixels)[None]).cam for pixels in slices]).numpy()
-    found: Maps = cams[np.arange(len(cams)), classes]
-    return found
 
 
 def agreement(first: Maps, second: Maps, slices: Sequence[Pixels], groups: Sequence[str]) -> str:

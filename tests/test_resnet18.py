@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -12,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braincam.errors import ConfigError
+from braincam.explain.cam import torchcam_map
 from braincam.model_file.zoo import ModelFile
 from braincam.network.build import build_network
 from braincam.network.classifier import Classifier, ClassifierConfig
+from braincam.network.exportable import Deployed
 from braincam.network.preprocess import Preprocess, PreprocessConfig
 from braincam.network.resnet18 import ResNet18, placed
 from braincam.pipeline.evaluate import evaluate
@@ -81,6 +84,25 @@ def test_its_map_lies_where_its_cells_look() -> None:
         )
         assert centre_drawn * 4 + 1.5 == pytest.approx(centre_seen.item(), abs=3)  # of equals, pooling takes the first
     assert drawn.mean() == pytest.approx(cells.mean().item())
+
+
+def test_grad_cam_of_it_is_its_own_map() -> None:
+    """It averages and then classifies linearly, so the two are the same but for the bias, the sign and the scale."""
+    pytest.importorskip("torchcam")
+    network = peer(mirror=False)
+    model = Deployed(
+        Preprocess(PreprocessConfig(image_size=64, frame=False)), network, 1.0, torch.zeros(4, 1), torch.zeros(512, 1)
+    ).eval()  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    heat = torchcam_map(model, pixels, 1, "gradcam")
+    with torch.inference_mode():
+        inputs = model.preprocess(torch.from_numpy(pixels)[None])
+        (features,) = network.scales(inputs)
+        cells = torch.einsum("nchw,c->nhw", features, network.head.weight[1]).clamp_min(0)[None]
+        expected = placed(cells / cells.max())[0, 0].numpy()
+    assert heat.shape == (16, 16)
+    assert np.corrcoef(heat.ravel(), expected.ravel())[0, 1] > 0.999
+    assert np.unravel_index(heat.argmax(), heat.shape) == np.unravel_index(expected.argmax(), expected.shape)
 
 
 def test_it_memorises_eight_slices(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -39,8 +38,6 @@ def test_the_table_compares_every_training_with_the_first(scans: Path, run: Path
     runs = dict.fromkeys((shuffled.TRUE, shuffled.AGAIN, shuffled.SHUFFLED), run)
     lines = shuffled.table(runs, slices, [f"g{k}" for k in range(6)]).splitlines()
     assert all("| 1.000 [1.000, 1.000] |" in line for line in lines[3:5])  # the same maps
-    floor = re.search(r"\| (-?\d\.\d+) \[[^|]*\|$", lines[5])
-    assert floor is not None and float(floor[1]) < 0.9
 
 
 @pytest.mark.slow

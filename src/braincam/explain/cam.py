@@ -46,9 +46,9 @@ class _Logits(nn.Module):
 def torchcam_map(
     model: Deployed, pixels: NDArray[np.uint8], target: int, method: str, layer: nn.Module | None = None
 ) -> NDArray[np.float32]:
-    """The map of class `target` for one slice (H, W) uint8: (h, w) in [0, 1] over the whole slice.
+    """The map of class `target` for one slice (H, W) uint8: (S/4, S/4) in [0, 1] over the whole slice.
 
-    It is as fine as the output of `layer`, which must belong to the network; None is the last stage.
+    Made at the output of `layer`, which must belong to the network; None is the last stage. S is the network's side.
 
     Raises:
         ConfigError: torchcam has no such method.
@@ -67,8 +67,16 @@ def torchcam_map(
     with extractor(network, target_layer=layer or network.network.last_stage) as cam:
         logits = network(inputs)
         (heat,) = cam(target, logits)
-    heat = lay_back(heat.detach().float().reshape(1, 1, *heat.shape[-2:]), frames)
-    return np.asarray(heat[0, 0].numpy(), np.float32)
+    return over_the_slice(model, heat.detach().reshape(heat.shape[-2:]), frames)
+
+
+def over_the_slice(model: Deployed, cells: Tensor, frames: Tensor) -> NDArray[np.float32]:
+    """A map of a stage (h, w), of the framed slice, laid over the whole slice: (S/4, S/4).
+
+    It is enlarged before: on its own few cells it would be blurred once more, and what it says of places would suffer.
+    """
+    fine = model.network.enlarged(cells[None, None].float(), model.preprocess.config.image_size)
+    return np.asarray(lay_back(fine, frames)[0, 0].numpy(), np.float32)
 
 
 def _training(card: Card) -> tuple[Any, ...]:

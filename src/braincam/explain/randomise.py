@@ -28,7 +28,9 @@ def parts_from_the_output(network: nn.Module) -> list[tuple[str, nn.Module]]:
 def cascade(network: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
     """The network with its last part's weights shuffled, then its last two, ... down to the first.
 
-    Within each tensor the values change places, so that their distribution stays. The network given is left alone.
+    Within each tensor the values change places, so that their spread stays; those of layers lose their mean before,
+    which no shuffle can destroy: a common factor of all features is left in every class, and turns maps over instead of
+    destroying them. The network given is left alone.
     """
     random = torch.Generator().manual_seed(seed)
     destroyed = copy.deepcopy(network).eval()
@@ -36,7 +38,10 @@ def cascade(network: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifie
         with torch.no_grad():
             for weights in part.parameters():
                 order = torch.randperm(weights.numel(), generator=random).to(weights.device)
-                weights.copy_(weights.flatten()[order].view_as(weights))
+                values = weights.flatten()[order]
+                if weights.ndim > 1:  # the rest are scales and offsets of channels, without which nothing is passed on
+                    values -= values.mean()
+                weights.copy_(values.view_as(weights))
         yield name, destroyed
 
 

@@ -63,6 +63,10 @@ class Classifier(nn.Module, ABC):
     def evidence(self, scales: list[Tensor]) -> Tensor:
         """Class activation maps (N, K, h, w) of the feature maps; the biases are spread over the pixels."""
 
+    def enlarged(self, maps: Tensor, side: int) -> Tensor:
+        """Maps of a stage on the grid of the evidence, each cell where it looks: (N, K, h, w), S → (N, K, S/4, S/4)."""
+        return F.interpolate(maps, (side // 4, side // 4), mode="bilinear", align_corners=False)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, S, S) → logits (N, K), before softmax."""
         return self.evidence(self.scales(x)).mean((2, 3))

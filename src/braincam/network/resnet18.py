@@ -17,7 +17,7 @@ from braincam.network.classifier import Classifier, ClassifierConfig
 
 RESNET18 = "resnet18"
 STRIDE = 32  # pixels from one cell of the last stage to the next
-ENLARGE = 8  # the maps are enlarged to the grid of the attention CNN's, 1/4
+CELL = 4  # pixels from one cell of the maps to the next: they are enlarged to the grid of the attention CNN's
 
 
 class ResNet18(Classifier):
@@ -59,22 +59,25 @@ class ResNet18(Classifier):
         (features,) = scales
         return placed(F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias))
 
+    def enlarged(self, maps: Tensor, side: int) -> Tensor:
+        """As `Classifier.enlarged`: here the cells of every stage look further up and left."""
+        return placed(maps, side // maps.shape[-1])
 
-def placed(cells: Tensor) -> Tensor:
-    """Maps of the last stage, enlarged to where its cells look: (N, K, h, w) → (N, K, 8h, 8w), the means unchanged.
+
+def placed(cells: Tensor, stride: int = STRIDE) -> Tensor:
+    """Maps of a stage, enlarged to where its cells look: (N, K, S/stride, ...) → (N, K, S/4, ...), the means unchanged.
 
     A convolution with a stride of 2 and an odd kernel centres its first output on the first pixel, not between the
     first two: after five of them cell k is centred on pixel 32 k. Plain enlargement would draw it 15.5 pixels further
     down and to the right.
     """
-    rows, columns = (_hats(side).to(cells) for side in cells.shape[-2:])
+    rows, columns = (_hats(side, stride).to(cells) for side in cells.shape[-2:])
     enlarged = rows @ cells @ columns.T
     return enlarged + (cells.mean((2, 3)) - enlarged.mean((2, 3)))[:, :, None, None]
 
 
-def _hats(cells: int) -> Tensor:
-    """Linear interpolation between cells along one axis as a matrix (8 cells, cells); beyond the last it stays."""
-    step = STRIDE // ENLARGE
-    pixels = torch.arange(ENLARGE * cells) * step + (step - 1) / 2  # centres of the map's cells
-    places = (pixels / STRIDE).clamp(0, cells - 1)
+def _hats(cells: int, stride: int) -> Tensor:
+    """Linear interpolation between cells along one axis as a matrix (S/4, S/stride); beyond the last it stays."""
+    pixels = torch.arange(cells * stride // CELL) * CELL + (CELL - 1) / 2  # centres of the map's cells
+    places = (pixels / stride).clamp(0, cells - 1)
     return (1 - (places[:, None] - torch.arange(cells)).abs()).clamp_min(0)
