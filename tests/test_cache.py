@@ -66,6 +66,23 @@ def test_an_entry_damaged_in_any_other_way_is_made_again_too(folder: Path, name:
     np.testing.assert_array_equal(cached("some", "key", refuse)["numbers"], NUMBERS)
 
 
+def test_an_entry_that_cannot_be_read_now_is_left_to_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cached("some", "key", write)
+    real, trouble = np.load, [OSError(24, "Too many open files")]
+
+    def once(*arguments: object, **options: object) -> object:
+        if trouble:
+            raise trouble.pop()
+        return real(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(np, "load", once)
+    np.testing.assert_array_equal(cached("some", "key", write)["numbers"], NUMBERS)
+    assert "Too many open files" in capsys.readouterr().err
+    np.testing.assert_array_equal(cached("some", "key", refuse)["numbers"], NUMBERS)
+
+
 def test_a_crash_while_making_leaves_no_entry(folder: Path) -> None:
     def crash(place: Path) -> None:
         write(place)

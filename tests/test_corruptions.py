@@ -31,7 +31,14 @@ def distance(pixels: np.ndarray, name: str, strength: int) -> float:
 
 def test_there_are_fifteen_at_five_strengths() -> None:
     assert len(CORRUPTIONS) == 15 and len(STRENGTHS) == 5
-    assert {name for name, kind in CORRUPTIONS.items() if not kind.in_training} >= {"motion", "ghosting", "crop"}
+    assert {name for name, kind in CORRUPTIONS.items() if not kind.in_training} >= {"motion", "ghosting", "spike"}
+
+
+def test_the_smallest_slice_that_is_read_bears_all_of_them() -> None:
+    slice_ = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
+    for name in CORRUPTIONS:
+        for strength in STRENGTHS:
+            assert corrupt(slice_, name, strength, np.random.default_rng(0)).size
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -17,7 +17,10 @@ from braincam.model_file.card import METADATA_KEY, NOTICE, Card
 from braincam.model_file.export import export_onnx, load_model, save_model
 from braincam.model_file.parity import check_parity
 from braincam.model_file.zoo import ModelFile, find_model, models
+from braincam.network import preprocess
+from braincam.network.preprocess import Preprocess
 from braincam.pipeline.export import export
+from pages import ROOT
 
 
 def test_both_files_carry_the_same_card(run: Path) -> None:
@@ -89,6 +92,25 @@ def test_weights_survive_the_round_trip_bit_for_bit(run: Path, tmp_path: Path) -
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("fault", ["no frame", "frame moved", "darkest grey left"])
+def test_a_graph_that_prepares_slices_otherwise_is_refused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On pictures that fill their canvas, and have black in them, none of it would show."""
+    folder = ROOT / "src" / "braincam" / "models"
+    model, _ = load_model(folder / "default.safetensors")
+    content = (folder / "default.onnx").read_bytes()
+    assert check_parity(model, content, "it") < 1e-4
+    config = model.preprocess.config
+    assert config.frame and config.subtract_black
+    if fault == "frame moved":
+        rightly = preprocess.frame_around
+        monkeypatch.setattr(preprocess, "frame_around", lambda *of: rightly(*of) + torch.tensor([0.03, 0, 0, 0]))
+    else:
+        off = {"frame": False} if fault == "no frame" else {"subtract_black": False}
+        model.preprocess = Preprocess(replace(config, **off))
+    with pytest.raises(ModelFileError, match="differs from PyTorch"):
+        check_parity(model, content, "it")
+
+
 def test_a_graph_whose_outlier_score_alone_is_off_is_refused(run: Path) -> None:
     model, _ = load_model(run / "model.safetensors")
     content = (run / "model.onnx").read_bytes()
@@ -158,6 +180,12 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(run: Path, tmp_path: 
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(ModelFileError, match="without a braincam card"):
         find_model(tmp_path / "foreign.onnx").card()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "last.ckpt").write_bytes(b"")
+    with pytest.raises(ModelFileError, match="has not finished; .*--resume"):
+        find_model(tmp_path / "begun")
+    with pytest.raises(ModelFileError, match="braincam export .*model.safetensors"):
+        find_model(run / "model.safetensors")
     with pytest.raises(ModelFileError, match="no such model"):
         find_model("nothing-of-that-name")
 

@@ -114,6 +114,30 @@ def test_resuming_with_another_recipe_or_from_nothing_is_refused(tmp_path: Path)
         run(QUICK, tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [(PermissionError(13, "Permission denied"), "Permission denied"), (MemoryError(), "out of memory")],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception, said: str
+) -> None:
+    run(QUICK, tmp_path)
+
+    def cannot(*arguments: object, **options: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(torch, "load", cannot)
+    with pytest.raises(TrainingError, match=f"{said}.*all finished epochs are kept"):
+        run(QUICK, tmp_path, resume=True)
+
+
+def test_processes_draw_other_numbers_each() -> None:
+    """Of a seed torch reads the low 32 bits on the CPU."""
+    drawn = {(torch.rand(1, generator=generator(seed, epoch, rank=rank)).item())
+             for seed in range(3) for epoch in (1, 2) for rank in range(64)}  # fmt: skip
+    assert len(drawn) == 3 * 2 * 64
+
+
 def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AttentionCNN, "forward", lambda self, x: self.heads[0](x[:, 0, 0, :32] * math.nan))
     with pytest.raises(TrainingError, match="not a number; nothing is kept.*lower learning_rate"):
@@ -311,7 +335,7 @@ def test_overrides_are_typed_and_wrong_ones_name_what_is_right(tmp_path: Path) -
         True,
         1.0,
     )
-    with pytest.raises(ConfigError, match="unknown config key epoch; known are .*epochs"):
+    with pytest.raises(ConfigError, match="unknown config key epoch; did you mean epochs[?] known are .*epochs"):
         read_config(None, ["epoch=3"])
     with pytest.raises(ConfigError, match="expected key=value"):
         read_config(None, ["epochs"])

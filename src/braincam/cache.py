@@ -67,9 +67,15 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
         entry = folder / f"{kind}-{key}"
         try:
             return _opened(entry)
+        except (FileNotFoundError, NotADirectoryError):  # no entry, or half of one
+            _remove(entry)
+        except OSError as error:  # it may be whole: others still read it
+            why = error.strerror or type(error).__name__
+            say(f"cannot read {entry} ({why}); made anew for this run alone; {VARIABLE}=DIR names another place")
+            folder = None
         except Exception:  # NumPy raises many kinds for a damaged file
-            if entry.exists():  # damaged; gone before the long work, in which another process may make it
-                _remove(entry)
+            _remove(entry)  # before the long work, in which another process may make it
+    if folder is not None:
         try:
             _fill(entry, make)
             found = _opened(entry)

@@ -149,7 +149,16 @@ def find_model(name: str | os.PathLike[str] | None = None) -> ModelFile:
     path = Path(wanted)
     if name is not None and path.is_dir() and (path / "model.onnx").is_file():
         return ModelFile(path / "model.onnx")
+    if name is not None and (path / "last.ckpt").is_file():
+        raise ModelFileError(
+            f"{path}: holds a training that has not finished; the same braincam train with --resume goes on with it"
+        )
     if name is not None and path.is_file():
+        if path.suffix == ".safetensors":
+            raise ModelFileError(
+                f"{path}: expected a model that answers, an .onnx file, got one that is trained; give the .onnx beside "
+                f"it, or make one: braincam export {path} --out model.onnx"
+            )
         return ModelFile(path)
     at_hand = models()
     for model in at_hand:

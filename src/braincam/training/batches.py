@@ -67,8 +67,8 @@ def batches(pool: Pool, batch_size: int, seed: int, epoch: int, least: int = 2) 
 
 
 def seed_of(seed: int, epoch: int, rank: int = 0) -> int:
-    """A number of its own for each seed, epoch and process; below 2^63 for 1,000 processes."""
-    return seed * 1_000_003 + epoch + rank * 2**53
+    """A number for each seed, epoch and process. They differ in their low 32 bits: on the CPU torch reads no others."""
+    return seed * 1_000_003 + epoch + rank * 2_654_435_761
 
 
 def generator(seed: int, epoch: int, device: torch.device | str = "cpu", rank: int = 0) -> torch.Generator:
@@ -92,7 +92,7 @@ def augment(x: Tensor, random: torch.Generator) -> Tensor:
     (± 8 %), bending, window, gamma and gain, smooth brightness field, blur and noise. Labels survive all of them; an
     up-down mirror is left out because heads do not come that way.
     """
-    x = _move(x, random)
+    x = _move(x, random)  # a copy: the others may work in place, which takes a third less time
     x = _recolour(x, random)
     return _degrade(x, random)
 
@@ -132,7 +132,7 @@ def _move(x: Tensor, random: torch.Generator) -> Tensor:
         ),
         1,
     )  # (N, 2, 3)
-    grid = affine_grid(rows, x.shape[-1]) + _bend(x, random)
+    grid = affine_grid(rows, x.shape[-1]).add_(_bend(x, random))
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -169,11 +169,12 @@ def smooth(x: Tensor) -> Tensor:
     Of slices with one channel, sums of shifted slices take a sixth of the time of average pooling.
     """
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    rows = padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
-    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
+    rows = (padded[:, :, :-2] + padded[:, :, 1:-1]).add_(padded[:, :, 2:])
+    return (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).div_(9)
 
 
 def _recolour(x: Tensor, random: torch.Generator) -> Tensor:
+    """In place."""
     n = len(x)
 
     def per_slice(low: float, high: float) -> Tensor:
@@ -182,11 +183,11 @@ def _recolour(x: Tensor, random: torch.Generator) -> Tensor:
     black = per_slice(-0.15, 0.15).clamp_min(0)  # half of the slices lose their darkest greys, as a higher window does
     gamma = torch.exp(per_slice(-0.4, 0.4))
     gain = per_slice(0.75, 1.25)
-    x = ((x - black).clamp_min(1e-4) ** gamma) * gain
+    x.sub_(black).clamp_min_(1e-4).pow_(gamma).mul_(gain)
     # a smooth field over the slice, as coils leave it: four random corners, blended
     corners = torch.rand((n, 1, 2, 2), generator=random, device=x.device) * 0.4 + 0.8
     field = F.interpolate(corners, x.shape[-2:], mode="bilinear", align_corners=True)
-    return (x * field).clamp(0, 1)
+    return x.mul_(field).clamp_(0, 1)
 
 
 def _degrade(x: Tensor, random: torch.Generator) -> Tensor:
@@ -195,4 +196,4 @@ def _degrade(x: Tensor, random: torch.Generator) -> Tensor:
     x = torch.lerp(x, smooth(x), share)
     strength = _uniform(n, -0.03, 0.05, x, random).clamp_min(0)[:, None, None, None]
     noise = torch.randn(x.shape, generator=random, device=x.device)
-    return (x + strength * noise).clamp(0, 1)
+    return x.add_(noise.mul_(strength)).clamp_(0, 1)

@@ -26,11 +26,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         TrainingError: there is no such file, or it is damaged or foreign.
+        OSError, MemoryError: it cannot be read now; there may be nothing wrong with it.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TrainingError(f"{path}: no checkpoint to resume from; train once without --resume") from None
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(
             f"{path}: expected a braincam checkpoint, got a damaged file ({type(error).__name__}); train anew"

@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -237,7 +238,9 @@ def from_mapping(raw: Mapping[str, Any]) -> TrainConfig:
     hints = get_type_hints(TrainConfig)
     known = [field.name for field in fields(TrainConfig)]
     if unknown := sorted(raw.keys() - set(known)):
-        raise ConfigError(f"unknown config key {', '.join(unknown)}; known are {', '.join(known)}")
+        meant = [near[0] for name in unknown if (near := get_close_matches(name, known, 1))]
+        ask = f"did you mean {', '.join(meant)}? " if meant else ""
+        raise ConfigError(f"unknown config key {', '.join(unknown)}; {ask}known are {', '.join(known)}")
     values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
     if values.get("network") == RESNET18:  # what it is, unless it is said otherwise, which is refused
         values = {"attention": "none", "pooling": "mean", **values}
