@@ -106,8 +106,12 @@ def difference(a: Kept, b: Kept) -> dict[str, Any]:
     """A minus B on the slices that both judged, resampled together by patient or group.
 
     Every seed of A meets every seed of B, so that the means of both over their seeds are compared, however many each
-    has.
+    has. A fold with more seeds than another would count for more: that ends the program.
     """
+    for kept in (a, b):
+        seeds = kept.table.groupby("fold")["seed"].nunique()
+        if seeds.nunique() > 1:
+            sys.exit(f"expected as many seeds on each fold, got {seeds.to_dict()}; name complete folds by --folds")
     pairs = a.table.merge(b.table, on="path", suffixes=("_a", "_b"))
     sides = [pairs[[f"p_{name}_{side}" for name in a.classes]].to_numpy() for side in ("a", "b")]
     found = paired_difference(pairs["label_a"], *sides, pairs["group_a"])

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from braincam.files import replacing
+from braincam.files import read_json, replacing
 from braincam.pipeline.crossval import KEPT, to_keep
+from braincam.pipeline.export import NOT_OF_THE_RECIPE, SAME
+from braincam.pipeline.facts import UNSAID
 from braincam.pipeline.out_of_fold import read_answers
 
 RUN = re.compile(r"fold(\d+)-seed(\d+)")
@@ -30,6 +32,22 @@ def finished_runs(folder: Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match, _ in named if match)
 
 
+def check_alike(folder: Path, runs: list[tuple[int, int]]) -> None:
+    """One file is of one recipe, on the same data in the same folds; another run in the folder ends the program."""
+    first: dict[str, object] = {}
+    for fold, seed in runs:
+        name = f"fold{fold}-seed{seed}"
+        facts = read_json(folder / name / "run.json")
+        recipe = {key: value for key, value in facts["config"].items() if key not in NOT_OF_THE_RECIPE}
+        told = {**recipe, **{key: facts.get(key, UNSAID.get(key)) for key in SAME}}
+        first = first or told
+        if differ := sorted(key for key in first.keys() | told.keys() if first.get(key) != told.get(key)):
+            sys.exit(
+                f"{folder}: expected runs of one recipe on the same folds, but in {', '.join(differ)} {name} is not as "
+                f"fold{runs[0][0]}-seed{runs[0][1]}; keep them apart"
+            )
+
+
 def main() -> None:
     """Read what is finished, write one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +57,7 @@ def main() -> None:
     runs = finished_runs(options.folder)
     if not runs:
         sys.exit(f"{options.folder}: expected finished runs named fold0-seed0 and so on, got none")
+    check_alike(options.folder, runs)
     answers = read_answers(options.folder, runs)
     rows = to_keep(answers.table, pd.DataFrame(), [f"p_{name}" for name in answers.classes])
     if options.out.exists():

@@ -83,6 +83,15 @@ def test_the_difference_is_that_of_the_means_however_many_seeds_each_has(tmp_pat
     assert "worse" in ablation.verdict(b, a)
 
 
+def test_folds_with_more_seeds_than_others_are_not_compared(tmp_path: Path) -> None:
+    """Their slices would count for more."""
+    known = truth()
+    whole = kept(tmp_path, known, 0.9, [0])
+    table = pd.concat([whole.table, whole.table[whole.table["fold"] == 0].assign(seed=1)])
+    with pytest.raises(SystemExit, match="as many seeds on each fold"):
+        _kept.difference(replace(whole, table=table), whole)
+
+
 def test_only_slices_that_both_judged_are_compared(tmp_path: Path) -> None:
     known = truth()
     whole, part = kept(tmp_path, known, 0.9, [0]), kept(tmp_path, known[known["fold"] < 2], 0.8, [0], salt=1)
