@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
+from braincam.dataset.audit import _class_names as class_names
 from braincam.dataset.audit import _passed_over as passed_over
 from braincam.dataset.audit import _twins as twins_found
 from braincam.dataset.audit import across_parts
@@ -119,6 +120,15 @@ def test_pictures_beside_the_parts_are_no_strays_to_be_deleted() -> None:
     assert (found["beside_parts"].count, found["stray"].examples) == (16, ("notes/",))
     assert found["beside_parts"].title == "pictures lie beside the parts, in extra/"
     assert "delete" not in found["beside_parts"].advice.lower()
+
+
+def test_classes_whose_names_differ_in_case_or_separators_alone_are_named() -> None:
+    slices = tuple(Slice(f"{name}/1.png", name) for name in ("Cyst", "Low Grade", "cyst", "low_grade", "other"))
+    manifest = Manifest(Path("data"), tuple(sorted({item.label for item in slices})), slices)
+    found = class_names(manifest)
+    assert [finding.title for finding in found] == [
+        "classes that may be one: Cyst, cyst", "classes that may be one: Low Grade, low_grade",
+    ]  # fmt: skip
 
 
 def test_every_planted_fault_is_found_and_no_other(

@@ -56,7 +56,7 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(
     with pytest.raises(KeyboardInterrupt):
         crossval(data, out, split_file=table, overrides=QUICK)
     found = crossval(data, out, split_file=table, overrides=QUICK)
-    assert "class glioma has 1 validation slices, too few to rule it out by" in capsys.readouterr().err
+    assert "every answer is referred, because a class is ruled out by 19 or more" in capsys.readouterr().err
     assert [Path(name).name for name in trained] == ["fold0-seed0", "fold1-seed0", "fold1-seed0"]
     own = found.pooled["this network"]
     assert own["n"] == 24
@@ -77,6 +77,8 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(
     what_one_run_alone_measured_is_no_number_in_the_others(data, out, table)
     with pytest.raises(TrainingError, match="another recipe"):
         crossval(data, out, split_file=table, overrides=(*QUICK, "learning_rate=0.1"))
+    with pytest.raises(ConfigError, match="for the cross-validation alone"):
+        crossval(data, out / "fold0-seed0", split_file=table, overrides=QUICK)
     runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
     the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
     answers_of_finished_runs_alone_are_kept_as_those_of_all(out, mine, monkeypatch)
@@ -98,6 +100,11 @@ def answers_of_finished_runs_alone_are_kept_as_those_of_all(
     both = pd.read_csv(out / "kept.csv.gz")
     pd.testing.assert_frame_equal(both, whole[list(both)].reset_index(drop=True))
     (out / "gone").rename(out / "fold0-seed0")
+    facts = read_json(out / "fold1-seed0" / "run.json")
+    write_json(out / "fold1-seed0" / "run.json", {**facts, "config": {**facts["config"], "attention": "none"}})
+    with pytest.raises(SystemExit, match="in attention fold1-seed0 is not as fold0-seed0"):
+        keep.main()
+    write_json(out / "fold1-seed0" / "run.json", facts)
     monkeypatch.setattr(sys, "argv", ["x", str(out / "fold0-seed0"), "--out", str(out / "kept.csv.gz")])
     with pytest.raises(SystemExit, match="expected finished runs named fold0-seed0"):
         keep.main()

@@ -22,6 +22,10 @@ def test_the_demo_leaves_everything_it_names(tmp_path: Path, capsys: pytest.Capt
     assert "nothing about patients" in printed
     assert cli.main(["demo", "--out", str(out)]) == 2
     assert "holds a demo already" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "folds.csv").write_text("mine")
+    assert cli.main(["demo", "--out", str(tmp_path / "mine")]) == 2
+    assert "expected a new or an empty folder, got one with folds.csv" in capsys.readouterr().err
 
 
 @pytest.mark.slow

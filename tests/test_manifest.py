@@ -174,6 +174,31 @@ def test_tables_are_checked(tmp_path: Path) -> None:
     assert read_table(table, ("path", "patient"))[0]["path"] == "Training/a.png"
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_spreadsheets_are_read_and_what_means_nobody_is_nobody(tmp_path: Path, separator: str) -> None:
+    rows = [("path", " patient"), ("a/1.png", "P, 1"), ("a/2.png", "NA"), ("b/3.png", "unknown"), ("b/4.png", "P2")]
+    for path, _ in rows[1:]:
+        picture(tmp_path / "data" / path)
+    lines = (separator.join(f'"{cell}"' if separator in cell else cell for cell in row) for row in rows)
+    (tmp_path / "patients.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    found = read_folder(tmp_path / "data", tmp_path / "patients.csv")
+    assert [item.patient for item in found.slices] == ["P, 1", None, None, "P2"]
+
+
+def test_a_table_in_another_encoding_is_told_how_to_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_bytes("path,patient\na/1.png,Müller".encode("cp1252"))
+    with pytest.raises(DataError, match="CSV UTF-8"):
+        read_table(tmp_path / "patients.csv", ("path", "patient"))
+
+
+def test_one_path_spelled_two_ways_stands_there_twice(tmp_path: Path) -> None:
+    picture(tmp_path / "data" / "a" / "é.png")
+    picture(tmp_path / "data" / "b" / "1.png")
+    (tmp_path / "patients.csv").write_text("path,patient\na/\u00e9.png,A\na/e\u0301.png,B\n", encoding="utf-8")
+    with pytest.raises(DataError, match="more than once"):
+        read_folder(tmp_path / "data", tmp_path / "patients.csv")
+
+
 def test_a_table_that_mostly_misses_the_files_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         for number in (1, 2):

@@ -64,7 +64,9 @@ def test_the_table_is_what_the_other_verbs_take(
     assert known == name_patients(read_folder(data)).patients
     assert main(["patients", "data", "--pattern", r".*?(\d+)\.png", "--out", "patients.csv"]) == 0
     assert "every slice has" not in capsys.readouterr().out, "1.png is there twice"
+    (tmp_path / "patients.csv").write_text("path,patient\na/P1/1.png,by hand\n")
     assert main(["patients", "data", "--pattern", r".+", "--out", "patients.csv"]) == 0
+    assert "by hand" in (tmp_path / "patients.csv.before").read_text()
     assert "does the pattern match the numbers of slices?" in capsys.readouterr().out
     assert main(["patients", "data", "--out", "data"]) == 2
     assert "expected a file, got a folder" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_an_audit_is_printed_worst_first_or_as_being_in_order(
     finding = SimpleNamespace(level="error", count=2, title="copies", meaning="They leak.", advice="Drop them.")
     printing.print_audit(SimpleNamespace(facts=facts, findings=[finding], complaints=[finding]), tmp_path)  # type: ignore[arg-type]
     text = capsys.readouterr().out
-    assert "7 slices in 2 classes, 3 groups" in text and "error    2 copies" in text and "Drop them." in text
+    assert "7 slices in 2 classes, in 3 groups" in text and "error    2 copies" in text and "Drop them." in text
     assert "border: balanced accuracy 0.400 [nan, nan]" in text and "audit.html" in text
     printing.print_audit(SimpleNamespace(facts={**facts, "probes": {}}, findings=[], complaints=[]), None)  # type: ignore[arg-type]
     text = capsys.readouterr().out
@@ -279,7 +279,7 @@ def test_long_work_is_told_in_plain_lines_and_short_work_not(
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     assert list(progress.track(iter("abcdefgh"), "long", unit="things")) == list("abcdefgh")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "long: 0 things, 0/s" and len(lines) == 2  # ten seconds of silence between two lines
+    assert lines[0] == "long: 1 things, 0/s" and len(lines) == 2  # ten seconds of silence between two lines
     monkeypatch.setenv("RANK", "1")
     progress.say("a helper is silent")
     assert capsys.readouterr().err == ""

@@ -329,7 +329,9 @@ def test_a_split_file_that_agrees_or_leaves_patients_out_says_nothing_of_them(
     manifest = Manifest(tmp_path, ("a",), slices)
     again, _, _ = read_split(table(tmp_path, "a/0.png,a,p,,0", "a/1.png,a,,,1", "a/2.png,a,q,,2"), manifest)
     assert [item.patient for item in again.slices] == ["p", "p", "q"]
-    assert "another patient" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "another patient" not in said
+    assert f"leaves out 1 of the 4 slices in {tmp_path}, such as a/3.png" in said
 
 
 def test_a_fold_has_a_number_of_at_most_nine_digits(tmp_path: Path) -> None:

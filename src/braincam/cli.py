@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -39,11 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help(sys.stderr)
         return WRONG_CALL
     options = parser().parse_args(given)
-    if options.verb is not train and (several := os.environ.get("WORLD_SIZE", "")) not in {"", "0", "1"}:
-        return _fail(
-            f"only train can be run by several processes, and WORLD_SIZE is {several}: start this verb without "
-            "torchrun, or unset that variable"
-        )
+    if wrong := misused(options):
+        return _fail(wrong)
     try:
         with _terminable():
             code: int = options.verb(options)
@@ -67,6 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return OK
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check the path, the permissions and the free space")
+
+
+def misused(options: argparse.Namespace) -> str:
+    """What is wrong with a call before any work, "" for nothing."""
+    if options.verb is not train and (several := os.environ.get("WORLD_SIZE", "")) not in {"", "0", "1"}:
+        return (
+            f"only train can be run by several processes, and WORLD_SIZE is {several}: start this verb without "
+            "torchrun, or unset that variable"
+        )
+    out = getattr(options, "out", None)
+    if options.verb in WRITE_FOLDERS and out is not None and out.exists() and not out.is_dir():
+        return f"--out {out}: expected a folder to write to, got a file; choose another name"
+    return ""
 
 
 class Terminated(KeyboardInterrupt):
@@ -104,6 +115,22 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
+@contextmanager
+def keeping(table: Path) -> Iterator[None]:
+    """What a table said before stays beside it, where it is replaced by another: it may have been written by hand."""
+    before = table.read_bytes() if table.is_file() else None
+    yield
+    if before is not None and table.read_bytes() != before:
+        beside = table.with_name(f"{table.name}.before")
+        beside.write_bytes(before)
+        print(f"{table} said otherwise; that is in {beside}", file=sys.stderr)
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be typed into a shell."""
+    return shlex.quote(str(path))
+
+
 def _fail(message: str, code: int = WRONG_CALL) -> int:
     print(f"braincam: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
@@ -131,7 +158,7 @@ def phantom(options: argparse.Namespace) -> int:
         print(f"{len(write_volumes(options.out, options.seed))} volumes in {options.out / 'volumes'}")
     if options.patients >= 5 * len(CLASSES):  # training holds out one of five folds, each with every class
         data, table = options.out / "data", options.out / "patients.csv"
-        print(f"next: braincam train {data} --patients {table} --out runs/phantom")
+        print(f"next: braincam train {quoted(data)} --patients {quoted(table)} --out runs/phantom")
     return OK
 
 
@@ -145,9 +172,11 @@ def patients(options: argparse.Namespace) -> int:
         return _fail(f"--out {options.out}: expected a file, got a folder; give {options.out / 'patients.csv'}, say")
     manifest = read_folder(options.data, least_classes=1)
     named = name_patients(manifest, options.pattern or FOLDER, per_class=options.per_class)
-    named.write(options.out)
+    with keeping(options.out):
+        named.write(options.out)
     print_patients(named, options.per_class)
-    print(f"written: {options.out}; next: braincam audit {options.data} --patients {options.out} --out out/audit")
+    call = f"braincam audit {quoted(options.data)} --patients {quoted(options.out)} --out out/audit"
+    print(f"written: {options.out}; next: {call}")
     return OK
 
 
@@ -173,7 +202,8 @@ def split(options: argparse.Namespace) -> int:
         found, straddling = check_split(options.data, options.check, options.patients)
         print_straddling(found, straddling, options.check)
         return LEAKS if straddling.leaks else OK
-    facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
+    with keeping(options.out):
+        facts = make_split(options.data, options.out, options.patients, options.folds, options.seed)
     print(
         f"{facts['slices']} slices in {facts['groups']} groups ({facts['patients']} known patients; the largest group "
         f"has {facts['largest_group']} slices); no known patient and no group of copies straddles a fold"
@@ -214,7 +244,7 @@ def train(options: argparse.Namespace) -> int:
     )
     print_scores(trained.metrics)
     print(f"took {trained.seconds / 60:.1f} min; report: {trained.folder / 'report.html'}")
-    print(f"model: {trained.folder / 'model.onnx'}; next: braincam predict PICTURE --model {trained.folder}")
+    print(f"model: {trained.folder / 'model.onnx'}; next: braincam predict PICTURE --model {quoted(trained.folder)}")
     return OK
 
 
@@ -274,6 +304,10 @@ def predict(options: argparse.Namespace) -> int:
 
     if options.cam and options.no_cam:
         return _fail("--cam and --no-cam exclude each other")
+    if options.cam and not options.out:
+        print(
+            f"--cam {options.cam} changes the pictures that --out writes; without --out there are none", file=sys.stderr
+        )
     predictor = Predictor(options.model, threads=options.threads)
     answers: Iterable[Prediction] = predictor.stream(
         options.paths, cam=not options.no_cam, plane=options.plane, volume=options.volume
@@ -337,7 +371,7 @@ def page(options: argparse.Namespace) -> int:
 
     size = write_page(options.out, find_model(options.model), options.runtime)
     print(f"{options.out}: {size / 1e6:.1f} MB; put it on any web server, or look at it here:")
-    print(f"python -m http.server --bind 127.0.0.1 --directory {options.out} 8080")
+    print(f"python -m http.server --bind 127.0.0.1 --directory {quoted(options.out)} 8080")
     return OK
 
 
@@ -417,6 +451,9 @@ def doctor(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 # -- the parser --------------------------------------------------------------------------------------------------------
+
+
+WRITE_FOLDERS = (demo, phantom, audit, train, crossval, evaluate, predict, page)
 
 
 class _Parser(argparse.ArgumentParser):

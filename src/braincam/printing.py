@@ -137,11 +137,15 @@ def print_model_scores(card: Card) -> None:
 def print_scores(metrics: dict[str, Any]) -> None:
     """The headline with its interval, and beside it what the model had seen."""
     print("in brackets: 95 % intervals over patients or groups")
+    evaluation = (metrics.get("split") or {}).get("kind") == "evaluation"
+    unseen = "not recognised from training" if evaluation else "not met in training"
     if "all" in metrics:
-        _print_block("not met in training", metrics["unseen"])
+        _print_block(unseen, metrics["unseen"])
         _print_block("everything asked for", metrics["all"])
     else:
-        _print_block("not met in training", metrics)
+        _print_block(unseen, metrics)
+    if metrics.get("status") and metrics["n"]:
+        print_status(metrics["status"], metrics["n"])
     if metrics.get("confidence"):
         print_confidence(metrics["confidence"])
     if metrics.get("localisation"):
@@ -163,6 +167,13 @@ def print_scores(metrics: dict[str, Any]) -> None:
             f"[{low:+.3f}, {high:+.3f}], {better}; McNemar p = {versus['mcnemar_p']:.3g}"
         )
     print(NOTICE)
+
+
+def print_status(status: dict[str, Any], n: int) -> None:
+    """How many slices were answered, referred and rejected."""
+    right = status["accuracy_when_ok"]
+    rightly = "" if right is None else f", {right:.1%} of these rightly"
+    print(f"answered {status['ok']} of {n}{rightly}; referred {status['refer']}, rejected {status['rejected']}")
 
 
 def _print_block(title: str, scores: dict[str, Any]) -> None:
@@ -270,7 +281,7 @@ def print_audit(result: Audit, out: Path | None) -> None:
     """The findings, worst first, then where the rest stands."""
     facts, pairs = result.facts, result.facts["twin_pairs"]["all"]
     print(
-        f"{facts['slices']} slices in {len(facts['classes'])} classes, {facts['groups']} groups that belong together; "
+        f"{facts['slices']} slices in {len(facts['classes'])} classes, in {facts['groups']} groups; "
         f"{pairs} {'pair' if pairs == 1 else 'pairs'} of copies"
     )
     for finding in result.findings:
@@ -278,12 +289,15 @@ def print_audit(result: Audit, out: Path | None) -> None:
             f"{finding.level:<9}{finding.count} {finding.title}\n         {finding.meaning}\n         {finding.advice}"
         )
     if not result.complaints:
-        print("nothing to complain about")
+        notes = len(result.findings)
+        print(f"nothing to complain about{f', {notes} to note' if notes else ''}")
     if not facts["probes"]:
         print(f"too few patients for the shortcut probes (n = {facts['groups']})")
     for name, metrics in facts["probes"].items():
         low, high = metrics["ci95"]["balanced_accuracy"] or (float("nan"), float("nan"))
-        print(f"probe    {name}: balanced accuracy {metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+        guess = 1 / len(facts["classes"])
+        reached = f"{metrics['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        print(f"probe    {name}: balanced accuracy {reached} without seeing a lesion (guessing: {guess:.3f})")
     if out:
         print(f"report: {out / 'audit.html'}; pairs: {out / 'twins.csv'}")
     print(NOTICE)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from typing import TypeVar
 
 from braincam.errors import printable
@@ -32,7 +33,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None, unit: str 
     next_line = start + PATIENCE
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now >= next_line:
+        if done and now >= next_line:
             say(f"{what}: {done}{f' of {total}' if total else ''} {unit}, {done / (now - start):.0f}/s")
             next_line = now + PLAIN_EVERY
         yield item
@@ -47,4 +48,5 @@ def say(line: str) -> None:
     """Print one line on stderr; stdout is kept for what machines read. Of several processes the first one talks."""
     if helps():
         return
-    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(BrokenPipeError):  # nobody reads on; what is being made is worth more than what is said of it
+        print(printable(line), file=sys.stderr, flush=True)  # noqa: T201

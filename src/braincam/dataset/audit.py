@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braincam.dataset.fingerprints import Fingerprints, Unreadable
-from braincam.dataset.groups import connected
+from braincam.dataset.links import connected
 from braincam.dataset.manifest import Manifest
 from braincam.dataset.origin import owners, unsettled
 from braincam.dataset.split import verify
@@ -89,6 +89,7 @@ def find_faults(
     across = across_parts(manifest, prints.digests, twins, whose)
     findings = [
         *_passed_over(manifest, unreadable),
+        *_class_names(manifest),
         *_twins(manifest, twins, across),
         *_patients(manifest, whose),
         *_conflicts(manifest, twins),
@@ -235,6 +236,22 @@ def _passed_over(manifest: Manifest, unreadable: Sequence[Unreadable]) -> list[F
                 )
             )  # fmt: skip
     return found
+
+
+def _class_names(manifest: Manifest) -> list[Finding]:
+    """One class under two names is two classes to whoever learns from the folder."""
+    spelled: dict[str, list[str]] = {}
+    for name in manifest.classes:
+        spelled.setdefault("".join(letter for letter in name.casefold() if letter.isalnum()) or name, []).append(name)
+    return [
+        Finding(
+            "class_names", "warning", len(names), f"classes that may be one: {', '.join(names)}",
+            "Their names differ in case or separators alone. They are learnt and scored as different classes.",
+            "Give both folders the same name if they are one class.",
+        )
+        for names in spelled.values()
+        if len(names) > 1
+    ]  # fmt: skip
 
 
 def _twins(manifest: Manifest, twins: Twins, tally: Mapping[str, Any] | None) -> list[Finding]:

@@ -24,6 +24,8 @@ from braincam.progress import say
 PARTS = {"training": "Training", "train": "Training", "testing": "Testing", "test": "Testing"}
 VALIDATION = {"validation", "valid", "val"}  # parts only beside one of the others: alone, "valid" may be a class
 
+NO_NAME = {"", "-", "?", "n/a", "na", "nan", "nil", "none", "null", "unknown"}  # of a patient, in lower case
+
 NO_TUMOUR = "notumor"
 # The four classes go by other names in other copies of the data set.
 SAME_CLASS = {
@@ -177,9 +179,7 @@ def with_patients(manifest: Manifest, table: Path) -> Manifest:
 
     What does not match is said: a table that mostly misses the files would else pass for one that names the patients.
     """
-    known = {
-        path: row["patient"].strip() or None for path, row in read_rows(table, ("path", "patient"), manifest).items()
-    }
+    known = {path: known_name(row["patient"]) for path, row in read_rows(table, ("path", "patient"), manifest).items()}
     slices = tuple(replace(item, patient=known.get(item.path)) for item in manifest.slices)
     strange = sorted(known.keys() - {item.path for item in slices})
     if len(strange) == len(known):
@@ -196,6 +196,12 @@ def with_patients(manifest: Manifest, table: Path) -> Manifest:
     return replace(manifest, slices=slices)
 
 
+def known_name(cell: str) -> str | None:
+    """A patient's name; None for what programs write where there is none: ``NA`` by R, ``nan`` by pandas, ..."""
+    name = cell.strip()
+    return None if name.lower() in NO_NAME else name
+
+
 def read_rows(table: Path, columns: tuple[str, ...], manifest: Manifest) -> dict[str, dict[str, str]]:
     """Rows of a table (see `read_table`) by path, spelled as the folder spells it.
 
@@ -203,25 +209,38 @@ def read_rows(table: Path, columns: tuple[str, ...], manifest: Manifest) -> dict
     """
     exact = {item.path for item in manifest.slices}
     spelled = {unicodedata.normalize("NFC", path): path for path in exact}
-    rows = {row["path"]: row for row in read_table(table, columns)}
-    return {
-        path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path): row
-        for path, row in rows.items()
-    }
+    rows: dict[str, dict[str, str]] = {}
+    for row in read_table(table, columns):
+        path = row["path"]
+        path = path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path)
+        if path in rows:
+            raise DataError(f"{table}: {path} stands there more than once; expected one row per slice")
+        rows[path] = row
+    return rows
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of a UTF-8 CSV that has at least these columns; paths get forward slashes.
+
+    Separated by commas, or by semicolons or tabs, as spreadsheets in many countries write it.
 
     Raises:
         DataError: the file is missing or unreadable, a column is missing, or a path stands there twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a UTF-8 CSV, got: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: expected a UTF-8 CSV, got: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected a UTF-8 CSV, got a file in another encoding, or no text; in a spreadsheet, save it as "
+            '"CSV UTF-8"'
+        ) from error
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)  # of equals, the comma
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=separator)
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         rows = list(reader)
     except csv.Error as error:
         raise DataError(f"{path}: expected a CSV, got: {error}") from error

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from braincam.dataset.groups import connected
-from braincam.dataset.manifest import Manifest, class_name, read_rows
+from braincam.dataset.links import connected
+from braincam.dataset.manifest import Manifest, class_name, known_name, read_rows
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.progress import say
@@ -300,6 +300,11 @@ def read_split(path: Path, manifest: Manifest) -> tuple[Manifest, list[str], lis
             f"{path}: {len(absent)} of its {len(rows)} slices are not in {manifest.root}, such as {absent[0]}; "
             "expected a split made for this folder"
         )
+    if left_out := [item.path for item in manifest.slices if item.path not in rows]:
+        say(
+            f"{path}: leaves out {len(left_out)} of the {len(manifest.slices)} slices in {manifest.root}, such as "
+            f"{left_out[0]}: they are neither learnt nor judged"
+        )
     kept, groups, folds = [], [], []
     for item in manifest.slices:
         row = rows.get(item.path)
@@ -320,7 +325,7 @@ def fill_in_patients(manifest: Manifest, rows: Mapping[str, Mapping[str, str]], 
 
     A table of patients goes first: it may have been corrected since the folds were made.
     """
-    named = [(rows[item.path].get("patient") or "").strip() or None for item in manifest.slices]
+    named = [known_name(rows[item.path].get("patient") or "") for item in manifest.slices]
     both = list(zip(manifest.slices, named, strict=True))
     differ = sum(item.patient is not None and name not in (None, item.patient) for item, name in both)
     if differ:

@@ -74,6 +74,11 @@ def crossval(
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     if recipe.split == "official":
         raise ConfigError("split=official: crossval trains on folds; leave it out, or use `braincam train`")
+    if there := [name for name in ("run.json", "last.ckpt") if (out / name).exists()]:
+        raise ConfigError(
+            f"--out {out}: expected a folder for the cross-validation alone, got that of a training, which holds "
+            f"{there[0]}; choose another --out"
+        )
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         if not split_file and not table.exists():
@@ -290,6 +295,8 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
         f"Over the {len(table)} runs: accuracy {table['accuracy'].mean():.3f}, standard deviation",
         f"{table['accuracy'].std():.3f} (a spread, not an interval).",
     ]
+    if near := int(table["with_twin_in_training"].fillna(0).sum()):
+        lines += ["", f"{near} of the answers are to slices that have a near copy in another fold."]
     if leaking := sorted(set(table.loc[table["leaks"], "fold"])):
         lines = [f"**The folds leak ({', '.join(map(str, leaking))}): these scores are flattered.**", "", *lines]
     if facts:

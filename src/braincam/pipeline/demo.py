@@ -32,15 +32,17 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
         DataError: the folder already holds a demo.
     """
     started = time.perf_counter()
-    if (out / "scans").exists() or (out / "run").exists():
+    if (out / "scans").exists() and (out / "folds.csv").exists() and (out / "run").exists():
         raise DataError(f"{out}: holds a demo already; remove it or choose another --out")
+    if out.exists() and (there := sorted(entry.name for entry in out.iterdir())):
+        raise DataError(f"{out}: expected a new or an empty folder, got one with {there[0]}; choose another --out")
     scans = out / "scans"
     print("1/5  synthetic scans: four classes, several slices per patient, with lesion masks")
     count = write_phantom(scans, patients=patients)
     data, table, masks = scans / "data", scans / "patients.csv", scans / "masks"
     print(f"     {count} slices of {patients} patients\n2/5  an audit: copies, leaks, conflicts, shortcuts")
     complaints = audit(data, table, out=out / "audit").complaints
-    print(f"     {complaints or 'no'} findings\n3/5  a split that no patient and no copy straddles")
+    print(f"     {complaints or 'nothing'} to complain about\n3/5  a split that no patient and no copy straddles")
     facts = split(data, out / "folds.csv", table)
     print(f"     {facts['groups']} groups in five folds\n4/5  training, and judging on patients held out")
     recipe = read_config(shipped("demo"), overrides)

@@ -81,13 +81,15 @@ def evaluate(
     judged = judge_rows(predictor, found, rows, masks=masks_of(found, as_path(masks)))
     metrics = dict(judged.metrics)
     torn = copies_of_seen(predictor, found, rows)
+    known = sum(found.manifest.slices[row].patient is not None for row in rows)
     metrics["split"] = {
         "kind": "evaluation",
         "part": part_name(found, fold),
         "test_slices": len(rows),
+        "with_known_patient": known,
         "seen_in_training": metrics["n_seen_in_training"],
         "with_twin_in_training": torn,
-        "verdict": verdict(metrics, torn),
+        "verdict": verdict(metrics, torn, len(rows) - known),
     }
     if values is not None:
         metrics["by"] = {"column": by, "values": subgroups(judged, values, predictor.card)}
@@ -175,26 +177,42 @@ def part_name(found: Grouped, fold: int | None) -> str:
     return "Testing/" if found.manifest.has_official_split else "the whole folder"
 
 
-def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> int:
+def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> int | None:
     """How many of the judged slices that count as unseen have a copy that the model has met, as `Leak` counts it.
 
-    Only a table of folds can tear copies apart; its groups are heeded, so that its folds stay what they are.
+    Only a table of folds can tear copies apart; its groups are heeded, so that its folds stay what they are. None
+    where the model has met nothing of the folder: copies are sought within it alone.
     """
     met = seen_before(found.manifest, found.digests, found.groups, model.card)
+    if not met.any():
+        return None
     patients = [item.patient for item in found.manifest.slices]
     unseen = [row for row in rows if not met[row]]
     return find_leak(np.flatnonzero(met).tolist(), unseen, patients, found.groups, found.twins).with_twin_in_training
 
 
-def verdict(metrics: dict[str, Any], torn: int) -> str:
-    """Whether the model had seen what it was judged on, in a sentence; `torn` slices have a copy that it has seen."""
+def verdict(metrics: dict[str, Any], torn: int | None, strangers: int) -> str:
+    """Whether the model had seen what it was judged on, in a sentence or two.
+
+    `torn` slices have a copy that it has seen; of `strangers` the patient is unknown.
+    """
     seen = metrics["n_seen_in_training"]
     copies = f"; {torn} in the headline have a near copy that was" if torn else ""
-    if not seen:
-        return f"none of these slices and their patients was met in training, as far as bytes and patients tell{copies}"
-    return (
+    said = (
         f"{seen} of these slices, or their patients or groups, were met in training: "
         f"they are kept out of the headline and shown apart{copies}"
+        if seen
+        else f"none of these slices was recognised from training, by its bytes or its patient's name{copies}; "
+        "one that was encoded anew would not be"
+    )
+    return f"{said}. {unknown_patients(strangers)}" if strangers else said
+
+
+def unknown_patients(slices: int) -> str:
+    """What it means for the intervals."""
+    return (
+        f"The patients of {slices} slices are unknown: each of these, or its group of copies, counts as a patient, so "
+        "the intervals may be too narrow; --patients names them"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import tomllib
 from collections.abc import Sequence
@@ -382,12 +383,18 @@ def announce(material: Material, machine: Machine, processes: int, asked: float)
 def warn_of_classes_never_ruled_out(card: Card, material: Material) -> None:
     """Say which classes had too few validation slices for a conformal threshold, and what to do about it."""
     slices, validation = material.found.manifest.slices, material.parts.validation
-    for name in card.never_ruled_out:
-        count = sum(slices[row].label == name and material.found.accepts(row) for row in validation)
-        say(
-            f"class {name} has {count} validation slices, too few to rule it out by, so no answer but {name} is "
-            "given without referral: raise validation_share, or set thresholds by `braincam export --crossval`"
-        )
+    if not (names := card.never_ruled_out):
+        return
+    counts = [sum(slices[row].label == name and material.found.accepts(row) for row in validation) for name in names]
+    coverage = card.conformal_coverage
+    least = math.ceil(coverage / (1 - coverage) - 1e-9)  # see `conformal_thresholds`
+    few = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    every = "every answer is" if len(names) > 1 else f"every answer but {names[0]} is"
+    say(
+        f"this model refers what it should answer: {every} referred, because a class is ruled out by {least} or more "
+        f"validation slices, and there are fewer ({few}); raise validation_share, add slices, or set thresholds by "
+        "braincam export --crossval"
+    )
 
 
 def preprocessing(recipe: TrainConfig) -> Preprocess:

@@ -74,6 +74,7 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         empty=[name for name in card.classes if name not in tumour_classes(card)],
         scores=scores,
         leaky=scores.get("headline") == "all",
+        apart="were not recognised from training" if part.get("kind") == "evaluation" else "training never met",
         where=part.get("part", "the test part of its training"),
         pooled=pooled,
         columns=columns(scores, pooled),

@@ -274,7 +274,7 @@ async function showCard() {
         : scores.accuracy.toFixed(3) +
           (interval ? `, 95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : "") +
           (leaky && split.verdict ? `; ${split.verdict}` : ""),
-    "Prediction sets": `hold the true class for ${percent(card.conformal_coverage)} of the slices, by design`,
+    "Prediction sets": `are meant to hold the true class for ${percent(card.conformal_coverage)} of the slices; the model card says what was measured`,
     "Refuses as unlike its training scans": `an outlier score above ${card.outlier_threshold.toFixed(2)}`,
     Trained: card.created || "the time is not noted: a training that can be repeated byte for byte",
     Licence: card.license,
