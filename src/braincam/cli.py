@@ -118,11 +118,13 @@ def _importing(frame: FrameType | None) -> bool:
 @contextmanager
 def keeping(table: Path) -> Iterator[None]:
     """What a table said before stays beside it, where it is replaced by another: it may have been written by hand."""
+    from braincam.files import write_bytes
+
     before = table.read_bytes() if table.is_file() else None
     yield
     if before is not None and table.read_bytes() != before:
         beside = table.with_name(f"{table.name}.before")
-        beside.write_bytes(before)
+        write_bytes(beside, before)
         print(f"{table} said otherwise; that is in {beside}", file=sys.stderr)
 
 

@@ -59,6 +59,11 @@ class Manifest:
     beside: tuple[tuple[str, int], ...] = ()  # of `ignored`, folders beside the parts that hold pictures, and how many
 
     @property
+    def name(self) -> str:
+        """The folder's own, also where it was given as ``.``"""
+        return self.root.resolve().name
+
+    @property
     def labels(self) -> list[int]:
         """Class number of each slice."""
         number = {name: k for k, name in enumerate(self.classes)}
@@ -209,14 +214,11 @@ def read_rows(table: Path, columns: tuple[str, ...], manifest: Manifest) -> dict
     """
     exact = {item.path for item in manifest.slices}
     spelled = {unicodedata.normalize("NFC", path): path for path in exact}
-    rows: dict[str, dict[str, str]] = {}
-    for row in read_table(table, columns):
-        path = row["path"]
-        path = path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path)
-        if path in rows:
-            raise DataError(f"{table}: {path} stands there more than once; expected one row per slice")
-        rows[path] = row
-    return rows
+    rows = read_table(table, columns)
+    given = [row["path"] for row in rows]
+    paths = [path if path in exact else spelled.get(unicodedata.normalize("NFC", path), path) for path in given]
+    _check_once(table, paths)
+    return dict(zip(paths, rows, strict=True))
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -252,9 +254,13 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         )
     for row in rows:
         row["path"] = row["path"].replace("\\", "/").removeprefix("./")
-    if twice := [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]:
-        raise DataError(f"{path}: {twice[0]} stands there more than once; expected one row per slice")
+    _check_once(path, [row["path"] for row in rows])
     return rows
+
+
+def _check_once(table: Path, paths: Iterable[str]) -> None:
+    if twice := [name for name, count in Counter(paths).items() if count > 1]:
+        raise DataError(f"{table}: {twice[0]} stands there more than once; expected one row per slice")
 
 
 def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str]) -> None:

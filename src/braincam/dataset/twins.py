@@ -61,8 +61,7 @@ def find_twins(prints: Fingerprints) -> Twins:
     small = _softened(prints.textures)
     asking, families = np.arange(len(unique)), np.arange(len(unique), dtype=np.int32)
     while len(asking):
-        for mirrored in (False, True):
-            pairs = _neighbours(prints.descriptors, unique, families, asking, mirrored)
+        for mirrored, pairs in _neighbours(prints.descriptors, unique, families, asking).items():
             alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
             similarity, moved = _compare(prints.textures, small, pairs, mirrored)
             for row in np.flatnonzero(similarity >= TWIN):
@@ -110,23 +109,25 @@ def _neighbours(
     unique: NDArray[np.int64],
     families: NDArray[np.int32],
     asking: NDArray[np.int64],
-    mirrored: bool,
-) -> Pairs:
-    """Those who ask, perhaps mirrored, with their nearest neighbours by descriptor that are not of their family.
+) -> dict[bool, Pairs]:
+    """Those who ask, mirrored or not, with their nearest neighbours by descriptor that are not of their family.
 
     In either view, and among the zooms. `families` are those of the `unique` slices, `asking` are some of these.
     """
-    found = []
+    found: dict[bool, list[Pairs]] = {False: [], True: []}
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         rows = _projected(descriptors, unique, place, axes, False)
         view = place if place < likeness.VIEWS else 0
-        queries = _projected(descriptors, unique[asking], view, axes, mirrored)
-        index, products = nearest(rows, queries, NEIGHBOURS, kin=(families, families[asking]))
-        pairs = np.stack((np.repeat(asking, index.shape[1]), index.ravel()), 1)
-        found.append(pairs[products.ravel() >= PROMISING])
-    pairs = unique[np.unique(np.sort(np.concatenate(found), 1), axis=0)]
-    return np.asarray(pairs, np.int64)
+        for mirrored, parts in found.items():
+            queries = _projected(descriptors, unique[asking], view, axes, mirrored)
+            index, products = nearest(rows, queries, NEIGHBOURS, kin=(families, families[asking]))
+            pairs = np.stack((np.repeat(asking, index.shape[1]), index.ravel()), 1)
+            parts.append(pairs[products.ravel() >= PROMISING])
+    return {
+        mirrored: np.asarray(unique[np.unique(np.sort(np.concatenate(parts), 1), axis=0)], np.int64)
+        for mirrored, parts in found.items()
+    }
 
 
 def _principal_axes(rows: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ K.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) ->
     return found
 
 
+def least_slices(coverage: float) -> int:
+    """How many slices of a class set its threshold at least: n of them promise no more than n / (n + 1)."""
+    return math.ceil((1 - 1e-9) / (1 - coverage) - 1)
+
+
 def conformal_thresholds(
     probabilities: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -73,7 +79,7 @@ def conformal_thresholds(
     Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
     these, the set holds the true class with probability >= `coverage` *within each class*. The rank is
     corrected for the finite sample: the floor((n + 1)(1 - coverage))-th smallest p(true class). A class with
-    too few slices for the promise (n < coverage / (1 - coverage), 19 slices at 0.95) gets 0.0: it is in
+    too few slices for the promise (see `least_slices`, 19 at 0.95) gets 0.0: it is in
     every set.
 
     `slices` names the slice of each row where several models answered the same ones: n counts different slices, since
@@ -89,8 +95,8 @@ def conformal_thresholds(
     for k in range(values.shape[1]):
         rows = np.flatnonzero(truth == k)
         n = len({names[row] for row in rows.tolist()})
-        spare = (n + 1) * (1 - coverage) + 1e-9
-        if spare >= 1:
+        if n >= least_slices(coverage):
+            spare = (n + 1) * (1 - coverage) + 1e-9
             # A new slice brings s answers. Among all s (n + 1) a miss then stands at s (n + 1)(1 - coverage) at most.
             rank = int(len(rows) / n * (spare - 1) + 1)
             thresholds[k] = np.sort(values[rows, k])[rank - 1]

@@ -51,7 +51,7 @@ def audit(
     result = with_probes(result, manifest, prints, groups, files)
     if out is not None:
         write_audit(Path(out), result, manifest, prints, twins, groups)
-        write_text(Path(out) / "data.md", data_sheet(manifest.root.resolve().name, words, result))
+        write_text(Path(out) / "data.md", data_sheet(manifest.name, words, result))
     return result
 
 
@@ -126,7 +126,7 @@ def write_audit(
 ) -> None:
     """The four files of an audit."""
     slices = manifest.slices
-    write_json(out / "audit.json", {"data": manifest.root.resolve().name, **summary(result)})
+    write_json(out / "audit.json", {"data": manifest.name, **summary(result)})
     rows = [
         (slices[a].path, slices[b].path, kind, f"{value:.4f}", int(slices[a].label == slices[b].label),
          int(slices[a].part == slices[b].part))

@@ -17,7 +17,7 @@ from braincam.evaluation.localise import COLUMNS, ERASED
 from braincam.evaluation.metrics import OURS, score
 from braincam.explain.localisation import MAP_COLUMNS, Overlap, summarise
 from braincam.files import as_path, read_json, replacing, write_bytes, write_json, write_text
-from braincam.pipeline.evaluate import masks_of
+from braincam.pipeline.evaluate import OF_A_TRAINING, check_no_training, masks_of
 from braincam.pipeline.facts import UNSAID, identity
 from braincam.pipeline.out_of_fold import Answers, describe_confidence, pooled_confidence, read_answers
 from braincam.pipeline.prepare import FOLDS, Grouped, divide, grouped, set_aside, split
@@ -74,11 +74,7 @@ def crossval(
         raise ConfigError(f"seed={recipe.seed}: crossval trains the seeds 0 to --seeds less 1; leave it out")
     if recipe.split == "official":
         raise ConfigError("split=official: crossval trains on folds; leave it out, or use `braincam train`")
-    if there := [name for name in ("run.json", "last.ckpt") if (out / name).exists()]:
-        raise ConfigError(
-            f"--out {out}: expected a folder for the cross-validation alone, got that of a training, which holds "
-            f"{there[0]}; choose another --out"
-        )
+    check_no_training(out, "the cross-validation", OF_A_TRAINING)
     table = Path(split_file) if split_file else out / "folds.csv"
     with claimed(out):
         if not split_file and not table.exists():

@@ -29,7 +29,7 @@ def run_demo(out: Path, *, patients: int = PATIENTS, overrides: tuple[str, ...] 
     """Make scans, split, train, judge, explain and predict; prints where everything is and returns the exit code 0.
 
     Raises:
-        DataError: the folder already holds a demo.
+        DataError: the folder holds a demo already, or anything else.
     """
     started = time.perf_counter()
     if (out / "scans").exists() and (out / "folds.csv").exists() and (out / "run").exists():

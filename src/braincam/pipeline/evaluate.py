@@ -31,7 +31,8 @@ from braincam.report.assemble import write_pictures_and_report
 from braincam.report.card import model_card
 
 MOST_SUBGROUPS = 30
-OF_TRAININGS = ("run.json", "last.ckpt", "crossval.json")  # whose folder's other files belong with what is in them
+OF_A_TRAINING = ("run.json", "last.ckpt")
+OF_TRAININGS = (*OF_A_TRAINING, "crossval.json")  # whose folder's other files belong with what is in them
 WORDS = ("path", "label", "patient", "group", "predicted", "status")  # columns of predictions.csv that hold no numbers
 
 
@@ -73,7 +74,7 @@ def evaluate(
     if by is not None and patients is None:
         raise DataError(f"evaluate: --by {by} belongs to --patients, whose column it is; give both")
     if out is not None:
-        check_no_training(out)
+        check_no_training(out, "the evaluation")
     predictor = Predictor(model)
     found = grouped(data, patients, split, least_classes=1)  # patients of one class are a common external test
     rows = rows_to_judge(found, fold)
@@ -102,15 +103,15 @@ def evaluate(
     return Evaluation(metrics, judged, out)
 
 
-def check_no_training(out: Path) -> None:
-    """Results of an evaluation must not take the place of a run's own, which `crossval` and `export` read as such.
+def check_no_training(out: Path, what: str, signs: Sequence[str] = OF_TRAININGS) -> None:
+    """Results of something else must not take the place of a run's own, which `crossval` and `export` read as such.
 
     Raises:
         ConfigError: the folder holds a training or a cross-validation.
     """
-    if there := [name for name in OF_TRAININGS if (out / name).exists()]:
+    if there := [name for name in signs if (out / name).exists()]:
         raise ConfigError(
-            f"--out {out}: expected a folder for the evaluation alone, got one of a training, which holds {there[0]} "
+            f"--out {out}: expected a folder for {what} alone, got one of a training, which holds {there[0]} "
             "and results that would be replaced; choose another --out"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from braincam.cache import cached, key_of
-from braincam.dataset import fingerprints
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.network.preprocess import Preprocess
 from braincam.pipeline.prepare import Grouped
@@ -45,9 +43,9 @@ def load(found: Grouped, rows: Sequence[int], preprocess: Preprocess) -> Pool:
                 file.write(pixels.tobytes())
 
     geometry = (side, preprocess.config.frame, preprocess.config.subtract_black)  # means and spreads are applied later
-    recipe = made_by("images", "network", libraries=("numpy", "pillow", "pydicom", "nibabel", "torch", "torchvision"))
-    code = [inspect.getsource(part) for part in (scaled, to_bytes, fingerprints.read_one_slice)]
-    pixels = cached("slices", key_of([*recipe, *code, geometry, *found.digests]), make)["pixels"]
+    code = ("images", "network", "dataset/fingerprints.py", "pipeline/pools.py")
+    recipe = made_by(*code, libraries=("numpy", "pillow", "pydicom", "nibabel", "torch", "torchvision"))
+    pixels = cached("slices", key_of([*recipe, geometry, *found.digests]), make)["pixels"]
     labels = found.manifest.labels
     return Pool(torch.from_numpy(pixels), torch.tensor([labels[row] for row in rows]), torch.tensor(rows))
 

@@ -142,12 +142,16 @@ def why_unreadable(manifest: Manifest, row: int) -> Unreadable | None:
     return None
 
 
-def made_by(*packages: str, libraries: Sequence[str] = ("numpy", "pillow", "scipy", "pydicom", "nibabel")) -> list[str]:
-    """What a remembered result depends on besides its input: our code and the libraries' versions."""
+def made_by(*parts: str, libraries: Sequence[str] = ("numpy", "pillow", "scipy", "pydicom", "nibabel")) -> list[str]:
+    """What a remembered result depends on besides its input: our code and the libraries' versions.
+
+    `parts` are folders of the package, or single files.
+    """
+    places = [files("braincam") / part for part in parts]
     code = [
         item.read_text(encoding="utf-8")
-        for package in packages
-        for item in sorted(files(f"braincam.{package}").iterdir(), key=lambda item: item.name)
+        for place in places
+        for item in ([place] if place.is_file() else sorted(place.iterdir(), key=lambda item: item.name))
         if item.name.endswith(".py")
     ]
     return [*code, *(f"{name} {importlib.metadata.version(name)}" for name in libraries)]

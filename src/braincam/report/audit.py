@@ -42,7 +42,7 @@ def write_audit_report(out: Path, manifest: Manifest, result: Audit) -> None:
     write_page(
         out,
         "audit.html",
-        name=manifest.root.resolve().name,
+        name=manifest.name,
         facts=result.facts,
         result=result,
         findings=findings,

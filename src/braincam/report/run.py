@@ -123,12 +123,13 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
     leaking = split.get("leaks", any(split[key] for key, _ in counted if key != "seen_in_training"))
     met = bool(split.get("seen_in_training"))
-    evaluation = split.get("kind") == "evaluation"
     if leaking:
         colour, title = "warn", "These scores are flattered by leakage"
     elif met:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
-    elif evaluation:  # the training slices are not at hand: a slice that was encoded anew would not be recognised
+    elif (
+        split.get("kind") == "evaluation"
+    ):  # the training slices are not at hand: a slice that was encoded anew would not be recognised
         colour, title = "plain", "None of these slices was recognised from training, by its bytes or its patient's name"
     elif split.get("with_twin_in_training"):
         colour, title = "plain", "A few near copies straddle the split"
