@@ -276,11 +276,13 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
             name,
             str(n),
             measured(summary["pointing"]),
-            "–" if kind is own else measured(means(gap, groups[:n])[0]),
+            "–" if kind is own else measured(means(gap, groups[:n], shares=False)[0]),
             measured(summary["energy"]),
             measured(summary["iou_otsu"]),
             *(
-                measured(means([[rank] for rank in part[name]], groups[: len(part[name])])[0]) if name in part else "–"
+                measured(means([[rank] for rank in part[name]], groups[: len(part[name])], shares=False)[0])
+                if name in part
+                else "–"
                 for part in ranks.values()
             ),
             f"{1000 * np.median(kind.seconds):.1f}" if kind.seconds else "–",

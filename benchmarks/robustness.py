@@ -98,7 +98,7 @@ def table(found: dict[str, list[dict[str, Any]]], names: list[str], peer: bool) 
     lines.append(row("mean of all", everything, peer, steps=False))
     if peer:
         errors = [np.mean([~value["right"][who] for value in everything], axis=0) for who in ("model", "peer")]
-        share = ratios(errors[0][:, None], errors[1][:, None], names)[0]
+        share = ratios(errors[0][:, None], errors[1][:, None], names, shares=False)[0]
         low, high = share["ci95"]
         lines += ["", f"Errors over all corruptions relative to the peer: {share['value']:.3f} [{low:.3f}, {high:.3f}]"]
     return lines

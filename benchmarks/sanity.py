@@ -125,7 +125,7 @@ def own_maps(answers: Answer) -> NDArray[np.float32]:
 
 def mean(values: Sequence[float] | NDArray[np.floating], names: Sequence[str]) -> str:
     """Mean with its interval over groups."""
-    return measured(means(np.asarray(values)[:, None], names)[0])
+    return measured(means(np.asarray(values)[:, None], names, shares=False)[0])
 
 
 def destroyed(predictor: Predictor, slices: list[Pixels], answers: Answer, names: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def maps_of(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> 
 def agreement(first: Maps, second: Maps, slices: Sequence[Pixels], groups: Sequence[str]) -> str:
     """Mean rank correlation over the head, with its interval over patients or groups."""
     ranks = [[over_the_head(*three)] for three in zip(first, second, slices, strict=True)]
-    return measured(means(ranks, groups)[0])
+    return measured(means(ranks, groups, shares=False)[0])
 
 
 if __name__ == "__main__":

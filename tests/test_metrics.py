@@ -105,8 +105,34 @@ def test_a_perfect_predictor_scores_one():
     m = score(labels, one_hot(labels, 4), CLASSES, groups)
     for key in SCALARS:
         assert m[key] == pytest.approx(0.0 if key in {"nll", "brier", "ece"} else 1.0), key
-        assert m["ci95"][key] == pytest.approx([m[key], m[key]]), key
     assert m["three_tumour_classes"]["accuracy"] == 1.0
+
+
+def test_where_no_group_errs_few_groups_claim_less_than_many():
+    """An error that a twentieth of all groups make goes unseen in G of them with a chance of 0.95^G."""
+
+    def perfect(n_groups):
+        labels = np.arange(12 * n_groups) % 4
+        return score(labels, one_hot(labels, 4), CLASSES, np.arange(12 * n_groups) // 12, n_boot=200)["ci95"]
+
+    for n_groups in (5, 20, 60, 100):
+        found = perfect(n_groups)
+        for key in ("accuracy", "balanced_accuracy", "patient_averaged_accuracy"):
+            low, high = found[key]
+            assert high == 1 and low**n_groups == pytest.approx(0.025), key
+            assert (low < 0.95) == (0.95**n_groups > 0.025)
+        assert found["per_class"]["glioma"]["sensitivity"] == pytest.approx(found["accuracy"])
+        assert found["per_class"]["glioma"]["ppv"] == pytest.approx(found["accuracy"])
+        assert [found[key] for key in ("macro_f1", "mcc", "auroc_macro", "tumour_auroc")] == [None] * 4
+        assert found["per_class"]["glioma"]["f1"] is None
+
+
+def test_a_class_that_is_never_found_has_the_bound_of_its_own_groups():
+    labels = np.repeat([0, 0, 1], 10)
+    m = score(labels, one_hot(np.zeros(30, int), 2), ["a", "b"], np.arange(30))
+    low, high = m["ci95"]["per_class"]["b"]["sensitivity"]
+    assert low == 0 and (1 - high) ** 10 == pytest.approx(0.025)
+    assert m["ci95"]["balanced_accuracy"] == [0.5, 0.5]  # by construction, whichever groups are drawn
 
 
 @settings(max_examples=15, deadline=None)
@@ -317,7 +343,9 @@ def test_a_pair_must_have_one_shape():
 def test_every_number_says_how_its_interval_was_made_and_the_defaults_are_a_thousand_and_seed_zero():
     labels, p, groups = simulated(n=60, n_groups=9)
     said = score(labels, p, CLASSES, groups)
-    assert said["ci95_method"] == "percentile bootstrap over 9 patients or groups, 1000 resamples, seed 0"
+    assert said["ci95_method"] == (
+        "percentile bootstrap over 9 patients or groups, 1000 resamples, seed 0; with fewer than 20 it is too narrow"
+    )
     assert score(labels, p, CLASSES, groups, n_boot=1000, seed=0) == said
     alone = score(labels, p, CLASSES, n_boot=7, seed=5)
     assert alone["ci95_method"] == "percentile bootstrap over 60 slices, 7 resamples, seed 5"
@@ -371,10 +399,10 @@ def test_a_row_without_any_tumour_mass_is_wrong_and_spread_over_the_others():
 
 @pytest.mark.parametrize("name", PER_CLASS)
 def test_a_class_has_an_interval_where_two_groups_bear_on_the_number(name):
-    """Class a: its slices in two groups, all named a; class c: slices in one group, named c in one."""
-    labels = [0, 0, 1, 1, 2, 2]
-    said = [0, 0, 1, 1, 2, 1]
-    found = score(labels, one_hot(said, 3), list("abc"), [1, 2, 1, 2, 3, 3], n_boot=200)["ci95"]["per_class"]
+    """Class a: its slices in two groups, all but one named a; class c: slices in one group, named c in one."""
+    labels = [0, 0, 0, 1, 1, 2, 2]
+    said = [0, 0, 1, 1, 1, 2, 1]
+    found = score(labels, one_hot(said, 3), list("abc"), [1, 2, 2, 1, 2, 3, 3], n_boot=200)["ci95"]["per_class"]
     assert found["a"][name] is not None
     assert found["b"][name] is not None  # b is named in three groups
     assert (found["c"][name] is None) == (name != "specificity")  # who is not c stands in two groups

@@ -68,6 +68,20 @@ def test_a_ratio_is_that_of_the_sums_and_its_interval_holds_it() -> None:
     assert 0 <= low < 4 / 6 < high <= 1
 
 
+def test_a_share_that_no_group_leaves_keeps_the_bound_of_so_many_groups() -> None:
+    names = np.repeat(np.arange(40), 3)
+    never, seldom = ratios(np.zeros((120, 2)), np.stack([np.ones(120), names < 10], 1), names)
+    assert never["ci95"][0] == seldom["ci95"][0] == 0
+    assert (1 - never["ci95"][1]) ** 40 == pytest.approx(0.025)
+    assert (1 - seldom["ci95"][1]) ** 10 == pytest.approx(0.025)
+    (always,) = means(np.ones((120, 1)), names)
+    assert always["ci95"] == pytest.approx([1 - never["ci95"][1], 1])
+    (size,) = means(np.ones((120, 1)), names, shares=False)
+    assert size["ci95"] == [1, 1]  # no share: a mean of other numbers
+    (one,) = means(np.ones((3, 1)), ["a", "a", "a"])
+    assert one["ci95"] is None
+
+
 def test_slices_of_one_patient_do_not_count_as_independent() -> None:
     """Copies of each slice add nothing: the interval stays as wide as without them."""
     values = np.random.default_rng(0).random((30, 1))

@@ -493,6 +493,34 @@ def test_a_plane_can_be_asked_for_and_its_map_keeps_the_grid(open_model: Path, t
     assert nib.load(one["map"]).shape == (32, 32, 24)
 
 
+def test_of_several_volumes_in_one_file_it_is_said_which_was_read(
+    open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = np.stack([make_volume("glioma")[0][..., 10:14], make_volume("pituitary")[0][..., 10:14]], axis=-1)
+    nib.save(nib.Nifti1Image(stored, np.eye(4)), tmp_path / "series.nii.gz")  # type: ignore[no-untyped-call]
+    call = ["predict", str(tmp_path / "series.nii.gz"), "--model", str(open_model), "--out", str(tmp_path / "out")]
+    for options, number in (([], 0), (["--volume", "1"], 1)):
+        assert cli.main([*call, *options]) == 0
+        said = f"volume {number} of 2, counted from 0, was read; --volume reads another"
+        assert said in capsys.readouterr().err
+        (study,) = json.loads((tmp_path / "out" / "study.json").read_text())["studies"]
+        assert study["volume"] == {"number": number, "of": 2}
+        assert said in (tmp_path / "out" / "study.html").read_text()
+
+
+@pytest.mark.parametrize("option", [["--plane", "coronal"], ["--volume", "1"]])
+def test_an_option_for_nifti_volumes_that_met_none_is_said_to_have_done_nothing(
+    option: list[str], open_model: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = str(next(scans.rglob("*.png")))
+    cli.main(["predict", scan, "--model", str(open_model), *option])
+    assert f"{option[0]} changes how NIfTI volumes are read, and there was none" in capsys.readouterr().err
+    stored = np.stack([make_volume("glioma")[0][..., 10:14]] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(stored, np.eye(4)), tmp_path / "one.nii")  # type: ignore[no-untyped-call]
+    cli.main(["predict", scan, str(tmp_path / "one.nii"), "--model", str(open_model), *option])
+    assert "there was none" not in capsys.readouterr().err
+
+
 def test_a_missing_volume_number_is_an_error_row(open_model: Path, tmp_path: Path) -> None:
     write_volumes(tmp_path)
     assert (

@@ -79,6 +79,7 @@ def test_any_volume_of_a_series_can_be_asked_for_and_no_other() -> None:
             slices[0].volume.grid.store(np.stack([s.pixels for s in slices])),  # type: ignore[union-attr]
             windowed(volume),
         )
+        assert {s.volume.chosen for s in slices} == {(number, 3)}  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="from 0 to 2, got 3"):
         read_slices(blob, Reading(volume=3))
 

@@ -299,7 +299,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Answer for files, folders and patterns."""
     from braincam.pipeline.earlier import telling_what_stays
-    from braincam.pipeline.study import with_studies
+    from braincam.pipeline.study import telling_unless_nifti, with_studies
     from braincam.predict import Predictor
     from braincam.printing import print_predictions, print_studies
     from braincam.progress import track
@@ -326,6 +326,8 @@ def predict(options: argparse.Namespace) -> int:
         answers = with_overlays(answers, options.out, write=not options.no_cam, **unit)
     studies: list[Study] = []
     answers = with_studies(answers, predictor.card, options.out, studies, maps=not options.no_cam)
+    if options.plane or options.volume:
+        answers = telling_unless_nifti(answers, "--plane" if options.plane else "--volume")
     answers = track(answers, "predicting", unit="slices")
     with telling_what_stays(options.out):
         failed = print_predictions(answers, options.format, options.out, predictor.card.classes)

@@ -72,6 +72,15 @@ class Study:
     allowed: int  # slices that may be wrong at this coverage
     evidence: tuple[ClassEvidence, ...]  # per tumour class, the leading one first
     closest: str | None  # the leading tumour class, or else the likeliest
+    chosen: tuple[int, int] | None = None  # of a file of several volumes: which, from 0, and of how many
+
+    @property
+    def which(self) -> str | None:
+        """In words, which of its file's volumes was read; None where the file has one."""
+        if self.chosen is None:
+            return None
+        number, count = self.chosen
+        return f"volume {number} of {count}, counted from 0, was read; --volume reads another"
 
     @property
     def shown(self) -> str | None:
@@ -85,6 +94,7 @@ class Study:
         """The documented fields, ready for `json.dumps`."""
         return {
             "path": self.name,
+            "volume": None if self.chosen is None else {"number": self.chosen[0], "of": self.chosen[1]},
             "finding": self.finding,
             "label": self.label,
             "statement": self.statement,
@@ -140,6 +150,7 @@ def summarise(name: str, answers: Sequence[Prediction], card: Card) -> Study:
         allowed=allowed,
         evidence=tuple(evidence),
         closest=evidence[0].label if evidence and evidence[0].slices else likeliest,
+        chosen=answers[0].volume.chosen if answers[0].volume else None,
     )
 
 

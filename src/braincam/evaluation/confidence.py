@@ -163,13 +163,15 @@ def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Seque
     """How often the sets (N, K) hold the true class, and how large they are; intervals over patients or groups."""
     held = sets[np.arange(len(labels)), labels]
     size = sets.sum(axis=1)
-    table = np.stack([held, size, size == 1], 1).astype(np.float64)
-    coverage, mean_size, single = means(table, groups)
+    share = np.stack([held, size == 1], 1).astype(np.float64)
+    coverage, single = means(share, groups)
+    (mean_size,) = means(size[:, None], groups, shares=False)
     by_class = {}
     for number, name in enumerate(classes):
         rows = labels == number
         if rows.any():
-            its_coverage, its_size = means(table[rows, :2], np.asarray(groups)[rows])
+            of = np.asarray(groups)[rows]
+            (its_coverage,), (its_size,) = means(share[rows, :1], of), means(size[rows, None], of, shares=False)
             by_class[name] = {"n": int(rows.sum()), "coverage": its_coverage, "mean_size": its_size}
     return {"n": len(labels), "coverage": coverage, "mean_size": mean_size, "one_class": single, "by_class": by_class}
 

@@ -9,7 +9,8 @@ None.
 Intervals are percentile intervals of the cluster bootstrap: whole groups are drawn with replacement (Field
 and Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x), so slices of one patient never count as independent.
 Each number is a function of sums over groups, so a resample is one row of a (B, G) weight matrix, and all of
-them together are one matrix product. Where no resample errs the interval is [1, 1]; it is then too narrow.
+them together are one matrix product. Where no group errs, a share has the exact bound of so many groups, and what has
+no such bound has no interval: [1, 1] would claim a certainty that few groups cannot give.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from scipy.stats import binomtest
 from braincam.dataset.manifest import means_no_tumour
 from braincam.errors import DataError
 from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows, losses
-from braincam.resampling import divide, group_numbers, interval, resamples
+from braincam.resampling import divide, group_numbers, interval, resamples, share_interval
 
 TUMOUR_AUROC_NOTE = "may be confounded with source and sequence"
 SCALARS = (
@@ -41,6 +42,10 @@ SCALARS = (
     "mcc",
 )
 PER_CLASS = ("sensitivity", "specificity", "ppv", "f1")
+SHARES = {"accuracy", "patient_averaged_accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
+NO_BOUND = {"macro_f1", "f1", "auroc_macro", "tumour_auroc", "mcc"}  # where no group errs: no exact bound is known
+NEED_CLASSES = {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}  # each class in two groups
+FEW = 20  # groups below which intervals are too narrow by far (Cameron et al. 2008, doi 10.1162/rest.90.3.414)
 OURS = "this network"  # the learner that was trained, in tables that hold the baselines too
 
 Values = dict[str, Floats]  # name -> (...,) or (..., K), nan where undefined
@@ -72,7 +77,9 @@ def score(
     - `nll`: mean -ln p(true class), with p >= 5e-7, since answers are rounded; `brier`: mean over slices of the
       *sum over classes* of (p - [true])^2, from 0 to 2; `ece`: 15 equal-mass bins of the highest probability.
     - `ci95`: the same keys -> [low, high]. None where fewer than two groups bear on the number, or where it
-      is undefined in more than half of the resamples. The error of calibration grows with noise, so its
+      is undefined in more than half of the resamples. Where no group errs, shares have the exact bound of that
+      many groups (`braincam.resampling`; balanced accuracy that of the class with the fewest), and F1, MCC and
+      AUROC, for which there is none, have None. The error of calibration grows with noise, so its
       resamples lie too high on average; they are shifted down by their mean excess, not below 0.
     """
     names = _class_names(classes)
@@ -97,7 +104,8 @@ def score(
     result["confusion_matrix"] = counts.astype(int).tolist()
     result["ci95"] = _intervals(names, point, resampled, statistics)
     unit = "slices" if groups is None else "patients or groups"
-    result["ci95_method"] = f"percentile bootstrap over {sample.n_groups} {unit}, {n_boot} resamples, seed {seed}"
+    few = f"; with fewer than {FEW} it is too narrow" if sample.n_groups < FEW else ""
+    result["ci95_method"] = f"percentile bootstrap over {sample.n_groups} {unit}, {n_boot} resamples, seed {seed}{few}"
     result["classes"] = names
     return result
 
@@ -136,7 +144,7 @@ def paired_difference(
     resampled = _stack([differences(w) for w in resamples(n_groups, n_boot, seed)])
     right_a, right_b = (s.predicted == s.labels for s in both)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    enough = {"accuracy": n_groups >= 2, "balanced_accuracy": both[0].every_class_in_two_groups()}
+    enough = {"accuracy": n_groups >= 2, "balanced_accuracy": both[0].fewest_groups_of_a_class() >= 2}
     ci95 = {key: interval(resampled.get(key)) if ok else None for key, ok in enough.items()}
     return {
         "n": both[0].n,
@@ -198,10 +206,10 @@ class _Sample:
         """(G, K)"""
         return self.per_group(np.eye(self.probabilities.shape[1])[self.labels])
 
-    def every_class_in_two_groups(self) -> bool:
-        """Whether each class that has slices has them in at least two groups."""
+    def fewest_groups_of_a_class(self) -> int:
+        """How many groups have slices of a class, of the class that the fewest have; empty classes do not count."""
         groups = (self.slices_per_group_and_class() > 0).sum(axis=0)
-        return bool(self.n and (groups[groups > 0] >= 2).all())
+        return int(groups[groups > 0].min()) if self.n else 0
 
 
 class _Statistics:
@@ -297,29 +305,38 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     if "ece" in resampled:
         excess = max(float(np.mean(resampled["ece"]) - point["ece"][0]), 0.0)
         resampled = resampled | {"ece": np.maximum(resampled["ece"] - excess, 0.0)}
-    several = statistics.sample.n_groups >= 2
-    in_two_groups = statistics.sample.every_class_in_two_groups()
-    needs_classes = {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}
+    sample = statistics.sample
+    fewest = sample.fewest_groups_of_a_class()
+    bearing = {key: fewest if key in NEED_CLASSES else sample.n_groups for key in SCALARS}
     found: dict[str, Any] = {
-        key: interval(resampled.get(key)) if several and (in_two_groups or key not in needs_classes) else None
+        key: _between(key, resampled.get(key), bearing[key]) if sample.n_groups >= 2 and bearing[key] >= 2 else None
         for key in SCALARS
     }
     counts = statistics.counts
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)  # (G, K)
-    bearing = {
+    slices = {
         "sensitivity": true,
         "specificity": true.sum(axis=1, keepdims=True) - true,
         "ppv": predicted,
         "f1": true + predicted,
     }
+    groups = {key: (below > 0).sum(axis=0).tolist() for key, below in slices.items()}
     found["per_class"] = {
         name: {
-            key: interval(resampled[key][:, k]) if key in resampled and (base[:, k] > 0).sum() >= 2 else None
-            for key, base in bearing.items()
+            key: _between(key, resampled[key][:, k], groups[key][k])
+            if key in resampled and groups[key][k] >= 2
+            else None
+            for key in PER_CLASS
         }
         for k, name in enumerate(names)
     }
     return found
+
+
+def _between(key: str, values: Floats | None, bearing: int) -> list[float] | None:
+    """The interval of one score from its resamples (B,); `bearing` groups stand behind it."""
+    found = share_interval(values, bearing) if key in SHARES else interval(values)
+    return None if key in NO_BOUND and found in ([0.0, 0.0], [1.0, 1.0]) else found
 
 
 def _tumours_only(sample: _Sample, names: list[str], none: int | None, n_boot: int, seed: int) -> dict[str, Any] | None:

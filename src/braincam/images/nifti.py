@@ -87,7 +87,9 @@ def read_nifti(
     between_columns, between_rows = np.delete(spacing, axis)
     # of the pictures, not of the voxels: a few thick slices are enough to cut through
     check_size(*squared_size(planes.shape[2], planes.shape[1], between_rows, between_columns), len(planes), sizes)
-    volume = Volume(None, replace(_grid(shape, affine, orientation, axis), forms=(_qform(header), _sform(header))))
+    grid = replace(_grid(shape, affine, orientation, axis), forms=(_qform(header), _sform(header)))
+    count = _count(header)
+    volume = Volume(None, grid, chosen=(number, count) if count > 1 else None)
     return [
         GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)
@@ -187,7 +189,7 @@ def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int, 
     if not HEADER // 2 <= start <= MAX_OFFSET:
         raise ImageError(f"expected NIfTI voxels to begin within {MAX_OFFSET:,} bytes, got {start:g}; convert it anew")
     expected = math.prod(shape) * dtype.itemsize
-    count = math.prod(max(int(size), 1) for size in header["dim"][4 : int(header["dim"][0]) + 1])
+    count = _count(header)
     if number >= count:
         raise ImageError(f"expected a volume from 0 to {count - 1}, got {number}; ask for one of the file's volumes")
     begin = int(start) + number * expected
@@ -199,6 +201,11 @@ def _voxels(source: Any, header: Any, shape: tuple[int, int, int], number: int, 
             f"expected {expected:,} bytes of NIfTI voxels, got {len(blob):,}; it is cut off, copy it again"
         )
     return np.frombuffer(blob, dtype)
+
+
+def _count(header: Any) -> int:
+    """How many volumes the file holds: its sizes along the fourth axis and further."""
+    return math.prod(max(int(size), 1) for size in header["dim"][4 : int(header["dim"][0]) + 1])
 
 
 def _slope(header: Any) -> float:

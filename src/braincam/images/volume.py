@@ -66,6 +66,12 @@ class Volume:
     grid: Grid | None
     problem: str | None = None  # why there is no grid
     first: int = 0  # the number of its first slice: those of a file are numbered on across its volumes
+    chosen: tuple[int, int] | None = None  # of a 4-D file: which volume was read, from 0, and of how many
+
+    @property
+    def from_nifti(self) -> bool:
+        """Whether it came from a NIfTI file, which says its place twice."""
+        return self.grid is not None and self.grid.forms is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,8 @@ def with_studies(
             name = _name(slices, numbers)
             study = summarise(name, slices, card)
             found.append(study)
+            if study.which:
+                say(f"{name}: {study.which}")
             if out:
                 for before in written[-2:-1]:  # no more than one waits: each holds its slices and maps
                     before.result()
@@ -77,6 +79,18 @@ def with_studies(
             finish(slices)
         if out and written:
             _write_summary(out, [future.result() for future in written], card, model)
+
+
+def telling_unless_nifti(answers: Iterable[Prediction], option: str) -> Iterator[Prediction]:
+    """Pass answers on; say at the end where an option that only NIfTI files heed met none."""
+    met = False
+    for answer in answers:
+        met = (
+            met or answer.path.lower().endswith((".nii", ".nii.gz")) or bool(answer.volume and answer.volume.from_nifti)
+        )
+        yield answer
+    if not met:
+        say(f"{option} changes how NIfTI volumes are read, and there was none: what was answered is as without it")
 
 
 def _name(slices: list[Prediction], numbers: dict[str, int]) -> str:
