@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from braincam.dataset.manifest import Manifest, Slice, class_name, read_folder, read_table, with_patients
+from braincam.dataset.manifest import (
+    Manifest,
+    Slice,
+    class_name,
+    read_folder,
+    read_table,
+    with_patients,
+    would_be_a_class,
+)
 from braincam.errors import DataError
 from braincam.explain.save import with_overlays
 from braincam.predict import Predictor
@@ -41,6 +49,61 @@ def test_training_and_testing_become_parts_and_their_classes_are_joined(tmp_path
     assert manifest.classes == ("glioma", "notumor")
     assert manifest.has_official_split
     assert {item.part for item in manifest.slices} == {"Training", "Testing"}
+
+
+@pytest.mark.parametrize(
+    ("below", "named"),
+    [
+        ("archive/Training/{}", "did you mean .*archive"),
+        ("archive/{}", "did you mean .*archive"),
+        ("Training/archive/{}", "did you mean .*Training/archive"),
+        ("all/no_{}/scans", None),
+    ],
+)
+def test_a_folder_one_level_too_high_is_told_the_one_that_was_meant(
+    below: str, named: str | None, tmp_path: Path
+) -> None:
+    """Else the folders in between are the classes, with every tumour in each of them."""
+    for label in ("glioma", "pituitary"):
+        picture(tmp_path / below.format(label) / "1.png")
+    picture(tmp_path / "Training" / "glioma" / "1.png") if below.startswith("Training") else picture(
+        tmp_path / "other" / "patient 1" / "1.png"
+    )
+    if named is None:
+        assert read_folder(tmp_path).classes == ("all", "other")
+    else:
+        with pytest.raises(DataError, match=named):
+            read_folder(tmp_path)
+
+
+def test_parts_of_other_names_are_told_how_to_name_them(tmp_path: Path) -> None:
+    for part in ("training set", "test set"):
+        for label in ("glioma", "No Tumor"):
+            picture(tmp_path / part / label / "1.png")
+    with pytest.raises(
+        DataError, match=r"test set/ with No Tumor/, glioma/ in it.*name the parts Training and Testing"
+    ):
+        read_folder(tmp_path)
+
+
+def test_patients_and_their_series_are_folders_within_a_class(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for inside in ("patient 1/glioma", "patient 2/train", "test"):
+            picture(tmp_path / label / inside / "1.png")
+    assert len(read_folder(tmp_path).slices) == 6
+
+
+def test_what_would_be_read_as_a_class_is_known_before_it_is_written(tmp_path: Path) -> None:
+    picture(tmp_path / "flat" / "a" / "1.png")
+    for part in ("Training", "Testing"):
+        picture(tmp_path / "parts" / part / "a" / "1.png")
+    flat, parts = tmp_path / "flat", tmp_path / "parts"
+    assert would_be_a_class(flat, flat / "run") and would_be_a_class(flat, flat / "a" / "runs" / "1")
+    assert not would_be_a_class(flat, flat / ".runs") and not would_be_a_class(flat, tmp_path / "run")
+    assert would_be_a_class(parts, parts / "Training" / "run") and not would_be_a_class(parts, parts / "run")
+    assert not would_be_a_class(tmp_path / "none", tmp_path / "none" / "run")
+    (tmp_path / "link").symlink_to(flat)
+    assert would_be_a_class(flat, tmp_path / "link" / "run")
 
 
 @pytest.mark.parametrize("name", ["valid", "Validation", "val"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -432,6 +433,36 @@ def test_options_that_exclude_each_other_are_refused_before_anything_is_read(
         code = int(done.code or 0)
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            ("train", "data", "--out", "o", "--sed", "1"),
+            "arguments: --sed 1; did you mean --set[?]; see braincam train --help",
+        ),
+        (("predict", "a.png", "--formt=csv"), "did you mean --format[?]; see braincam predict --help"),
+        (("audit", "data", "other", "--out", "out"), "unrecognized arguments: other; see braincam audit --help"),
+    ],
+)
+def test_a_misspelt_option_is_told_by_its_verb(
+    call: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(call)
+    error = capsys.readouterr().err
+    assert re.search(told, error) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["audit", "train", "crossval"])
+def test_nothing_is_written_where_it_would_be_read_as_a_class(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    assert cli.main([verb, str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "it would be read as a class" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
 def test_a_phantom_with_volumes_says_what_comes_next(

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,12 @@ def misused(options: argparse.Namespace) -> str:
     out = getattr(options, "out", None)
     if options.verb in WRITE_FOLDERS and out is not None and out.exists() and not out.is_dir():
         return f"--out {out}: expected a folder to write to, got a file; choose another name"
+    data = getattr(options, "data", None)
+    if options.verb in WRITE_FOLDERS and out is not None and data is not None:
+        from braincam.dataset.manifest import would_be_a_class
+
+        if would_be_a_class(data, out):
+            return f"--out {out}: expected a folder outside {data}, since it would be read as a class; choose another"
     return ""
 
 
@@ -462,6 +469,17 @@ WRITE_FOLDERS = (demo, phantom, audit, train, crossval, evaluate, predict, page)
 
 class _Parser(argparse.ArgumentParser):
     """Errors in one line: what is wrong, and where help is."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A verb answers for its own options; else the whole command would, whose help lists none of them."""
+        options, strange = super().parse_known_args(args, namespace)
+        if strange:
+            known = list(self._option_string_actions)
+            near = [get_close_matches(name.partition("=")[0], known, 1) for name in strange if name.startswith("--")]
+            meant = [names[0] for names in near if names]
+            ask = f"; did you mean {', '.join(meant)}?" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(strange)}{ask}")
+        return options, strange
 
     def error(self, message: str) -> Any:
         self.exit(WRONG_CALL, f"braincam: {message}; see {self.prog} --help\n")

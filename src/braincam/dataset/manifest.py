@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from braincam.errors import DataError
 from braincam.images.ours import is_ours
@@ -116,6 +117,7 @@ def read_folder(root: Path, patients: Path | None = None, *, least_classes: int 
     ignored: list[str] = []
     empty: list[Path] = []
     parts = _parts(root)
+    _check_level(root, parts)
     for top, part in parts.items() or {"": None}.items():
         for folder in _folders(root / top):
             if not top and folder.name in parts:
@@ -147,6 +149,16 @@ def read_folder(root: Path, patients: Path | None = None, *, least_classes: int 
     return with_patients(manifest, patients) if patients else manifest
 
 
+def would_be_a_class(root: Path, out: Path) -> bool:
+    """Whether what is written to the folder `out` would be read as slices with the labelled folder `root`."""
+    top, inside = root.resolve(), out.resolve()
+    if not root.is_dir() or not inside.is_relative_to(top) or inside == top:
+        return False
+    first = inside.relative_to(top).parts
+    parts = _parts(root)
+    return first[0] in parts if parts else not first[0].startswith(".")
+
+
 def _parts(root: Path) -> dict[str, str]:
     """The sub-folders that are parts, and which; none where the classes lie in the folder itself."""
     folders = _folders(root)
@@ -157,6 +169,21 @@ def _parts(root: Path) -> dict[str, str]:
         if classes and classes <= known:  # else its folders are no classes
             parts[folder.name] = "Training"
     return parts
+
+
+def _check_level(root: Path, parts: Iterable[str]) -> None:
+    """A folder too high would be read as well, with its sub-folders for classes and every class mixed in them."""
+    for folder in (folder for top in tuple(parts) or ("",) for folder in _folders(root / top)):
+        inside = _folders(folder)
+        deeper = [part for part in _parts(folder) if _folders(folder / part)]
+        classes = [name.name for name in inside if class_name(name.name) in SAME_CLASS.values()]
+        if deeper or len(classes) > 1:
+            named = ", ".join(f"{name}/" for name in deeper or classes)
+            one_part = "" if deeper else "; if it is one part of several, name the parts Training and Testing"
+            raise DataError(
+                f"{root}: expected one folder per class, got {folder.name}/ with {named} in it; did you mean {folder}?"
+                f"{one_part}"
+            )
 
 
 def _pictures(folder: Path) -> int:
@@ -305,7 +332,7 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     """A folder that cannot be listed may hold any number of slices: going on without them would change every score."""
     raise DataError(
         f"{error.filename}: expected a folder that can be listed, got: {error.strerror}; change its permissions, or "
@@ -315,11 +342,12 @@ def _refuse(error: OSError) -> None:
 
 def _folders(folder: Path) -> list[Path]:
     """Visible sub-folders in order; ``__MACOSX`` is what some zip programs leave behind."""
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
-    )
+    try:
+        with os.scandir(folder) as entries:  # which tells folders from files without asking for each file
+            names = [entry.name for entry in entries if entry.is_dir()]
+    except OSError as error:
+        _refuse(error)
+    return [folder / name for name in sorted(names) if not name.startswith(".") and name != "__MACOSX"]
 
 
 def _what_is(path: Path) -> str:
