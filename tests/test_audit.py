@@ -14,10 +14,10 @@ from PIL import Image
 from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
+from braincam.dataset.audit import CLOSENESS, across_parts
 from braincam.dataset.audit import _class_names as class_names
 from braincam.dataset.audit import _passed_over as passed_over
 from braincam.dataset.audit import _twins as twins_found
-from braincam.dataset.audit import across_parts
 from braincam.dataset.manifest import Manifest, Slice
 from braincam.dataset.phantom import write_phantom
 from braincam.dataset.twins import Twins
@@ -294,7 +294,7 @@ def test_a_test_slice_is_counted_once_by_the_closest_of_its_copies_in_training()
     manifest = Manifest(Path("data"), ("a", "b"), slices)
     found = across_parts(manifest, list("01230567"), twins, [patient for _, _, patient in rows])
     assert found is not None
-    none = {"identical": 0, "copy": 0, "mirrored": 0, "cropped": 0, "mirrored and cropped": 0, "copy of a copy": 0}
+    none = dict.fromkeys(CLOSENESS, 0)
     assert found["by_class"] == {
         "a": {"test_slices": 2, "with_copy": 2, "by_kind": {**none, "identical": 1, "copy": 1}},
         "b": {"test_slices": 3, "with_copy": 2, "by_kind": {**none, "cropped": 1, "copy of a copy": 1}},

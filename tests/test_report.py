@@ -192,6 +192,11 @@ def test_a_clean_split_is_said_to_be_clean_and_an_uncounted_one_is_not(tmp_path)
     few = leak_box(CLEAN | {"leaks": False, "with_twin_in_training": 1})
     assert few is not None
     assert (few["colour"], few["title"]) == ("plain", "A few near copies straddle the split")
+    for kind in ("file", "evaluation"):
+        turned = leak_box({"kind": kind, "test_slices": 9, "leaks": False, "turned_in_training": 3})
+        assert turned is not None
+        assert turned["colour"] == "warn" and "upside down" in turned["title"]
+        assert [line["count"] for line in turned["lines"]] == [3]
     met = leak_box({"kind": "evaluation", "test_slices": 9, "seen_in_training": 4})
     assert met is not None
     assert met["title"] == "Slices the model has met are kept out of the headline"

@@ -15,9 +15,11 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.cli import main
+from braincam.dataset.fingerprints import print_slices
 from braincam.dataset.groups import group
 from braincam.dataset.manifest import Manifest, Slice, read_table
 from braincam.dataset.origin import NOBODY, Origin, owners
+from braincam.dataset.phantom import make_slices
 from braincam.dataset.split import (
     COLUMNS,
     Leak,
@@ -30,7 +32,7 @@ from braincam.dataset.split import (
     verify,
     write_split,
 )
-from braincam.dataset.twins import Twins
+from braincam.dataset.twins import Twins, find_twins
 from braincam.errors import SplitError
 from braincam.files import write_csv
 from braincam.pipeline.prepare import check_split, divide, grouped, merge_sharing, split
@@ -360,7 +362,27 @@ def test_copies_of_copies_count_where_the_search_lists_only_the_nearest() -> Non
     assert str(leak).endswith("1 have a near copy there, 2 with copies of copies")
     assert str(replace(leak, chained_to_training=1)).endswith("1 have a near copy there")  # no more than those
     found = verify([0, 0, 1, 2, 2, 1], [None] * 6, chain)
-    assert (found.twins, found.copies) == (((1, 2),), 3)
+    assert (found.twins, found.copies, found.turned) == (((1, 2),), 3, 0)
+
+
+def test_turned_copies_are_counted_apart_and_said_and_do_not_void_a_split_that_is_given() -> None:
+    """Slice 0 has a near copy in training, 1 a turned one; 3 is a copy of 1; 4 has a turned copy in the test alone."""
+    near, turned = np.array([[0, 2], [1, 3]]), np.array([[1, 5], [0, 5], [4, 6]])
+    leak = find_leak([2, 5], [0, 1, 3, 4, *range(6, 107)], [None] * 107, list(map(str, range(107))), near, turned)
+    assert (leak.with_twin_in_training, leak.chained_to_training, leak.turned_in_training) == (1, 1, 2)
+    assert not leak.leaks and "; 2 more lie there upside down or turned, as copies" in str(leak)
+    pairs = np.concatenate((near, turned))
+    found = verify([0, 0, 1, 0, 0, 1, 0], [None] * 7, pairs, np.array([False, False, True, True, True]))
+    assert found.twins == ((0, 2), (1, 5), (0, 5)) and found.turned == 2 and found.leaks
+
+
+def test_turned_copies_stay_in_one_fold() -> None:
+    heads = [piece.pixels for piece in make_slices(patients=10, slices_per_patient=2, seed=5)]
+    slices = [*heads, *(np.rot90(head, 1 + number % 3) for number, head in enumerate(heads))]
+    twins = find_twins(print_slices(list(map(str, range(len(slices)))), slices))
+    groups = group([None] * len(slices), list(map(str, range(len(slices)))), twins)
+    assert [groups[n] == groups[n + len(heads)] for n in range(len(heads))] == [True] * len(heads)
+    assert len(set(groups)) > 5
 
 
 def test_known_patients_are_those_that_are_known() -> None:

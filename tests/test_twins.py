@@ -16,7 +16,7 @@ from braincam.dataset.fingerprints import print_slices
 from braincam.dataset.links import connected
 from braincam.dataset.neighbours import nearest
 from braincam.dataset.phantom import make_slices
-from braincam.dataset.twins import Twins, find_twins
+from braincam.dataset.twins import KINDS, Twins, find_twins
 
 Pixels = np.ndarray
 
@@ -60,6 +60,18 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "cropped": lambda p: p[11:-11, 11:-11].copy(),
     "cropped hard": lambda p: p[22:-22, 22:-22].copy(),
     "cropped, mirrored and brighter": lambda p: CHANGES["brighter"](p[9:-12, 14:-6][:, ::-1]),
+    "turned": lambda p: np.rot90(p).copy(),
+    "turned the other way": lambda p: np.rot90(p, 3).copy(),
+    "turned upside down": lambda p: p[::-1, ::-1].copy(),
+    "mirrored top to bottom": lambda p: p[::-1].copy(),
+    "mirrored about a diagonal": lambda p: p.T.copy(),
+    "turned upside down, re-encoded and smaller": lambda p: CHANGES["smaller"](as_jpeg(p[::-1, ::-1], 50)),
+    "turned and padded": lambda p: np.pad(np.rot90(p), 40),
+    "turned upside down and brighter": lambda p: CHANGES["brighter"](p[::-1, ::-1]),
+    "inverted": lambda p: 255 - p,
+    "inverted, re-encoded and smaller": lambda p: CHANGES["smaller"](as_jpeg(255 - p, 50)),
+    "inverted and mirrored": lambda p: 255 - p[:, ::-1],
+    "inverted and turned": lambda p: 255 - np.rot90(p),
 }  # fmt: skip
 
 
@@ -72,7 +84,22 @@ def test_a_changed_copy_is_found_and_only_that(heads: list[Pixels], change: str)
     originals = range(0, len(heads), 8)
     found = search([*heads, *(CHANGES[change](heads[number]) for number in originals)])
     assert [tuple(pair) for pair in found.pairs.tolist()] == [(n, len(heads) + k) for k, n in enumerate(originals)]
-    assert all(("mirrored" in kind) == ("mirrored" in change) for kind in found.kinds)
+    assert all((word in kind) == (word in change) for kind in found.kinds for word in ("mirrored", "inverted"))
+    turned = any(word in change for word in ("turned", "top to bottom", "diagonal"))
+    assert found.turned.tolist() == [turned] * len(found.kinds)
+    assert set(found.kinds) <= set(KINDS)
+
+
+@pytest.mark.parametrize("pose", likeness.POSES)
+def test_a_pose_moves_pictures_and_descriptors_alike_and_its_inverse_undoes_it(
+    heads: list[Pixels], pose: likeness.Pose
+) -> None:
+    pictures = np.stack([np.asarray(Image.fromarray(head).resize((64, 64))) for head in heads[:5]])
+    moved = likeness.posed(pictures, pose)
+    np.testing.assert_array_equal(likeness.posed(moved, pose.inverse), pictures)
+    found = likeness.posed_descriptors(likeness.descriptors(pictures), pose)
+    np.testing.assert_allclose(found, likeness.descriptors(np.ascontiguousarray(moved)), atol=1e-5)
+    assert len({likeness.posed(pictures, other).tobytes() for other in likeness.POSES}) == 8
 
 
 def test_a_large_family_of_copies_does_not_hide_another_of_the_same_slice(heads: list[Pixels]) -> None:
@@ -121,12 +148,6 @@ def test_registration_undoes_nearly_every_warp(heads: list[Pixels]) -> None:
         warps, _ = likeness.register(likeness.soften(warped, side), likeness.soften(textures, side), warps)
     assert (likeness.registered_correlation(warped, textures, warps) > 0.87).mean() > 0.95
     assert np.median(np.abs(warps - true)) < 0.01
-
-
-def test_mirrored_descriptors_are_the_descriptors_of_the_mirrored_slices(heads: list[Pixels]) -> None:
-    views = np.stack([likeness.views(head)[0] for head in heads[:6]])
-    mirrored = likeness.mirrored(likeness.descriptors(views))
-    np.testing.assert_allclose(mirrored, likeness.descriptors(views[:, :, ::-1]), atol=1e-3)
 
 
 def test_neighbours_by_cells_are_nearly_those_by_comparing_everything(monkeypatch: pytest.MonkeyPatch) -> None:

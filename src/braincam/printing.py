@@ -316,9 +316,10 @@ def print_straddling(manifest: Manifest, found: Straddling, table: Path) -> None
         return
     print(f"{len(found.patients)} patients lie in more than one fold{': ' if found.patients else ''}", end="")
     print(", ".join(found.patients[:5]) + (", ..." if len(found.patients) > 5 else ""))
+    turned = f" ({found.turned} of them with one slice upside down or turned by a quarter)" * bool(found.turned)
     print(
-        f"{len(found.twins)} pairs of copies lie in two folds; {found.copies} slices have a copy, or a copy's copy, in "
-        "another fold"
+        f"{len(found.twins)} pairs of copies lie in two folds{turned}; {found.copies} slices have a copy, or a copy's "
+        "copy, in another fold"
     )
     for a, b in found.twins[:10]:
         print(f"  {manifest.slices[a].path}  {manifest.slices[b].path}")

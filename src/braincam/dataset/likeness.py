@@ -1,5 +1,5 @@
-"""How alike two slices are, whatever was done to one of them: another window, gamma or sharpening, a mirror, a margin,
-another size, a crop.
+"""How alike two slices are, whatever was done to one of them: another window, gamma or sharpening, inverted greys, a
+mirror, quarter turns, a margin, another size, a crop.
 
 A slice is seen twice, as a whole and with its head framed, since a margin moves the one and a gamma the other. What is
 compared is its *texture*: the picture less its local mean, over its local spread. Windows and gammas leave it, and the
@@ -11,6 +11,8 @@ SIDE x SIDE pixels.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +118,33 @@ def descriptors(pictures: NDArray[np.uint8]) -> Floats:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def mirrored(rows: Floats) -> Floats:
-    """The descriptors of the mirrored slices: places change sides, an edge at angle a runs at pi - a."""
+class Pose(NamedTuple):
+    """One of the eight ways in which a square picture can lie: mirrored first, then turned anticlockwise."""
+
+    mirrored: bool = False
+    quarters: int = 0
+
+    @property
+    def inverse(self) -> Pose:
+        """What undoes it; a mirror image, however turned, undoes itself."""
+        return self if self.mirrored else Pose(False, -self.quarters % 4)
+
+
+POSES = tuple(Pose(mirrored, quarters) for quarters in range(4) for mirrored in (False, True))
+
+
+def posed(pictures: NDArray[Any], pose: Pose) -> NDArray[Any]:
+    """The pictures (..., S, S) as they look in a pose: a view."""
+    return np.rot90(pictures[..., ::-1] if pose.mirrored else pictures, pose.quarters, axes=(-2, -1))
+
+
+def posed_descriptors(rows: Floats, pose: Pose) -> Floats:
+    """The descriptors of the slices in a pose: places move, an edge at angle a runs at pi - a in a mirror."""
     grid = rows.reshape(-1, ORIENTATIONS, CELLS, CELLS)
-    turned = grid[:, -np.arange(ORIENTATIONS) % ORIENTATIONS, :, ::-1]
+    if pose.mirrored:
+        grid = grid[:, -np.arange(ORIENTATIONS) % ORIENTATIONS, :, ::-1]
+    # a quarter turn is half a turn of twice the angle
+    turned = np.roll(np.rot90(grid, pose.quarters, axes=(2, 3)), pose.quarters * ORIENTATIONS // 2, axis=1)
     return np.ascontiguousarray(turned.reshape(rows.shape))
 
 

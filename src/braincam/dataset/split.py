@@ -43,13 +43,15 @@ class Leak:
     with_group_in_training: int  # same patient or a twin, the wider net
     with_twin_in_training: int  # a copy found by its pixels, whatever the groups say
     chained_to_training: int = 0  # by a twin, or a twin's twin: of many copies the search lists the nearest alone
+    turned_in_training: int = 0  # more of them: those that only a copy upside down or turned by a quarter connects
 
     @property
     def leaks(self) -> bool:
         """Whether any patient or group straddles the border, or more than a fiftieth of the slices have twins there.
 
         A few copies that a hand-made or older grouping missed are said, and do not void it. They are judged by the
-        pairs that the search lists; chains of copies, which may drift apart, are said beside them.
+        pairs that the search lists; chains of copies, which may drift apart, are said beside them. So are turned
+        copies, which no search but this one heeds: fixed folds that others score on too must stay usable.
         """
         return bool(
             self.with_patient_in_training
@@ -61,8 +63,11 @@ class Leak:
         chained = f", {self.chained_to_training} with copies of copies"
         copies = f"{self.with_twin_in_training} have a near copy there"
         more = chained * (self.chained_to_training > self.with_twin_in_training)
+        lies = "lies" if self.turned_in_training == 1 else "lie"
+        turned = f"; {self.turned_in_training} more {lies} there upside down or turned, as copies"
+        turned *= bool(self.turned_in_training)
         if not self.leaks:
-            few = f"; {copies} all the same{more}" * bool(self.with_twin_in_training)
+            few = f"; {copies} all the same{more}" * bool(self.with_twin_in_training) + turned
             unknown = self.test_slices - self.with_known_patient
             unsure = f"; patients are unknown for {unknown} of them" * bool(unknown)
             return f"no known patient and no group of the {self.test_slices} test slices is in training{few}{unsure}"
@@ -74,7 +79,7 @@ class Leak:
         )
         return (
             f"{patients}{self.with_group_in_training} of {self.test_slices} test slices share a patient or a "
-            f"twin group with training; {copies}{more}"
+            f"twin group with training; {copies}{more}{turned}"
         )
 
 
@@ -206,22 +211,31 @@ def find_leak(
     patients: Sequence[str | None],
     groups: Sequence[str],
     twins: npt.NDArray[np.int64],
+    turned: npt.NDArray[np.int64] | None = None,
 ) -> Leak:
     """Count the test rows whose patient, group or twin (pairs of rows, (M, 2)) also stands among the training rows.
 
-    Validation rows count as training rows: the best epoch is chosen on them.
+    Validation rows count as training rows: the best epoch is chosen on them. `turned` are twins of which one lies
+    turned, which are counted apart.
     """
     patients_in = {patients[row] for row in train} - {None}
     groups_in = {groups[row] for row in train}
-    cluster = connected(len(groups), twins)
+    chained = _chained(train, test, connected(len(groups), twins))
+    everyhow = twins if turned is None else np.concatenate((twins, turned))
     return Leak(
         test_slices=len(test),
         with_known_patient=sum(patients[row] is not None for row in test),
         with_patient_in_training=sum(patients[row] in patients_in for row in test),
         with_group_in_training=sum(groups[row] in groups_in for row in test),
         with_twin_in_training=len(_twins_across(train, test, twins)),
-        chained_to_training=int(np.isin(cluster[list(test)], cluster[list(train)]).sum()),
+        chained_to_training=chained,
+        turned_in_training=_chained(train, test, connected(len(groups), everyhow)) - chained,
     )
+
+
+def _chained(train: Sequence[int], test: Sequence[int], cluster: npt.NDArray[np.int32]) -> int:
+    """How many test rows have a training row in their cluster."""
+    return int(np.isin(cluster[list(test)], cluster[list(train)]).sum())
 
 
 def _twins_across(train: Sequence[int], test: Sequence[int], twins: npt.NDArray[np.int64]) -> set[int]:
@@ -240,6 +254,7 @@ class Straddling:
     patients: tuple[str, ...]  # known patients with slices in more than one fold
     twins: tuple[tuple[int, int], ...]  # rows of copies in different folds, as far as the search lists them
     copies: int = 0  # slices with a copy, or a copy's copy, in another fold
+    turned: int = 0  # of `twins`, those of which one lies upside down or turned by a quarter
 
     @property
     def leaks(self) -> bool:
@@ -247,8 +262,17 @@ class Straddling:
         return bool(self.patients or self.twins)
 
 
-def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDArray[np.int64]) -> Straddling:
-    """Check folds (N,) from anywhere: which patients and which pairs of twins (M, 2) lie in more than one."""
+def verify(
+    folds: Sequence[int],
+    patients: Sequence[str | None],
+    twins: npt.NDArray[np.int64],
+    turned: npt.NDArray[np.bool_] | None = None,
+) -> Straddling:
+    """Check folds (N,) from anywhere: which patients and which pairs of twins (M, 2) lie in more than one.
+
+    `turned` (M,) says of which pairs one slice lies turned.
+    """
+    torn = [folds[a] != folds[b] for a, b in twins.tolist()]
     folds_of: dict[str, set[int]] = defaultdict(set)
     for patient, fold in zip(patients, folds, strict=True):
         if patient is not None:
@@ -261,8 +285,9 @@ def verify(folds: Sequence[int], patients: Sequence[str | None], twins: npt.NDAr
         slices=len(folds),
         folds=len(set(folds)),
         patients=tuple(sorted(patient for patient, where in folds_of.items() if len(where) > 1)),
-        twins=tuple((a, b) for a, b in twins.tolist() if folds[a] != folds[b]),
+        twins=tuple((a, b) for (a, b), straddles in zip(twins.tolist(), torn, strict=True) if straddles),
         copies=sum(len(folds_with[cluster]) > 1 for cluster in clusters),
+        turned=0 if turned is None else int(turned[np.array(torn, bool)].sum()),
     )
 
 

@@ -1,8 +1,9 @@
 """Which slices are copies of each other, found among their fingerprints.
 
-`find_twins` looks in three steps: byte-identical files; the nearest neighbours of each slice by descriptor, mirrored or
-not; and for those, how well their textures fit, as they lie or once one is laid onto the other. Where a slice has so
-many copies that they are all its nearest neighbours, one of them is asked again for those that are not.
+`find_twins` looks in three steps: byte-identical files; the nearest neighbours of each slice by descriptor, mirrored,
+turned or neither; and for those, how well their textures fit, as they lie or, unless turned, once one is laid onto the
+other. Where a slice has so many copies that they are all its nearest neighbours, one of them is asked again for those
+that are not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from braincam.dataset import likeness
 from braincam.dataset.fingerprints import Fingerprints
+from braincam.dataset.likeness import POSES, Pose
 from braincam.dataset.links import Pairs, connected
 from braincam.dataset.neighbours import nearest
 from braincam.progress import track
@@ -34,8 +36,12 @@ _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
 _BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
-# what was done to one of two twins
-KINDS = ("identical", "copy", "mirrored", "cropped", "mirrored and cropped")
+TURNED, INVERTED = "turned", "inverted"
+# what was done to one of two twins; turned by a quarter or upside down, inverted: white for black
+KINDS = (
+    "identical", "copy", "mirrored", "cropped", "mirrored and cropped", TURNED, f"mirrored and {TURNED}", INVERTED,
+    f"mirrored and {INVERTED}", f"{TURNED} and {INVERTED}", f"mirrored and {TURNED} and {INVERTED}",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,11 @@ class Twins:
     kinds: tuple[str, ...]  # (M,) of `KINDS`
     similarity: NDArray[np.float32]  # (M,) correlation of textures; 1 for identical bytes
     alike: Pairs  # thumbnails correlate at `ALIKE` or more: perhaps slices of one head
+
+    @property
+    def turned(self) -> NDArray[np.bool_]:
+        """(M,) whether one of the two lies turned by a quarter or upside down."""
+        return np.array([TURNED in kind for kind in self.kinds], bool)
 
 
 def find_twins(prints: Fingerprints) -> Twins:
@@ -61,13 +72,14 @@ def find_twins(prints: Fingerprints) -> Twins:
     small = _softened(prints.textures)
     asking, families = np.arange(len(unique)), np.arange(len(unique), dtype=np.int32)
     while len(asking):
-        for mirrored, pairs in _neighbours(prints.descriptors, unique, families, asking).items():
-            alike.append(pairs[_alike(prints.thumbnails, pairs, mirrored)])
-            similarity, moved = _compare(prints.textures, small, pairs, mirrored)
+        for pose, pairs in _neighbours(prints.descriptors, unique, families, asking).items():
+            if pose.quarters == 0:
+                alike.append(pairs[_alike(prints.thumbnails, pairs, pose)])
+            similarity, inverted, moved = _compare(prints.textures, small, pairs, pose)
             for row in np.flatnonzero(similarity >= TWIN):
                 a, b = pairs[row].tolist()
                 if similarity[row] > found.get((a, b), (0.0, ""))[0]:
-                    found[a, b] = float(similarity[row]), _kind(mirrored, bool(moved[row]))
+                    found[a, b] = float(similarity[row]), _kind(pose, bool(inverted[row]), bool(moved[row]))
         before = families
         links = np.array(sorted(found), np.int64).reshape(-1, 2)
         families = connected(len(unique), np.searchsorted(unique, links))
@@ -109,24 +121,27 @@ def _neighbours(
     unique: NDArray[np.int64],
     families: NDArray[np.int32],
     asking: NDArray[np.int64],
-) -> dict[bool, Pairs]:
-    """Those who ask, mirrored or not, with their nearest neighbours by descriptor that are not of their family.
+) -> dict[Pose, Pairs]:
+    """Those who ask, in every pose, with their nearest neighbours by descriptor that are not of their family.
 
-    In either view, and among the zooms. `families` are those of the `unique` slices, `asking` are some of these.
+    In either view, and unless turned among the zooms. `families` are those of the `unique` slices, `asking` are some of
+    these. Of each pair the second is the one that lies in the pose.
     """
-    found: dict[bool, list[Pairs]] = {False: [], True: []}
+    found: dict[Pose, list[Pairs]] = {pose: [] for pose in POSES}
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
-        rows = _projected(descriptors, unique, place, axes, False)
+        rows = _projected(descriptors, unique, place, axes, Pose())
         view = place if place < likeness.VIEWS else 0
-        for mirrored, parts in found.items():
-            queries = _projected(descriptors, unique[asking], view, axes, mirrored)
+        for pose in POSES if place < likeness.VIEWS else POSES[:2]:
+            queries = _projected(descriptors, unique[asking], view, axes, pose)
             index, products = nearest(rows, queries, NEIGHBOURS, kin=(families, families[asking]))
-            pairs = np.stack((np.repeat(asking, index.shape[1]), index.ravel()), 1)
-            parts.append(pairs[products.ravel() >= PROMISING])
+            near = products.ravel() >= PROMISING
+            first, second = index.ravel()[near], np.repeat(asking, index.shape[1])[near]
+            ordered = first < second
+            found[pose].append(np.stack((first, second), 1)[ordered])
+            found[pose.inverse].append(np.stack((second, first), 1)[~ordered])
     return {
-        mirrored: np.asarray(unique[np.unique(np.sort(np.concatenate(parts), 1), axis=0)], np.int64)
-        for mirrored, parts in found.items()
+        pose: np.asarray(unique[np.unique(np.concatenate(parts), axis=0)], np.int64) for pose, parts in found.items()
     }
 
 
@@ -138,18 +153,18 @@ def _principal_axes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def _projected(
-    descriptors: NDArray[np.float16], unique: NDArray[np.int64], place: int, axes: NDArray[np.float32], mirrored: bool
+    descriptors: NDArray[np.float16], unique: NDArray[np.int64], place: int, axes: NDArray[np.float32], pose: Pose
 ) -> NDArray[np.float32]:
     """Descriptors of some slices along the axes, (N, R) of norm 1; a chunk at a time, to hold little in float32."""
     parts = []
     for chunk in _chunks(len(unique), 4096):
         rows = descriptors[unique[chunk], place].astype(np.float32)
-        parts.append((likeness.mirrored(rows) if mirrored else rows) @ axes)
+        parts.append(likeness.posed_descriptors(rows, pose) @ axes)
     along = np.concatenate(parts)
     return np.asarray(along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, mirrored: bool) -> NDArray[np.bool_]:
+def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, pose: Pose) -> NDArray[np.bool_]:
     """Whether the thumbnails of each pair correlate at `ALIKE` or more in either view."""
 
     def standard(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -161,8 +176,7 @@ def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, mirrored: bool) -> NDArr
     alike = np.zeros(len(pairs), bool)
     for chunk in _chunks(len(pairs)):
         first, second = standard(pairs[chunk, 0]), standard(pairs[chunk, 1])
-        second = second[..., ::-1] if mirrored else second
-        alike[chunk] = np.einsum("nvij,nvij->nv", first, second).max(1) >= ALIKE
+        alike[chunk] = np.einsum("nvij,nvij->nv", first, likeness.posed(second, pose)).max(1) >= ALIKE
     return alike
 
 
@@ -178,29 +192,31 @@ def _softened(textures: NDArray[np.int8]) -> NDArray[np.float16]:
 
 
 def _compare(
-    textures: NDArray[np.int8], small: NDArray[np.float16], pairs: Pairs, mirrored: bool
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """How well the textures of each pair fit, and whether one had to be moved or stretched for that.
+    textures: NDArray[np.int8], small: NDArray[np.float16], pairs: Pairs, pose: Pose
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """How well the textures of each pair fit, and whether one had to be inverted, or moved or stretched, for that.
 
-    First as they lie, in either view. What is open then is registered as a whole: roughly, and finely where that
-    was of use.
+    First as they lie, in either view. What is open then, and not turned, is registered as a whole: roughly, and finely
+    where that was of use.
     """
     similarity = np.zeros(len(pairs), np.float32)
+    inverted, moved = np.zeros(len(pairs), bool), np.zeros(len(pairs), bool)
     rough = np.zeros(len(pairs), np.float32)
     warps = likeness.unmoved(len(pairs))
 
     def as_they_lie(chunk: slice) -> None:
         for view in range(likeness.VIEWS):
             one, other = textures[pairs[chunk, 0], view], textures[pairs[chunk, 1], view]
-            other = other[..., ::-1] if mirrored else other
-            similarity[chunk] = np.maximum(similarity[chunk], likeness.correlation(one, other))
+            fit = likeness.correlation(one, likeness.posed(other, pose))  # of local contrast: -1 for a negative
+            inverted[chunk] = np.where(np.abs(fit) > similarity[chunk], fit < 0, inverted[chunk])
+            similarity[chunk] = np.maximum(similarity[chunk], np.abs(fit))
+        if pose.quarters:
+            return
         first, second = (small[pairs[chunk, side]].astype(np.float32) for side in (0, 1))
-        second = second[..., ::-1] if mirrored else second
-        warps[chunk], rough[chunk] = likeness.register(first, second, warps[chunk])
+        warps[chunk], rough[chunk] = likeness.register(first, likeness.posed(second, pose), warps[chunk])
 
     _in_chunks(len(pairs), as_they_lie, "comparing")
     chosen = np.flatnonzero((similarity < TWIN) & (rough >= LIKELY))
-    moved = np.zeros(len(pairs), bool)
 
     def laid_onto(chunk: slice) -> None:
         rows = chosen[chunk]
@@ -208,19 +224,21 @@ def _compare(
         crop_first = warps[rows, :2].prod(1) < 1
         whole, crop = np.where(crop_first[:, None], pairs[rows, ::-1], pairs[rows]).T
         first, second = textures[whole, 0], textures[crop, 0]
-        second = second[..., ::-1] if mirrored else second
-        start = np.where(crop_first[:, None], likeness.inverse(warps[rows], mirrored), warps[rows])
+        second = likeness.posed(second, pose)
+        start = np.where(crop_first[:, None], likeness.inverse(warps[rows], pose.mirrored), warps[rows])
         finer, _ = likeness.register(likeness.soften(first, _FINE), likeness.soften(second, _FINE), start)
         similarity[rows] = np.maximum(similarity[rows], likeness.registered_correlation(first, second, finer))
         moved[rows] = similarity[rows] >= TWIN
+        inverted[rows] &= ~moved[rows]
 
     _in_chunks(len(chosen), laid_onto, "registering")
-    return similarity, moved
+    return similarity, inverted, moved
 
 
-def _kind(mirrored: bool, cropped: bool) -> str:
+def _kind(pose: Pose, inverted: bool, cropped: bool) -> str:
     """What was done to one of two copies."""
-    return " and ".join([*(["mirrored"] if mirrored else []), *(["cropped"] if cropped else [])]) or "copy"
+    done = {"mirrored": pose.mirrored, TURNED: pose.quarters > 0, INVERTED: inverted, "cropped": cropped}
+    return " and ".join(word for word, was in done.items() if was) or "copy"
 
 
 def _in_chunks(total: int, work: Callable[[slice], None], what: str) -> None:

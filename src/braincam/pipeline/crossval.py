@@ -176,6 +176,7 @@ def sum_up(out: Path, found: Grouped, folds: Sequence[int], seeds: int, recipe: 
                     "ece": metrics["ece"],
                     "points_at_lesion": (metrics.get("localisation") or {}).get("hit_rate"),
                     "with_twin_in_training": metrics["split"].get("with_twin_in_training"),
+                    "turned_in_training": metrics["split"].get("turned_in_training"),
                     "leaks": metrics["split"]["leaks"],
                     "minutes": run["seconds"] / 60,
                 }
@@ -293,6 +294,12 @@ def describe(table: pd.DataFrame, pooled: dict[str, dict[str, Any]], facts: dict
     ]
     if near := int(table["with_twin_in_training"].fillna(0).sum()):
         lines += ["", f"{near} of the answers are to slices that have a near copy in another fold."]
+    if turned := int(table["turned_in_training"].fillna(0).sum()):
+        lines += [
+            "",
+            f"**{turned} of the answers are to slices of which a copy lies upside down or turned in another fold: they",
+            "flatter the scores.**",
+        ]
     if leaking := sorted(set(table.loc[table["leaks"], "fold"])):
         lines = [f"**The folds leak ({', '.join(map(str, leaking))}): these scores are flattered.**", "", *lines]
     if facts:

@@ -15,7 +15,7 @@ import pandas as pd
 from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_rows
-from braincam.dataset.split import find_leak
+from braincam.dataset.split import Leak, find_leak
 from braincam.errors import ConfigError, DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference, score
@@ -89,7 +89,8 @@ def evaluate(
         "test_slices": len(rows),
         "with_known_patient": known,
         "seen_in_training": metrics["n_seen_in_training"],
-        "with_twin_in_training": torn,
+        "with_twin_in_training": torn and torn.with_twin_in_training,
+        "turned_in_training": torn and torn.turned_in_training,
         "verdict": verdict(metrics, torn, len(rows) - known),
     }
     if values is not None:
@@ -178,8 +179,8 @@ def part_name(found: Grouped, fold: int | None) -> str:
     return "Testing/" if found.manifest.has_official_split else "the whole folder"
 
 
-def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> int | None:
-    """How many of the judged slices that count as unseen have a copy that the model has met, as `Leak` counts it.
+def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> Leak | None:
+    """What the judged slices that count as unseen share with those that the model has met.
 
     Only a table of folds can tear copies apart; its groups are heeded, so that its folds stay what they are. None
     where the model has met nothing of the folder: copies are sought within it alone.
@@ -189,16 +190,18 @@ def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> int
         return None
     patients = [item.patient for item in found.manifest.slices]
     unseen = [row for row in rows if not met[row]]
-    return find_leak(np.flatnonzero(met).tolist(), unseen, patients, found.groups, found.twins).with_twin_in_training
+    return find_leak(np.flatnonzero(met).tolist(), unseen, patients, found.groups, found.twins, found.turned)
 
 
-def verdict(metrics: dict[str, Any], torn: int | None, strangers: int) -> str:
+def verdict(metrics: dict[str, Any], torn: Leak | None, strangers: int) -> str:
     """Whether the model had seen what it was judged on, in a sentence or two.
 
-    `torn` slices have a copy that it has seen; of `strangers` the patient is unknown.
+    `torn` counts the slices that have a copy which it has seen; of `strangers` the patient is unknown.
     """
     seen = metrics["n_seen_in_training"]
-    copies = f"; {torn} in the headline have a near copy that was" if torn else ""
+    near, turned = (torn.with_twin_in_training, torn.turned_in_training) if torn else (0, 0)
+    copies = f"; {near} in the headline have a near copy that was" * bool(near)
+    copies += f"; {turned} in the headline have one, upside down or turned, that was" * bool(turned)
     said = (
         f"{seen} of these slices, or their patients or groups, were met in training: "
         f"they are kept out of the headline and shown apart{copies}"

@@ -47,6 +47,7 @@ class Grouped:
     folds: list[int] | None  # where a split file gave them
     unreadable: list[Unreadable]
     twins: Pairs  # rows that are copies of each other, also where a split file puts them into different groups
+    turned: Pairs  # the same of copies of which one lies upside down or turned by a quarter
     data_sha256: str  # of the folder as it was read, see `Manifest.digest`
     not_learnt: frozenset[str] = frozenset()  # paths of slices that are kept out of training and validation
     refused: frozenset[str] = frozenset()  # paths of slices whose like is to be refused: no examples of what to accept
@@ -138,7 +139,8 @@ def grouped(
         groups = merge_sharing(groups, unsettled(known, copies.owners))
     else:
         groups = group(known, digests, twins, copies.owners)
-    return Grouped(readable, digests, groups, folds, unreadable, twins.pairs, readable.digest())
+    upright, turned = twins.pairs[~twins.turned], twins.pairs[twins.turned]
+    return Grouped(readable, digests, groups, folds, unreadable, upright, turned, readable.digest())
 
 
 def set_aside(found: Grouped, without: Path | None = None, refuse: Path | None = None) -> Grouped:
@@ -210,7 +212,7 @@ def split(
     numbers = make_folds(labels, found.groups, folds, seed)
     for fold in range(folds):
         leak = leak_of_fold(found, numbers, fold)
-        if leak.leaks:
+        if leak.leaks or leak.turned_in_training:
             raise SplitError(f"fold {fold} leaks: {leak}; this is a defect of braincam, please report it")
     write_split(Path(out), found.manifest, found.groups, numbers, found.digests)
     return {
@@ -263,7 +265,7 @@ def check_split(data: Path, table: Path, patients: Path | None = None) -> tuple[
     names = sorted(set(fold_of.values()))
     folds = [names.index(fold_of[item.path]) for item in slices]
     patients_known = [item.patient for item in slices]
-    found = verify(folds, patients_known, copies.twins.pairs)
+    found = verify(folds, patients_known, copies.twins.pairs, copies.twins.turned)
     by_files = verify(folds, unsettled(patients_known, copies.owners), np.empty((0, 2), np.int64)).patients
     torn = (f"that of {slices[row].path}" for row in sorted(map(int, by_files)))  # never by an identifier
     return copies.manifest, replace(found, patients=(*found.patients, *torn))
@@ -273,7 +275,9 @@ def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
     """What fold `fold` shares with the others."""
     test = [row for row, number in enumerate(folds) if number == fold]
     rest = [row for row, number in enumerate(folds) if number != fold]
-    return find_leak(rest, test, [item.patient for item in found.manifest.slices], found.groups, found.twins)
+    return find_leak(
+        rest, test, [item.patient for item in found.manifest.slices], found.groups, found.twins, found.turned
+    )
 
 
 def divide(
@@ -315,7 +319,7 @@ def divide(
         raise DataError(
             f"{manifest.root}: every slice is kept out of training; expected a table that names some of them"
         )
-    leak = find_leak(learnt, test, patients, found.groups, found.twins)
+    leak = find_leak(learnt, test, patients, found.groups, found.twins, found.turned)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(
             f"the split leaks: {leak}; make a safe one with `braincam split`, or say --allow-leak to train anyway "

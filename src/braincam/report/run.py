@@ -33,9 +33,11 @@ FURTHER = (
     ("ece", "Expected calibration error, equal-mass bins (lower is better)"),
 )
 LOCALISATION_APART = {"pointing", "ci95", "n", "table", "by_class", "erased", "label_only"}  # shown in their own places
+LEAKING = ("with_patient_in_training", "with_twin_in_training", "with_group_in_training")
 LEAK_COUNTS = (  # key of `split`, words
     ("with_patient_in_training", "have their patient in training"),
     ("with_twin_in_training", "have a near copy in training"),
+    ("turned_in_training", "have a copy in training that lies upside down or turned, and no other"),
     ("with_group_in_training", "have their group in training"),
     ("seen_in_training", "were met by the model in training, themselves or by a copy or their patient"),
 )
@@ -121,12 +123,14 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         of = split.get("with_known_patient") if key == "with_patient_in_training" else total
         whose = "test slices whose patient is known" if of is not total else "test slices"
         lines.append({"count": int(split[key]), "of": of, "words": f"{whose} {words}"})
-    leaking = split.get("leaks", any(split[key] for key, _ in counted if key != "seen_in_training"))
+    leaking = split.get("leaks", any(split[key] for key in LEAKING if split.get(key) is not None))
     met = bool(split.get("seen_in_training"))
     if leaking:
         colour, title = "warn", "These scores are flattered by leakage"
     elif met:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
+    elif split.get("turned_in_training"):
+        colour, title = "warn", "Copies that lie upside down or turned straddle the split, and flatter these scores"
     elif (
         split.get("kind") == "evaluation"
     ):  # the training slices are not at hand: a slice that was encoded anew would not be recognised
