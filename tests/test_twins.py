@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from braincam.dataset import likeness
 from braincam.dataset.fingerprints import print_slices
 from braincam.dataset.links import connected
-from braincam.dataset.neighbours import nearest
+from braincam.dataset.neighbours import Index
 from braincam.dataset.phantom import make_slices
 from braincam.dataset.twins import KINDS, Twins, find_twins
 
@@ -157,10 +157,10 @@ def test_neighbours_by_cells_are_nearly_those_by_comparing_everything(monkeypatc
     centres = random.normal(size=(60, 16))
     rows = (centres[random.integers(0, 60, 1500)] + 0.3 * random.normal(size=(1500, 16))).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    exact, products = nearest(rows, rows, 4)
+    exact, products = Index(rows).nearest(rows, 4)
     np.testing.assert_array_equal(exact[:, 0], np.arange(1500))
     np.testing.assert_allclose(products, np.sort(rows @ rows.T, 1)[:, :-5:-1], atol=1e-6)
     monkeypatch.setattr(neighbours, "EXACT", 100)
-    by_cells, _ = nearest(rows, rows, 4)
+    by_cells, _ = Index(rows).nearest(rows, 4)
     assert np.mean([len(set(a) & set(b)) / 4 for a, b in zip(exact.tolist(), by_cells.tolist(), strict=True)]) > 0.97
-    np.testing.assert_array_equal(by_cells, nearest(rows, rows, 4)[0])
+    np.testing.assert_array_equal(by_cells, Index(rows).nearest(rows, 4)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,28 +15,51 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-def nearest(
-    rows: Floats, queries: Floats, k: int, seed: int = 0, kin: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
-) -> tuple[Rows, Floats]:
-    """For each query (M, D) its `k` rows (N, D) of largest dot product, best first: indices and products, (M, k).
+class Index:
+    """The rows of a table (N, D), ready to be asked for those of largest dot product.
 
     Beyond `EXACT` rows the table is cut into about sqrt(N) cells (k-means) and only the `PROBES` cells nearest to a
-    query are searched, which is N^1.5 work for N queries and misses a few. The same seed gives the same answer. Where
-    fewer than `k` rows are found, the index is -1 and the product -inf. `kin` are families of the rows (N,) and of the
-    queries (M,): no query gets a row of its own.
+    query are searched, which is N^1.5 work for N queries and misses a few. The same seed gives the same answer.
     """
-    best = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32)
-    if len(rows) <= EXACT:
-        everything = np.arange(len(rows))
-        for start in range(0, len(queries), _BLOCK):
-            _improve(best, np.arange(start, min(start + _BLOCK, len(queries))), queries, rows, everything, kin)
-    else:
-        cells, visits = _cells(rows, queries, seed)
-        for cell, visitors in enumerate(visits):
-            members = np.flatnonzero(cells == cell)
-            for start in range(0, len(visitors), _BLOCK):
-                _improve(best, visitors[start : start + _BLOCK], queries, rows, members, kin)
-    return best
+
+    def __init__(self, rows: Floats, seed: int = 0):
+        self.rows = rows
+        self._centres: Floats | None = None
+        if len(rows) > EXACT:
+            self._centres = _centres(rows, seed)
+            self._handicap = np.square(self._centres).sum(1) / 2
+            cells = np.concatenate(
+                [(rows[part] @ self._centres.T - self._handicap).argmax(1) for part in _blocks(len(rows))]
+            )
+            self._members = _by_value(cells, len(self._centres))
+
+    def nearest(
+        self, queries: Floats, k: int, kin: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
+    ) -> tuple[Rows, Floats]:
+        """For each query (M, D) its `k` rows, best first: indices and products, (M, k).
+
+        Where fewer than `k` rows are found, the index is -1 and the product -inf. `kin` are families of the rows (N,)
+        and of the queries (M,): no query gets a row of its own.
+        """
+        best = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32)
+        for members, visitors in self._visits(queries):
+            for part in _blocks(len(visitors)):
+                _improve(best, visitors[part], queries, self.rows, members, kin)
+        return best
+
+    def _visits(self, queries: Floats) -> Iterator[tuple[Rows, Rows]]:
+        """Rows, and the queries that are compared with them."""
+        if self._centres is None:
+            yield np.arange(len(self.rows)), np.arange(len(queries))
+            return
+        probes = np.concatenate(
+            [
+                np.argpartition(self._handicap - queries[part] @ self._centres.T, PROBES - 1, axis=1)[:, :PROBES]
+                for part in _blocks(len(queries))
+            ]
+        )
+        visitors = _by_value(probes.ravel(), len(self._centres))
+        yield from ((members, who // PROBES) for members, who in zip(self._members, visitors, strict=True))
 
 
 def _improve(
@@ -65,24 +90,20 @@ def _improve(
     product[which] = np.take_along_axis(products, order, 1)
 
 
-def _cells(rows: Floats, queries: Floats, seed: int) -> tuple[Rows, list[Rows]]:
-    """The cell of each row, and for each cell the queries that search it."""
+def _centres(rows: Floats, seed: int) -> Floats:
+    """Where the cells lie: about sqrt(N) means of the rows, (C, D)."""
     from sklearn.cluster import MiniBatchKMeans
 
     count = int(np.sqrt(len(rows)))
     means = MiniBatchKMeans(count, random_state=seed, n_init=1, max_iter=10, batch_size=4096, compute_labels=False)
-    centres = np.asarray(means.fit(rows).cluster_centers_, np.float32)
-    handicap = np.square(centres).sum(1) / 2
-    cells = np.concatenate(
-        [(rows[i : i + _BLOCK] @ centres.T - handicap).argmax(1) for i in range(0, len(rows), _BLOCK)]
-    )
-    probes = np.concatenate(
-        [
-            np.argpartition(handicap - queries[i : i + _BLOCK] @ centres.T, PROBES - 1, axis=1)[:, :PROBES]
-            for i in range(0, len(queries), _BLOCK)
-        ]
-    )
-    visitor = np.repeat(np.arange(len(queries)), PROBES)
-    order = np.argsort(probes.ravel(), kind="stable")
-    borders = np.searchsorted(probes.ravel()[order], np.arange(count + 1))
-    return cells, [visitor[order[borders[c] : borders[c + 1]]] for c in range(count)]
+    return np.asarray(means.fit(rows).cluster_centers_, np.float32)
+
+
+def _by_value(values: Rows, count: int) -> list[Rows]:
+    """Where each of the numbers 0 to count - 1 stands among the values, in order."""
+    order = np.argsort(values, kind="stable")
+    return np.split(order, np.searchsorted(values[order], np.arange(1, count)))
+
+
+def _blocks(total: int) -> list[slice]:
+    return [slice(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK)]

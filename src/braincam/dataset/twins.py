@@ -22,7 +22,7 @@ from braincam.dataset import likeness
 from braincam.dataset.fingerprints import Fingerprints
 from braincam.dataset.likeness import POSES, Pose
 from braincam.dataset.links import Pairs, connected
-from braincam.dataset.neighbours import nearest
+from braincam.dataset.neighbours import Index
 from braincam.progress import track
 
 TWIN = 0.87  # correlation of textures from which two slices are one; chosen by benchmarks/twins.py
@@ -36,6 +36,7 @@ _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
 _BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
+_ASKED = [pose for pose in POSES if pose != Pose(False, 3)]
 TURNED, INVERTED = "turned", "inverted"
 # what was done to one of two twins; turned by a quarter or upside down, inverted: white for black
 KINDS = (
@@ -124,19 +125,20 @@ def _neighbours(
 ) -> dict[Pose, Pairs]:
     """Those who ask, in every pose, with their nearest neighbours by descriptor that are not of their family.
 
-    In either view, and unless turned among the zooms. `families` are those of the `unique` slices, `asking` are some of
-    these. Of each pair the second is the one that lies in the pose.
+    In either view and, unless turned, among the zooms; by one quarter and not by three, since who is found by three
+    finds by one. `families` are those of the `unique` slices, `asking` are some of these. Of each pair the second is
+    the one that lies in the pose.
     """
     found: dict[Pose, list[Pairs]] = {pose: [] for pose in POSES}
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
-        rows = _projected(descriptors, unique, place, axes, Pose())
+        index = Index(_projected(descriptors, unique, place, axes, Pose()))
         view = place if place < likeness.VIEWS else 0
-        for pose in POSES if place < likeness.VIEWS else POSES[:2]:
+        for pose in _ASKED if place < likeness.VIEWS else POSES[:2]:
             queries = _projected(descriptors, unique[asking], view, axes, pose)
-            index, products = nearest(rows, queries, NEIGHBOURS, kin=(families, families[asking]))
+            rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking]))
             near = products.ravel() >= PROMISING
-            first, second = index.ravel()[near], np.repeat(asking, index.shape[1])[near]
+            first, second = rows.ravel()[near], np.repeat(asking, rows.shape[1])[near]
             ordered = first < second
             found[pose].append(np.stack((first, second), 1)[ordered])
             found[pose.inverse].append(np.stack((second, first), 1)[~ordered])
