@@ -8,9 +8,9 @@
         --split protocol.csv
 
 `tables` writes for each fold which slices of the other folds are copies, or copies of copies, of its own, however they
-lie; with `--label` those of one class. `scores` sets the kept answers to slices with a copy in another fold beside those
-to all others, and beside the answers of networks that learnt nothing from such copies (`--clean`). Groups are those of
-the table of folds, joined where copies connect them; intervals are over these.
+lie; with `--label` those of one class. `scores` sets the kept answers to slices with a copy in another fold beside
+those to all others, and beside answers of networks that learnt nothing from such copies (`--clean`). Groups are those
+of the table of folds, joined where copies connect them; intervals are over these.
 """
 
 from __future__ import annotations
