@@ -90,7 +90,7 @@ def test_the_references_of_the_outlier_score_are_those_of_the_training(run: Path
     deployed.centres.zero_()
     deployed.whitening.zero_()
     stale = replace(card, outlier_threshold=0.0, outlier_false_refusals=1.0)
-    made, found = recard.referenced(deployed, stale, grouped(*given), TEST)
+    made, found = recard.referenced(deployed, stale, recard.material_of(stale, grouped(*given), TEST))
     with torch.no_grad():  # the matrices themselves may be turned: only distances are settled
         assert torch.allclose(made(slices).outlier_score, scores, rtol=1e-3)
     assert found.outlier_threshold == pytest.approx(card.outlier_threshold, rel=1e-5)
@@ -98,7 +98,30 @@ def test_the_references_of_the_outlier_score_are_those_of_the_training(run: Path
     flagged = tmp_path / "flags.csv"
     pd.DataFrame({"path": [grouped(*given).manifest.slices[0].path]}).to_csv(flagged, index=False)
     with pytest.raises(SystemExit, match="trained on"):
-        recard.referenced(deployed, card, set_aside(grouped(*given), None, flagged), TEST)
+        recard.material_of(card, set_aside(grouped(*given), None, flagged), TEST)
+
+
+def test_only_the_leak_is_counted_again(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ending in ("onnx", "safetensors"):
+        shutil.copy(run / f"model.{ending}", tmp_path)
+    model, flagged = tmp_path / "model.onnx", tmp_path / "none.csv"
+    flagged.write_text("path\n")
+    before, weights = Predictor(model, threads=1).card, load_file(model.with_suffix(".safetensors"))
+    found = grouped(scans / "data", scans / "patients.csv")
+    parts = recard.material_of(before, found, TEST).parts
+    better = replace(found, turned=np.array([[parts.train[0], parts.test[0]]]))  # as a better search finds it
+    monkeypatch.setattr(recard, "grouped", lambda *_: better)
+    given = ["--patients", "p.csv", "--split", "s.csv", "--refuse", str(flagged), "--fold", str(TEST)]
+    monkeypatch.setattr(sys, "argv", ["recard.py", str(scans / "data"), *given, "--model", str(model), "--leak"])
+    recard.main()
+    after = Predictor(model, threads=1).card
+    assert (before.training["split"]["turned_in_training"], after.training["split"]["turned_in_training"]) == (0, 1)
+    assert "1 more lies there upside down or turned" in after.training["split"]["verdict"]
+    assert replace(after, training=before.training) == before
+    assert Card.from_metadata(safetensors_metadata(model.with_suffix(".safetensors")), str(model)) == after
+    assert all((value == weights[name]).all() for name, value in load_file(model.with_suffix(".safetensors")).items())
 
 
 def test_answers_of_other_classes_are_refused(card: Card, tmp_path: Path) -> None:

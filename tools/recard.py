@@ -10,6 +10,10 @@ is what `braincam export --crossval` does, for those who have the answers and no
 
 The references of the outlier score and its threshold are worked out again as well, from the slices that the model was
 trained on, so that a better score needs no training. Weights are not touched.
+
+    python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --refuse flagged.csv --leak
+
+counts again what the test shares with training, as a better search for copies finds it, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from braincam.pipeline.export import recipe_scores  # noqa: E402
 from braincam.pipeline.facts import asides, headline_scores, seen_slices  # noqa: E402
 from braincam.pipeline.out_of_fold import source_of  # noqa: E402
 from braincam.pipeline.prepare import Grouped, grouped, set_aside  # noqa: E402
-from braincam.pipeline.train import gather  # noqa: E402
+from braincam.pipeline.train import Material, gather  # noqa: E402
 from braincam.training.config import from_mapping  # noqa: E402
 
 MODEL = ROOT / "src" / "braincam" / "models" / "default.onnx"
@@ -44,14 +48,26 @@ def main() -> None:
     """Set, judge, write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    for name in ("--patients", "--split", "--masks", "--refuse", "--kept"):
+    for name in ("--patients", "--split", "--refuse"):
         parser.add_argument(name, type=Path, required=True)
+    for name in ("--masks", "--kept"):
+        parser.add_argument(name, type=Path, help="not needed with --leak")
+    parser.add_argument("--leak", action="store_true", help="only count the leak of the split again")
     parser.add_argument("--fold", type=int, required=True, help="the test of the packaged model")
     parser.add_argument("--model", type=Path, default=MODEL, help="the ONNX file; its trainable twin lies beside it")
     options = parser.parse_args()
+    if not options.leak and not (options.masks and options.kept):
+        parser.error("give --masks and --kept, or --leak")
     deployed, card = load_model(options.model.with_suffix(".safetensors"))
     found = set_aside(grouped(options.data, options.patients, options.split), None, options.refuse)
-    deployed, card = referenced(deployed, card, found, options.fold)
+    material = material_of(card, found, options.fold)
+    card = replace(card, training={**card.training, "split": material.parts.describe()})
+    if options.leak:
+        replace_card(options.model, card)
+        save_model(options.model.with_suffix(".safetensors"), deployed, card)
+        print(f"{options.model}: {card.training['split']['verdict']}")
+        return
+    deployed, card = referenced(deployed, card, material)
     card = calibrated(card, options.kept, options.split, options.fold)
     deployed.temperature = card.temperature
     write(options.model, deployed, card)
@@ -71,12 +87,17 @@ def main() -> None:
     print(f"fold {options.fold}: {metrics['status']}")
 
 
-def referenced(deployed: Deployed, card: Card, found: Grouped, test: int) -> tuple[Deployed, Card]:
-    """The model with the references and the threshold of its outlier score worked out again from its own slices."""
+def material_of(card: Card, found: Grouped, test: int) -> Material:
+    """The slices that the model was trained on; others than those end the program."""
     material = gather(found, card.training["split"]["kind"], test, from_mapping(card.recipe), None, allow_leak=False)
     apart = any(card.training[key] != value for key, value in asides(found).items())
     if apart or seen_slices(found, material.parts) != card.seen_slices:
         sys.exit(f"{found.manifest.root}: expected the slices that {card.name} was trained on; repeat its --refuse too")
+    return material
+
+
+def referenced(deployed: Deployed, card: Card, material: Material) -> tuple[Deployed, Card]:
+    """The model with the references and the threshold of its outlier score worked out again from its own slices."""
     made, fields = calibrate(deployed.network, deployed.preprocess, *material.examples())
     return made, replace(card, **{key: value for key, value in fields.items() if key.startswith("outlier_")})
 
