@@ -35,7 +35,7 @@ from braincam.network.exportable import Deployed  # noqa: E402
 from braincam.pipeline.calibrate import calibrate  # noqa: E402
 from braincam.pipeline.evaluate import evaluate  # noqa: E402
 from braincam.pipeline.export import recipe_scores  # noqa: E402
-from braincam.pipeline.facts import asides, headline_scores, seen_slices  # noqa: E402
+from braincam.pipeline.facts import UNSAID, asides, headline_scores, seen_slices  # noqa: E402
 from braincam.pipeline.out_of_fold import source_of  # noqa: E402
 from braincam.pipeline.prepare import Grouped, grouped, set_aside  # noqa: E402
 from braincam.pipeline.train import Material, gather  # noqa: E402
@@ -90,7 +90,7 @@ def main() -> None:
 def material_of(card: Card, found: Grouped, test: int) -> Material:
     """The slices that the model was trained on; others than those end the program."""
     material = gather(found, card.training["split"]["kind"], test, from_mapping(card.recipe), None, allow_leak=False)
-    apart = any(card.training[key] != value for key, value in asides(found).items())
+    apart = any(card.training.get(key, UNSAID.get(key)) != value for key, value in asides(found).items())
     if apart or seen_slices(found, material.parts) != card.seen_slices:
         sys.exit(f"{found.manifest.root}: expected the slices that {card.name} was trained on; repeat its --refuse too")
     return material
