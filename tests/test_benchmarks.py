@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -30,6 +31,7 @@ import results_table  # noqa: E402
 import stress  # noqa: E402
 import throughput  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
+import turned  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
 from braincam.dataset.phantom import write_phantom  # noqa: E402
 from braincam.evaluation.localise import COLUMNS  # noqa: E402
@@ -168,6 +170,53 @@ def test_the_table_has_a_row_for_each_file(
     assert lines[2].endswith("| – |")
     assert "worse" in lines[3]
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_what_copies_in_other_folds_do_to_the_scores_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of patients 2, 6 and 14, in folds 2, 1 and 4 and without a tumour, a slice each is the same picture. All three are
+    named rightly, and one of them where nothing was learnt from copies is not."""
+    known = truth()
+    known.to_csv(tmp_path / "folds.csv")
+    paths = list(known.index)
+    pairs = [(paths.index(a), paths.index(b)) for a, b in (("2-0.png", "6-0.png"), ("6-0.png", "14-1.png"))]
+    pairs.append((paths.index("10-0.png"), paths.index("10-1.png")))  # in one fold: nobody is met
+    copies = SimpleNamespace(
+        manifest=SimpleNamespace(slices=[SimpleNamespace(path=path) for path in paths]),
+        twins=SimpleNamespace(pairs=np.array(pairs)),
+    )
+    monkeypatch.setattr(turned, "find_copies", lambda _: copies)
+    monkeypatch.setattr(turned, "read_folder", lambda _: None)
+    rows = turned.families(tmp_path, _kept.read_truth(tmp_path / "folds.csv"))
+    assert set(rows.index[rows["met"]]) == {"2-0.png", "6-0.png", "14-1.png"}
+    assert rows.loc["2-3.png", "joined"] == rows.loc["14-0.png", "joined"] != rows.loc["10-0.png", "joined"]
+    assert rows["joined"].nunique() == 30 - 2
+
+    turned.tables(rows, "notumor", tmp_path / "tables")
+    assert pd.read_csv(tmp_path / "tables" / "without-fold2.csv")["path"].tolist() == ["14-1.png", "6-0.png"]
+    assert pd.read_csv(tmp_path / "tables" / "without-fold0.csv").empty
+
+    learnt = predictions(known, 0.5, [0])
+    met = learnt["path"].isin(rows.index[rows["met"]])
+    learnt.loc[met, [f"p_{name}" for name in CLASSES]] = [0.1, 0.1, 0.7, 0.1]
+    clean = learnt.copy()
+    clean.loc[clean["path"] == "2-0.png", [f"p_{name}" for name in CLASSES]] = [0.7, 0.1, 0.1, 0.1]
+    for name, table in {"learnt": learnt, "clean": clean}.items():
+        table.to_csv(tmp_path / f"{name}.csv.gz", index=False)
+    call = ["turned.py", "scores", tmp_path, tmp_path / "learnt.csv.gz", "--clean", tmp_path / "clean.csv.gz"]
+    monkeypatch.setattr(sys, "argv", [*map(str, call), "--split", str(tmp_path / "folds.csv")])
+    capsys.readouterr()
+    turned.main()
+    text = capsys.readouterr().out
+    cells_of = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in text.splitlines() if "|" in line}
+    assert text.startswith("learnt: 3 of 120 slices have a copy in another fold")
+    assert cells_of["as the folds are: a copy in another fold"][:2] == ["3", "1"]
+    assert cells_of["as the folds are: a copy in another fold"][2] == "1.000"  # one group: no interval
+    assert cells_of["copies not learnt: a copy in another fold"][2] == "0.667"
+    assert cells_of["as the folds are: none"] == cells_of["copies not learnt: none"]
+    assert "a copy in another fold: the copies flatter the accuracy by 33.3 points" in text
+    assert "none: the copies flatter the accuracy by 0.0 points" in text
 
 
 def test_a_temperature_from_the_other_folds_mends_answers_that_are_too_shy_and_the_picture_is_written(

@@ -182,7 +182,7 @@ def test_copies_that_a_table_of_folds_tore_from_the_training_slices_are_counted(
     split = evaluate(tmp_path / "data", run, split=tmp_path / "folds.csv", fold=0).metrics["split"]
     assert (split["seen_in_training"], split["with_twin_in_training"]) == (0, 1)
     assert "; 1 in the headline have a near copy that was; one that was encoded anew would not be. " in split["verdict"]
-    assert "The patients of 1 slices are unknown" in split["verdict"]
+    assert "The patient of 1 slice is unknown" in split["verdict"]
 
 
 def test_names_that_no_card_may_hold_are_refused_before_the_training(scans: Path, tmp_path: Path) -> None:

@@ -214,9 +214,10 @@ def verdict(metrics: dict[str, Any], torn: Leak | None, strangers: int) -> str:
 
 def unknown_patients(slices: int) -> str:
     """What it means for the intervals."""
+    whose = "The patient of 1 slice is" if slices == 1 else f"The patients of {slices} slices are"
     return (
-        f"The patients of {slices} slices are unknown: each of these, or its group of copies, counts as a patient, so "
-        "the intervals may be too narrow; --patients names them"
+        f"{whose} unknown: each such slice, or its group of copies, counts as a patient, so the intervals may be too "
+        "narrow; --patients names them"
     )
 
 
