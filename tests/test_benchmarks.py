@@ -175,7 +175,7 @@ def test_the_table_has_a_row_for_each_file(
 def test_what_copies_in_other_folds_do_to_the_scores_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of patients 2, 6 and 14, in folds 2, 1 and 4 and without a tumour, a slice each is the same picture. All three are
+    """Of patients 2, 6 and 14, in folds 2, 1 and 4 and without a tumour, a slice each is the same picture. All are
     named rightly, and one of them where nothing was learnt from copies is not."""
     known = truth()
     known.to_csv(tmp_path / "folds.csv")
