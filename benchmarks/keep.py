@@ -1,6 +1,6 @@
 """The answers of finished runs, kept as `braincam crossval` keeps those of a whole one; nothing is trained.
 
-    python benchmarks/keep.py FOLDER --out benchmarks/results/NAME.csv.gz
+    python benchmarks/keep.py FOLDER [--own-without] --out benchmarks/results/NAME.csv.gz
 
 FOLDER holds runs named fold<F>-seed<S>, as `braincam crossval` makes them and `braincam train --fold F --set seed=S
 --out FOLDER/fold<F>-seed<S>` does. Of a cross-validation that is unfinished, or was never meant to have all folds, this
@@ -32,14 +32,15 @@ def finished_runs(folder: Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match, _ in named if match)
 
 
-def check_alike(folder: Path, runs: list[tuple[int, int]]) -> None:
+def check_alike(folder: Path, runs: list[tuple[int, int]], own_without: bool = False) -> None:
     """One file is of one recipe, on the same data in the same folds; another run in the folder ends the program."""
+    same = [key for key in SAME if not (own_without and key == "not_learnt_sha256")]
     first: dict[str, object] = {}
     for fold, seed in runs:
         name = f"fold{fold}-seed{seed}"
         facts = read_json(folder / name / "run.json")
         recipe = {key: value for key, value in facts["config"].items() if key not in NOT_OF_THE_RECIPE}
-        told = {**recipe, **{key: facts.get(key, UNSAID.get(key)) for key in SAME}}
+        told = {**recipe, **{key: facts.get(key, UNSAID.get(key)) for key in same}}
         first = first or told
         if differ := sorted(key for key in first.keys() | told.keys() if first.get(key) != told.get(key)):
             sys.exit(
@@ -53,11 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
+    parser.add_argument("--own-without", action="store_true", help="each fold was trained with a --without of its own")
     options = parser.parse_args()
     runs = finished_runs(options.folder)
     if not runs:
         sys.exit(f"{options.folder}: expected finished runs named fold0-seed0 and so on, got none")
-    check_alike(options.folder, runs)
+    check_alike(options.folder, runs, options.own_without)
     answers = read_answers(options.folder, runs)
     rows = to_keep(answers.table, pd.DataFrame(), [f"p_{name}" for name in answers.classes])
     if options.out.exists():

@@ -3,9 +3,8 @@
     python benchmarks/turned.py tables DATA --split protocol.csv --label notumor --out turned
     braincam train DATA --patients patients.csv --split protocol.csv --fold 0 --without turned/without-fold0.csv \\
         --refuse flagged-notumor.csv --out turned/fold0-seed0    # and so on for each fold
-    python benchmarks/keep.py turned --out benchmarks/results/turned-clean.csv.gz
-    python benchmarks/turned.py scores DATA KEPT.csv.gz --clean benchmarks/results/turned-clean.csv.gz \\
-        --split protocol.csv
+    python benchmarks/keep.py turned --own-without --out clean.csv.gz
+    python benchmarks/turned.py scores DATA KEPT.csv.gz --clean clean.csv.gz --split protocol.csv
 
 `tables` writes for each fold which slices of the other folds are copies, or copies of copies, of its own, however they
 lie; with `--label` those of one class. `scores` sets the kept answers to slices with a copy in another fold beside
