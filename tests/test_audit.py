@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from pydicom.uid import CTImageStorage
 
 from braincam.cli import main
@@ -48,6 +48,8 @@ def planted(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         "mirrored": set(),
         "re-encoded": set(),
         "cropped": set(),
+        "turned": set(),
+        "inverted": set(),
         "conflict": set(),
     }
 
@@ -68,6 +70,20 @@ def planted(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
             edge = int(random.integers(5, 19))
             box = (edge, edge, picture.width - edge, picture.height - edge)
             plant("cropped", f"c{number}.png", picture.crop(box), source)
+    ways = (
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+    )
+    for number, way in enumerate(ways * 2):
+        source = next(chosen)
+        with Image.open(data / source) as picture:
+            plant("turned", f"t{number}.png", picture.transpose(way), source)
+    for number in range(4):
+        source = next(chosen)
+        with Image.open(data / source) as picture:
+            plant("inverted", f"i{number}.png", ImageOps.invert(picture.convert("L")), source)
     for number in range(3):
         source = next(chosen)
         other = next(name for name in ("glioma", "pituitary") if name != source.parent.name)
@@ -141,10 +157,13 @@ def test_every_planted_fault_is_found_and_no_other(
     kinds = {tuple(sorted((row["path_a"], row["path_b"]))): row["kind"] for row in rows}
     assert set(kinds) == set.union(*pairs.values())
     assert all("mirrored" in kinds[pair] for pair in pairs["mirrored"])
+    assert all(word in kinds[pair] for word in ("turned", "inverted") for pair in pairs[word])
     assert all(kinds[pair] == "identical" for pair in pairs["conflict"])
     conflicts = {tuple(sorted((row["path_a"], row["path_b"]))) for row in rows if row["same_label"] == "0"}
     assert conflicts == pairs["conflict"]
     facts = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    notes = [finding["meaning"] for finding in facts["findings"] if finding["key"] == "twins"]
+    assert "In 8 of these pairs one slice lies upside down or turned." in notes[0]
     counts = {finding["key"]: finding["count"] for finding in facts["findings"] if finding["level"] != "note"}
     assert counts == {"label_conflicts": 3, "unreadable": 2, "hidden": 1}
     assert found.leaks

@@ -258,9 +258,11 @@ def _twins(manifest: Manifest, twins: Twins, tally: Mapping[str, Any] | None) ->
     slices = manifest.slices
     across: list[tuple[int, int]] = []
     within: list[tuple[int, int]] = []
-    for a, b in twins.pairs.tolist():
+    turned = 0  # of those within
+    for (a, b), its in zip(twins.pairs.tolist(), twins.turned.tolist(), strict=True):
         straddles = slices[a].part != slices[b].part and slices[a].part and slices[b].part
         (across if straddles else within).append((a, b))
+        turned += its and not straddles
     found = []
     if across and tally:
         copies, known = tally["with_copy"], tally["known_patient"]
@@ -281,7 +283,8 @@ def _twins(manifest: Manifest, twins: Twins, tally: Mapping[str, Any] | None) ->
         found.append(
             Finding(
                 "twins", "note", len(within), f"{many(len(within), 'pair')} of copies within one part",
-                "Copies weigh double, and a random split would put them on both sides.",
+                "Copies weigh double, and a random split would put them on both sides."
+                + f" In {turned:,} of these pairs one slice lies upside down or turned." * bool(turned),
                 "Split with braincam split, which keeps them together; they stand in twins.csv.",
                 pairs=_named(manifest, within),
             )
