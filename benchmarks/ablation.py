@@ -1,6 +1,6 @@
 """What each attention earns, and ResNet-18 in the same recipe, from kept predictions; nothing is trained.
 
-    python benchmarks/ablation.py DEFAULT.csv.gz OTHER.csv.gz... --split protocol.csv
+    python benchmarks/ablation.py DEFAULT.csv.gz OTHER.csv.gz... --split protocol.csv [--folds 0 1]
 
 Each file is the `predictions.csv.gz` of one `braincam crossval`, renamed to what was trained, such as
 `attention-none.csv.gz`; its name, without its ending, is the row's. The commands that make them:
@@ -28,12 +28,13 @@ from pathlib import Path
 
 from _kept import Kept, difference, mean_and_spread, name_of, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
-from braincam.resampling import with_interval
+from braincam.resampling import measured, with_interval
 
 WEAK_CLASS = "meningioma"
 HEADER = (
     "network", "folds", "seeds", "slices", "patients or groups", "accuracy", "mean over patients",
-    f"{WEAK_CLASS} recall", "over folds and seeds", "pooled, by seed", "against the first, points",
+    f"{WEAK_CLASS} recall", "hottest pixel in the lesion", "over folds and seeds", "pooled, by seed",
+    "against the first, points",
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def row(name: str, kept: Kept, first: Kept) -> list[object]:
         with_interval(metrics, "accuracy"),
         with_interval(metrics, "patient_averaged_accuracy"),
         "–" if recall is None else f"{recall:.3f}",
+        measured(maps["measures"]["pointing"]) if (maps := kept.maps()) else "–",
         mean_and_spread(kept.accuracy_by("fold", "seed")),
         mean_and_spread(kept.accuracy_by("seed")),
         "–" if kept is first else verdict(kept, first),
@@ -73,9 +75,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, nargs="+", metavar="PREDICTIONS.csv.gz")
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--folds", type=int, nargs="+", help="score these alone")
     options = parser.parse_args()
     truth = read_truth(options.split)
     kept = {name_of(path): read_kept(path, truth)[OURS] for path in options.predictions}
+    if options.folds:
+        kept = {name: rows.of_folds(options.folds) for name, rows in kept.items()}
     first = next(iter(kept.values()))
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     for name, rows in kept.items():
