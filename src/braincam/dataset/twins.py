@@ -129,7 +129,8 @@ def _neighbours(
     finds by one. `families` are those of the `unique` slices, `asking` are some of these. Of each pair the second is
     the one that lies in the pose.
     """
-    found: dict[Pose, list[Pairs]] = {pose: [] for pose in POSES}
+    n = len(unique)
+    found: dict[Pose, list[NDArray[np.int64]]] = {pose: [] for pose in POSES}  # first x n + second: half the memory
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         index = Index(_projected(descriptors, unique, place, axes, Pose()))
@@ -140,11 +141,10 @@ def _neighbours(
             near = products.ravel() >= PROMISING
             first, second = rows.ravel()[near], np.repeat(asking, rows.shape[1])[near]
             ordered = first < second
-            found[pose].append(np.stack((first, second), 1)[ordered])
-            found[pose.inverse].append(np.stack((second, first), 1)[~ordered])
-    return {
-        pose: np.asarray(unique[np.unique(np.concatenate(parts), axis=0)], np.int64) for pose, parts in found.items()
-    }
+            found[pose].append((first * n + second)[ordered])
+            found[pose.inverse].append((second * n + first)[~ordered])
+        del index  # before the next one is made
+    return {pose: unique[np.stack(np.divmod(np.unique(np.concatenate(found.pop(pose))), n), 1)] for pose in POSES}
 
 
 def _principal_axes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -158,12 +158,12 @@ def _projected(
     descriptors: NDArray[np.float16], unique: NDArray[np.int64], place: int, axes: NDArray[np.float32], pose: Pose
 ) -> NDArray[np.float32]:
     """Descriptors of some slices along the axes, (N, R) of norm 1; a chunk at a time, to hold little in float32."""
-    parts = []
+    found = np.empty((len(unique), axes.shape[1]), np.float32)
     for chunk in _chunks(len(unique), 4096):
         rows = descriptors[unique[chunk], place].astype(np.float32)
-        parts.append(likeness.posed_descriptors(rows, pose) @ axes)
-    along = np.concatenate(parts)
-    return np.asarray(along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6), np.float32)
+        along = likeness.posed_descriptors(rows, pose) @ axes
+        found[chunk] = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    return found
 
 
 def _alike(thumbnails: NDArray[np.uint8], pairs: Pairs, pose: Pose) -> NDArray[np.bool_]:
