@@ -51,7 +51,7 @@ class Leak:
 
         A few copies that a hand-made or older grouping missed are said, and do not void it. They are judged by the
         pairs that the search lists; chains of copies, which may drift apart, are said beside them. So are turned
-        copies, which no search but this one heeds: fixed folds that others score on too must stay usable.
+        copies, which few searches heed: fixed folds that others score on too must stay usable.
         """
         return bool(
             self.with_patient_in_training
