@@ -104,6 +104,12 @@ def answers_of_finished_runs_alone_are_kept_as_those_of_all(
     write_json(out / "fold1-seed0" / "run.json", {**facts, "config": {**facts["config"], "attention": "none"}})
     with pytest.raises(SystemExit, match="in attention fold1-seed0 is not as fold0-seed0"):
         keep.main()
+    write_json(out / "fold1-seed0" / "run.json", {**facts, "not_learnt_sha256": "of its own"})
+    with pytest.raises(SystemExit, match="in not_learnt_sha256 fold1-seed0 is not as"):
+        keep.main()
+    monkeypatch.setattr(sys, "argv", ["x", str(out), "--own-without", "--out", str(out / "own.csv.gz")])
+    keep.main()
+    pd.testing.assert_frame_equal(pd.read_csv(out / "own.csv.gz"), both)
     write_json(out / "fold1-seed0" / "run.json", facts)
     monkeypatch.setattr(sys, "argv", ["x", str(out / "fold0-seed0"), "--out", str(out / "kept.csv.gz")])
     with pytest.raises(SystemExit, match="expected finished runs named fold0-seed0"):
