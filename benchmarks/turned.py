@@ -24,8 +24,9 @@ import pandas as pd
 from _kept import Kept, difference, name_of, read_kept, read_truth
 from braincam.dataset.links import connected
 from braincam.dataset.manifest import read_folder
-from braincam.evaluation.metrics import OURS
+from braincam.evaluation.metrics import OURS, no_tumour_class
 from braincam.files import write_csv
+from braincam.pipeline.prepare import merge_sharing
 from braincam.pipeline.reading import find_copies
 from braincam.report.card import by_class
 from braincam.resampling import with_interval
@@ -41,10 +42,7 @@ def families(data: Path, truth: pd.DataFrame) -> pd.DataFrame:
     rows = truth[truth.index.isin(row_of)].copy()
     place = np.array([row_of[path] for path in rows.index])
     rows["family"] = connected(len(paths), copies.twins.pairs)[place]
-    # families and groups are the two sides of a graph: what hangs together there is one group
-    family, group = (pd.factorize(rows[name])[0] for name in ("family", "group"))
-    links = np.stack((family, family.max() + 1 + group), 1)
-    rows["joined"] = connected(int(links.max()) + 1, links)[family]
+    rows["joined"] = merge_sharing(rows["group"], rows["family"].astype(str))
     rows["met"] = rows.groupby("family")["fold"].transform("nunique") > 1
     return rows
 
@@ -64,7 +62,7 @@ def scores(kept: Kept, clean: Kept | None, rows: pd.DataFrame) -> None:
     """One row for each kind of slices and network, and the paired differences."""
 
     def of(answers: Kept, met: bool | None) -> Kept:
-        table = answers.table.assign(group=answers.table["path"].map(rows["joined"]).astype(str))
+        table = answers.table.assign(group=answers.table["path"].map(rows["joined"]))
         return replace(answers, table=table if met is None else table[table["path"].map(rows["met"]) == met])
 
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
@@ -86,7 +84,7 @@ def scores(kept: Kept, clean: Kept | None, rows: pd.DataFrame) -> None:
 def cells(answers: Kept) -> list[str]:
     """The columns of one row."""
     metrics = answers.metrics()
-    none = next((name for name in answers.classes if name == "notumor"), answers.classes[0])
+    none = answers.classes[no_tumour_class(answers.classes) or 0]
     three = metrics["three_tumour_classes"]
     return [
         f"{answers.table['path'].nunique():,}",

@@ -11,13 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from braincam import __version__
-from braincam.errors import BraincamError, ModelFileError, extra_of, install, printable
+from braincam.errors import BraincamError, ModelFileError, did_you_mean, extra_of, install, printable
 from braincam.model_file.card import NOTICE
 from braincam.stdout import drop_stdout, flush_stdout, reader_left
 
@@ -75,11 +74,12 @@ def misused(options: argparse.Namespace) -> str:
             f"only train can be run by several processes, and WORLD_SIZE is {several}: start this verb without "
             "torchrun, or unset that variable"
         )
-    out = getattr(options, "out", None)
-    if options.verb in WRITE_FOLDERS and out is not None and out.exists() and not out.is_dir():
+    out, data = getattr(options, "out", None), getattr(options, "data", None)
+    if options.verb not in WRITE_FOLDERS or out is None:
+        return ""
+    if out.exists() and not out.is_dir():
         return f"--out {out}: expected a folder to write to, got a file; choose another name"
-    data = getattr(options, "data", None)
-    if options.verb in WRITE_FOLDERS and out is not None and data is not None:
+    if data is not None:
         from braincam.dataset.manifest import would_be_a_class
 
         if would_be_a_class(data, out):
@@ -474,11 +474,9 @@ class _Parser(argparse.ArgumentParser):
         """A verb answers for its own options; else the whole command would, whose help lists none of them."""
         options, strange = super().parse_known_args(args, namespace)
         if strange:
-            known = list(self._option_string_actions)
-            near = [get_close_matches(name.partition("=")[0], known, 1) for name in strange if name.startswith("--")]
-            meant = [names[0] for names in near if names]
-            ask = f"; did you mean {', '.join(meant)}?" if meant else ""
-            self.error(f"unrecognized arguments: {' '.join(strange)}{ask}")
+            named = [name.partition("=")[0] for name in strange if name.startswith("--")]
+            ask = did_you_mean(named, self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(strange)}{f'; {ask}' if ask else ''}")
         return options, strange
 
     def error(self, message: str) -> Any:

@@ -15,6 +15,7 @@ Messages say what is wrong, where, what was expected, what was got and what to d
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of what is written
 LONGEST = 6000  # characters of a message: a path may have 4096, and what a damaged file quotes has no end
@@ -23,6 +24,15 @@ LONGEST = 6000  # characters of a message: a path may have 4096, and what a dama
 def printable(text: str) -> str:
     """The text with what a terminal would obey, or what turns a line around, written out: names come from anywhere."""
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in {"Cc", "Zl", "Zp"} or c in TURNS else c for c in text)
+
+
+def did_you_mean(wrong: Iterable[str], known: Iterable[str]) -> str:
+    """A question after the known names that are near the wrong ones, "" where none is."""
+    from difflib import get_close_matches  # only after a mistake: it would be loaded at every start
+
+    names = list(known)
+    meant = [near[0] for name in wrong if (near := get_close_matches(name, names, 1))]
+    return f"did you mean {', '.join(meant)}?" if meant else ""
 
 
 class BraincamError(Exception):

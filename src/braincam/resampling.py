@@ -75,7 +75,7 @@ def share_interval(values: Floats | None, bearing: int) -> list[float] | None:
     Where all of them are 0, or all are 1, as far as the chance goes that another group is the first that is not.
     """
     found = interval(values)
-    if found is None or bearing < 1 or found[0] != found[1] or found[0] not in {0.0, 1.0}:
+    if found is None or found[0] != found[1] or found[0] not in {0.0, 1.0}:
         return found
     reach = TAIL ** (1 / bearing)
     return [0.0, 1 - reach] if found[0] == 0 else [reach, 1.0]

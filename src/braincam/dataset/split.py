@@ -272,7 +272,8 @@ def verify(
 
     `turned` (M,) says of which pairs one slice lies turned.
     """
-    torn = [folds[a] != folds[b] for a, b in twins.tolist()]
+    fold_of = np.asarray(folds)
+    torn = fold_of[twins[:, 0]] != fold_of[twins[:, 1]]
     folds_of: dict[str, set[int]] = defaultdict(set)
     for patient, fold in zip(patients, folds, strict=True):
         if patient is not None:
@@ -285,9 +286,9 @@ def verify(
         slices=len(folds),
         folds=len(set(folds)),
         patients=tuple(sorted(patient for patient, where in folds_of.items() if len(where) > 1)),
-        twins=tuple((a, b) for (a, b), straddles in zip(twins.tolist(), torn, strict=True) if straddles),
+        twins=tuple((a, b) for a, b in twins[torn].tolist()),
         copies=sum(len(folds_with[cluster]) > 1 for cluster in clusters),
-        turned=0 if turned is None else int(turned[np.array(torn, bool)].sum()),
+        turned=0 if turned is None else int(turned[torn].sum()),
     )
 
 

@@ -36,6 +36,7 @@ _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
 _BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
+_UPRIGHT = [pose for pose in POSES if not pose.quarters]
 _ASKED = [pose for pose in POSES if pose != Pose(False, 3)]
 TURNED, INVERTED = "turned", "inverted"
 # what was done to one of two twins; turned by a quarter or upside down, inverted: white for black
@@ -74,7 +75,7 @@ def find_twins(prints: Fingerprints) -> Twins:
     asking, families = np.arange(len(unique)), np.arange(len(unique), dtype=np.int32)
     while len(asking):
         for pose, pairs in _neighbours(prints.descriptors, unique, families, asking).items():
-            if pose.quarters == 0:
+            if pose in _UPRIGHT:
                 alike.append(pairs[_alike(prints.thumbnails, pairs, pose)])
             similarity, inverted, moved = _compare(prints.textures, small, pairs, pose)
             for row in np.flatnonzero(similarity >= TWIN):
@@ -135,7 +136,7 @@ def _neighbours(
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         index = Index(_projected(descriptors, unique, place, axes, Pose()))
         view = place if place < likeness.VIEWS else 0
-        for pose in _ASKED if place < likeness.VIEWS else POSES[:2]:
+        for pose in _ASKED if place < likeness.VIEWS else _UPRIGHT:
             queries = _projected(descriptors, unique[asking], view, axes, pose)
             rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking]))
             near = products.ravel() >= PROMISING

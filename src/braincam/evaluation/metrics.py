@@ -308,10 +308,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     sample = statistics.sample
     fewest = sample.fewest_groups_of_a_class()
     bearing = {key: fewest if key in NEED_CLASSES else sample.n_groups for key in SCALARS}
-    found: dict[str, Any] = {
-        key: _between(key, resampled.get(key), bearing[key]) if sample.n_groups >= 2 and bearing[key] >= 2 else None
-        for key in SCALARS
-    }
+    found: dict[str, Any] = {key: _between(key, resampled.get(key), bearing[key]) for key in SCALARS}
     counts = statistics.counts
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)  # (G, K)
     slices = {
@@ -323,10 +320,7 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
     groups = {key: (below > 0).sum(axis=0).tolist() for key, below in slices.items()}
     found["per_class"] = {
         name: {
-            key: _between(key, resampled[key][:, k], groups[key][k])
-            if key in resampled and groups[key][k] >= 2
-            else None
-            for key in PER_CLASS
+            key: _between(key, resampled[key][:, k], groups[key][k]) if key in resampled else None for key in PER_CLASS
         }
         for k, name in enumerate(names)
     }
@@ -334,7 +328,9 @@ def _intervals(names: list[str], point: Values, resampled: Values, statistics: _
 
 
 def _between(key: str, values: Floats | None, bearing: int) -> list[float] | None:
-    """The interval of one score from its resamples (B,); `bearing` groups stand behind it."""
+    """The interval of one score from its resamples (B,); None where fewer than two groups bear on it."""
+    if bearing < 2:
+        return None
     found = share_interval(values, bearing) if key in SHARES else interval(values)
     return None if key in NO_BOUND and found in ([0.0, 0.0], [1.0, 1.0]) else found
 

@@ -15,7 +15,7 @@ import pandas as pd
 from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.dataset.manifest import read_rows
-from braincam.dataset.split import Leak, find_leak
+from braincam.dataset.split import Leak
 from braincam.errors import ConfigError, DataError
 from braincam.evaluation.evaluate import Judged, judge, seen_before
 from braincam.evaluation.metrics import paired_difference, score
@@ -188,9 +188,7 @@ def copies_of_seen(model: Predictor, found: Grouped, rows: Sequence[int]) -> Lea
     met = seen_before(found.manifest, found.digests, found.groups, model.card)
     if not met.any():
         return None
-    patients = [item.patient for item in found.manifest.slices]
-    unseen = [row for row in rows if not met[row]]
-    return find_leak(np.flatnonzero(met).tolist(), unseen, patients, found.groups, found.twins, found.turned)
+    return found.leak(np.flatnonzero(met).tolist(), [row for row in rows if not met[row]])
 
 
 def verdict(metrics: dict[str, Any], torn: Leak | None, strangers: int) -> str:

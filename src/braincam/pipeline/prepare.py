@@ -56,6 +56,11 @@ class Grouped:
         """Whether a slice is an example of what to accept."""
         return self.manifest.slices[row].path not in self.refused
 
+    def leak(self, train: Sequence[int], test: Sequence[int]) -> Leak:
+        """What some rows share with those that are learnt from."""
+        patients = [item.patient for item in self.manifest.slices]
+        return find_leak(train, test, patients, self.groups, self.twins, self.turned)
+
     def without_slices(self, rows: Iterable[int]) -> list[str]:
         """The classes of which no slice is among some rows, in order."""
         present = {self.manifest.slices[row].label for row in rows}
@@ -275,9 +280,7 @@ def leak_of_fold(found: Grouped, folds: Sequence[int], fold: int) -> Leak:
     """What fold `fold` shares with the others."""
     test = [row for row, number in enumerate(folds) if number == fold]
     rest = [row for row, number in enumerate(folds) if number != fold]
-    return find_leak(
-        rest, test, [item.patient for item in found.manifest.slices], found.groups, found.twins, found.turned
-    )
+    return found.leak(rest, test)
 
 
 def divide(
@@ -294,7 +297,7 @@ def divide(
         DataError: nothing is left to learn from, or no slice of some class.
     """
     manifest = found.manifest
-    labels, patients = [item.label for item in manifest.slices], [item.patient for item in manifest.slices]
+    labels = [item.label for item in manifest.slices]
     rows = range(len(labels))
     if kind == "official":
         if not manifest.has_official_split:
@@ -319,14 +322,14 @@ def divide(
         raise DataError(
             f"{manifest.root}: every slice is kept out of training; expected a table that names some of them"
         )
-    leak = find_leak(learnt, test, patients, found.groups, found.twins, found.turned)
+    leak = found.leak(learnt, test)
     if kind == "file" and leak.leaks and not allow_leak:
         raise SplitError(
             f"the split leaks: {leak}; make a safe one with `braincam split`, or say --allow-leak to train anyway "
             "and have the leak printed beside the score"
         )
     train, validation = cut_validation(labels, found.groups, learnt, validation_share, seed)
-    twins = find_leak(train, validation, patients, found.groups, found.twins).with_twin_in_training
+    twins = found.leak(train, validation).with_twin_in_training
     parts = Parts(
         train, validation, test, kind, leak, None if kind == "official" else fold, twins,
         not_learnt=len(rest) - len(learnt), refused=sum(not found.accepts(row) for row in learnt),

@@ -131,9 +131,7 @@ def leak_box(split: Mapping[str, Any]) -> dict[str, Any] | None:
         colour, title = "warn", "Slices the model has met are kept out of the headline"
     elif split.get("turned_in_training"):
         colour, title = "warn", "Copies that lie upside down or turned straddle the split, and flatter these scores"
-    elif (
-        split.get("kind") == "evaluation"
-    ):  # the training slices are not at hand: a slice that was encoded anew would not be recognised
+    elif split.get("kind") == "evaluation":  # without the training slices, one that was encoded anew is not recognised
         colour, title = "plain", "None of these slices was recognised from training, by its bytes or its patient's name"
     elif split.get("with_twin_in_training"):
         colour, title = "plain", "A few near copies straddle the split"

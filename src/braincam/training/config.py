@@ -11,13 +11,12 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from braincam.ahead import check_threads
-from braincam.errors import ConfigError
+from braincam.errors import ConfigError, did_you_mean
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
 from braincam.network.preprocess import LARGEST_SIDE
@@ -238,9 +237,10 @@ def from_mapping(raw: Mapping[str, Any]) -> TrainConfig:
     hints = get_type_hints(TrainConfig)
     known = [field.name for field in fields(TrainConfig)]
     if unknown := sorted(raw.keys() - set(known)):
-        meant = [near[0] for name in unknown if (near := get_close_matches(name, known, 1))]
-        ask = f"did you mean {', '.join(meant)}? " if meant else ""
-        raise ConfigError(f"unknown config key {', '.join(unknown)}; {ask}known are {', '.join(known)}")
+        ask = did_you_mean(unknown, known)
+        raise ConfigError(
+            f"unknown config key {', '.join(unknown)}; {ask + ' ' if ask else ''}known are {', '.join(known)}"
+        )
     values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
     if values.get("network") == RESNET18:  # what it is, unless it is said otherwise, which is refused
         values = {"attention": "none", "pooling": "mean", **values}
