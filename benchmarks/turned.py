@@ -26,7 +26,6 @@ from braincam.dataset.links import connected
 from braincam.dataset.manifest import read_folder
 from braincam.evaluation.metrics import OURS, no_tumour_class
 from braincam.files import write_csv
-from braincam.pipeline.prepare import merge_sharing
 from braincam.pipeline.reading import find_copies
 from braincam.report.card import by_class
 from braincam.resampling import with_interval
@@ -42,7 +41,10 @@ def families(data: Path, truth: pd.DataFrame) -> pd.DataFrame:
     rows = truth[truth.index.isin(row_of)].copy()
     place = np.array([row_of[path] for path in rows.index])
     rows["family"] = connected(len(paths), copies.twins.pairs)[place]
-    rows["joined"] = merge_sharing(rows["group"], rows["family"].astype(str))
+    # as `merge_sharing` does, but numbered in the order of the families: the draws behind the kept intervals follow it
+    family, group = (pd.factorize(rows[name])[0] for name in ("family", "group"))
+    links = np.stack((family, family.max() + 1 + group), 1)
+    rows["joined"] = connected(int(links.max()) + 1, links)[family]
     rows["met"] = rows.groupby("family")["fold"].transform("nunique") > 1
     return rows
 
@@ -62,7 +64,7 @@ def scores(kept: Kept, clean: Kept | None, rows: pd.DataFrame) -> None:
     """One row for each kind of slices and network, and the paired differences."""
 
     def of(answers: Kept, met: bool | None) -> Kept:
-        table = answers.table.assign(group=answers.table["path"].map(rows["joined"]))
+        table = answers.table.assign(group=answers.table["path"].map(rows["joined"]).astype(str))
         return replace(answers, table=table if met is None else table[table["path"].map(rows["met"]) == met])
 
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
