@@ -24,8 +24,8 @@ from pathlib import Path
 from statistics import median
 
 from braincam.dataset.phantom_volume import make_volume, write_volume
-from braincam.model_file.zoo import usable_cores
 from braincam.predict import Predictor
+from braincam.threads import usable_cores
 
 
 def spent() -> float:

@@ -25,8 +25,8 @@ from braincam.errors import ConfigError, MissingDependencyError, ModelFileError
 from braincam.evaluation.confidence import confidence_report
 from braincam.evaluation.metrics import paired_difference, score
 from braincam.files import write_csv
-from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction, Predictor
+from braincam.threads import usable_cores
 from test_package import verbs
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")

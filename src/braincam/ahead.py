@@ -8,18 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from braincam.errors import ConfigError
-
 J = TypeVar("J")
 R = TypeVar("R")
-
-MOST_THREADS = 1024  # that a library is asked for: none refuses more, and each takes memory before it works
-
-
-def check_threads(threads: int) -> None:
-    """Refuse a number of threads that no machine has cores for; 0 leaves it to the caller. Raises ConfigError."""
-    if not 0 <= threads <= MOST_THREADS:
-        raise ConfigError(f"threads: expected 0 to {MOST_THREADS}, got {threads}; 0 takes what the machine has")
 
 
 def ahead(

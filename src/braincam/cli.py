@@ -346,11 +346,11 @@ def predict(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     """Answer over HTTP until stopped."""
     print(STARTING, file=sys.stderr, flush=True)
-    from braincam.model_file.zoo import usable_cores
     from braincam.predict import Predictor
     from braincam.serve.auth import check_exposure, find_token
     from braincam.serve.limits import MEBIBYTE, Limits
     from braincam.serve.run import run
+    from braincam.threads import usable_cores
 
     limits = Limits(
         bytes=options.max_megabytes * MEBIBYTE,

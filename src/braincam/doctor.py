@@ -11,7 +11,8 @@ from pathlib import Path
 from braincam import __version__
 from braincam.cache import LIMIT, VARIABLE, cache_folder, size_of
 from braincam.errors import WITHOUT_TORCH, BraincamError, install
-from braincam.model_file.zoo import find_model, usable_cores
+from braincam.model_file.zoo import find_model
+from braincam.threads import usable_cores
 
 RUNTIME = ("numpy", "PIL", "onnxruntime", "pydicom", "nibabel", "jinja2", "platformdirs", "tqdm")
 AUDIT = ("pandas", "matplotlib", "sklearn", "scipy", "threadpoolctl")

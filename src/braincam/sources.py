@@ -26,8 +26,8 @@ from braincam.images.series import (
     read_header,
 )
 from braincam.images.volume import Volume
-from braincam.model_file.zoo import usable_cores
 from braincam.progress import track
+from braincam.threads import usable_cores
 
 AHEAD = 64  # files decoded before they are asked for
 AHEAD_PIXELS = 2**26  # and no further ones while these wait: volumes are large

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from braincam.dataset import likeness
 from braincam.dataset.manifest import Manifest
@@ -19,6 +17,7 @@ from braincam.errors import DataError, ImageError
 from braincam.images.grey import MAX_BYTES, GreySlice
 from braincam.images.reader import read_slices
 from braincam.progress import track
+from braincam.threads import workers
 
 _CHUNK = 64  # slices read at once
 
@@ -108,7 +107,7 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
         return [item if isinstance(item, ImageError) else None for item in found], prints
 
     def outcomes() -> Iterator[ImageError | None]:
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
+        with workers() as pool:
             for errors, prints in pool.map(read, range(0, total, _CHUNK)):
                 parts.extend([prints] if prints else [])
                 yield from errors

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from braincam.dataset import likeness
 from braincam.dataset.fingerprints import Fingerprints
@@ -24,6 +23,7 @@ from braincam.dataset.likeness import POSES, Pose
 from braincam.dataset.links import Pairs, connected
 from braincam.dataset.neighbours import Index
 from braincam.progress import track
+from braincam.threads import workers
 
 TWIN = 0.87  # correlation of textures from which two slices are one; chosen by benchmarks/twins.py
 ALIKE = 0.95  # correlation of thumbnails from which two slices may be neighbours in one head
@@ -33,7 +33,7 @@ LIKELY = 0.6  # correlation after rough registration from which a pair is regist
 DIMENSIONS = 64  # of the descriptors' principal components, for the search alone
 
 _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
-_BATCH = 512  # pairs compared at once; fewer, and threads wait for each other
+_BATCH = 256  # pairs compared at once: more do not fit into a core's cache; with fewer, threads wait for each other
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
 _UPRIGHT = [pose for pose in POSES if not pose.quarters]
@@ -132,18 +132,22 @@ def _neighbours(
     """
     n = len(unique)
     found: dict[Pose, list[NDArray[np.int64]]] = {pose: [] for pose in POSES}  # first x n + second: half the memory
+
+    def ask(index: Index, view: int, axes: NDArray[np.float32], pose: Pose) -> Pairs:
+        queries = _projected(descriptors, unique[asking], view, axes, pose)
+        rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking]))
+        near = products.ravel() >= PROMISING
+        return np.stack((rows.ravel()[near], np.repeat(asking, rows.shape[1])[near]))
+
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         index = Index(_projected(descriptors, unique, place, axes, Pose()))
-        view = place if place < likeness.VIEWS else 0
-        for pose in _ASKED if place < likeness.VIEWS else _UPRIGHT:
-            queries = _projected(descriptors, unique[asking], view, axes, pose)
-            rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking]))
-            near = products.ravel() >= PROMISING
-            first, second = rows.ravel()[near], np.repeat(asking, rows.shape[1])[near]
-            ordered = first < second
-            found[pose].append((first * n + second)[ordered])
-            found[pose.inverse].append((second * n + first)[~ordered])
+        view, poses = (place, _ASKED) if place < likeness.VIEWS else (0, _UPRIGHT)
+        with workers() as pool:
+            for pose, (first, second) in zip(poses, pool.map(partial(ask, index, view, axes), poses), strict=True):
+                ordered = first < second
+                found[pose].append((first * n + second)[ordered])
+                found[pose.inverse].append((second * n + first)[~ordered])
         del index  # before the next one is made
     return {pose: unique[np.stack(np.divmod(np.unique(np.concatenate(found.pop(pose))), n), 1)] for pose in POSES}
 
@@ -245,9 +249,9 @@ def _kind(pose: Pose, inverted: bool, cropped: bool) -> str:
 
 
 def _in_chunks(total: int, work: Callable[[slice], None], what: str) -> None:
-    """Do the work for chunks of the rows, several at a time, each on one thread: else they fight for the cores."""
+    """Do the work for chunks of the rows, several at a time."""
     chunks = _chunks(total)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
+    with workers() as pool:
         for _ in track(pool.map(work, chunks), what, len(chunks), f"batches of {_BATCH}"):
             pass
 

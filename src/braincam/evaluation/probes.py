@@ -7,7 +7,6 @@ different groups, so copies do not help it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from braincam.evaluation.baselines import border_mask, gradient_boosting, nearest_neighbour, standardised
 from braincam.evaluation.metrics import score
+from braincam.threads import workers
 
 FOLDS = 3
 FEWEST = 2 * FOLDS  # patients or groups of each class, below which a probe has nothing to learn from
@@ -66,8 +66,9 @@ def probe(
         answers[name][test] = gradient_boosting(table[train], truth[train], table[test], len(classes), seed)
 
     parts = list(splitter.split(truth, truth, names))
-    with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(answer, part, name) for name in tables for part in parts]:
+    widest_first = sorted(tables, key=lambda name: -tables[name].shape[1])  # the longest work must not begin last
+    with workers() as pool:
+        for done in [pool.submit(answer, part, name) for name in widest_first for part in parts]:
             done.result()
     for train, test in parts:
         answers[LOOK_UP][test] = nearest_neighbour(small[train], truth[train], small[test], len(classes))

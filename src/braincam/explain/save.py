@@ -21,8 +21,8 @@ from braincam.explain.overlay import UNIT, overlay
 from braincam.files import replacing
 from braincam.images.ours import MARK, is_ours_to_write
 from braincam.images.reader import stem_of
-from braincam.model_file.zoo import usable_cores
 from braincam.predict import Prediction
+from braincam.threads import usable_cores
 
 ANSWERS = "predictions.jsonl"  # the rows of a call, beside its pictures
 LONGEST_STEM = 180  # bytes of a scan's name that go into those of its files; file systems take 255 in all

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import onnxruntime
 
-from braincam.ahead import check_threads
 from braincam.errors import ModelFileError
 from braincam.model_file.card import Card
 from braincam.model_file.graph import check_graph
+from braincam.threads import check_threads, usable_cores
 
 DEFAULT = "default"
 MAX_BYTES = 2**30  # of a model file
 MEMORY = 2 * 2**30  # bytes that graphs may take for what they compute, all sessions of a process together ...
 MEMORY_PER_CORE = 2**28  # ... and so many more for each core, since a server answers as many requests at once
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # where Linux tells a container how much processor time it gets
 
 onnxruntime.disable_telemetry_events()  # for who loaded it before braincam could say so, and for Windows
 
@@ -103,19 +102,6 @@ def _bound_memory() -> None:
     )
     most = onnxruntime.OrtArenaCfg({"max_mem": MEMORY + MEMORY_PER_CORE * usable_cores()})
     onnxruntime.create_and_register_allocator(where, most)
-
-
-def usable_cores(quota: Path = QUOTA) -> int:
-    """Cores this process may use; containers and job schedulers often grant fewer than there are.
-
-    They do so by naming cores, or, in the file `quota`, as microseconds of processor time in each so many of the clock.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        granted, _, period = quota.read_text(encoding="ascii").partition(" ")
-        return max(1, min(cores, int(granted) // int(period)))
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota
-        return cores
 
 
 def packaged() -> Path:

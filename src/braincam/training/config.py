@@ -15,12 +15,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from braincam.ahead import check_threads
 from braincam.errors import ConfigError, did_you_mean
 from braincam.network.attention import ATTENTIONS
 from braincam.network.attention_cnn import POOLINGS, SIZES
 from braincam.network.preprocess import LARGEST_SIDE
 from braincam.network.resnet18 import RESNET18, STRIDE
+from braincam.threads import check_threads
 from braincam.training.schedule import SCHEDULES
 
 CHOICES: dict[str, tuple[str, ...]] = {
