@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from braincam.dataset import likeness
+from braincam.dataset import likeness, twins
 from braincam.dataset.fingerprints import print_slices
 from braincam.dataset.links import connected
 from braincam.dataset.neighbours import Index
@@ -126,6 +126,29 @@ def test_even_pictures_are_copies_of_nothing(heads: list[Pixels]) -> None:
     even = [np.full((64, 80), level, np.uint8) for level in (0, 9, 255)]
     assert len(search([*even, *heads[:5]]).pairs) == 0
     assert len(search(even[:1]).pairs) == 0
+
+
+def test_how_many_are_compared_at_once_does_not_matter(heads: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = [*heads, *(CHANGES[change](head) for change, head in zip(CHANGES, heads, strict=False))]
+    at_once = search(slices)
+    assert len(at_once.pairs) > 10
+    monkeypatch.setattr(twins, "_ASKING", 50)
+    monkeypatch.setattr(twins, "_BATCH", 20)
+    in_parts = search(slices)
+    np.testing.assert_array_equal(in_parts.pairs, at_once.pairs)
+    np.testing.assert_allclose(in_parts.similarity, at_once.similarity, atol=1e-5)
+    assert in_parts.kinds == at_once.kinds
+
+
+@given(st.integers(8, 128), st.floats(0.3, 9.0))
+def test_no_weight_of_a_filter_is_denormal(side: int, sigma: float) -> None:
+    """A matrix product with denormal weights takes twenty times as long."""
+    weights = likeness._gaussian(side, sigma)
+    assert not ((weights > 0) & (weights < np.finfo(np.float32).tiny)).any()
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+    spread = weights[side // 2] @ np.square(np.arange(side) - side // 2)
+    assert spread <= sigma**2 * 1.01  # cut off at the edges, and nowhere else:
+    assert (weights[side // 2, side // 2 :][: int(5 * sigma)] > 0).all()
 
 
 @settings(max_examples=8, deadline=None)

@@ -34,6 +34,7 @@ DIMENSIONS = 64  # of the descriptors' principal components, for the search alon
 
 _ROUGH, _FINE = 16, 32  # sides at which pairs are registered
 _BATCH = 256  # pairs compared at once: more do not fit into a core's cache; with fewer, threads wait for each other
+_ASKING = 16_384  # slices that ask for their neighbours at once; more take more memory
 _MOST_LISTED = 50  # identical files of which all pairs are listed; of more, a chain
 
 _UPRIGHT = [pose for pose in POSES if not pose.quarters]
@@ -133,18 +134,19 @@ def _neighbours(
     n = len(unique)
     found: dict[Pose, list[NDArray[np.int64]]] = {pose: [] for pose in POSES}  # first x n + second: half the memory
 
-    def ask(index: Index, view: int, axes: NDArray[np.float32], pose: Pose) -> Pairs:
-        queries = _projected(descriptors, unique[asking], view, axes, pose)
-        rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking]))
+    def ask(index: Index, view: int, axes: NDArray[np.float32], pose: Pose, some: slice) -> tuple[Pose, Pairs]:
+        queries = _projected(descriptors, unique[asking[some]], view, axes, pose)
+        rows, products = index.nearest(queries, NEIGHBOURS, kin=(families, families[asking[some]]))
         near = products.ravel() >= PROMISING
-        return np.stack((rows.ravel()[near], np.repeat(asking, rows.shape[1])[near]))
+        return pose, np.stack((rows.ravel()[near], np.repeat(asking[some], rows.shape[1])[near]))
 
     for place in range(descriptors.shape[1]):
         axes = _principal_axes(descriptors[unique[:: max(1, len(unique) // 20_000)], place])
         index = Index(_projected(descriptors, unique, place, axes, Pose()))
         view, poses = (place, _ASKED) if place < likeness.VIEWS else (0, _UPRIGHT)
+        jobs = zip(*product(poses, _chunks(len(asking), _ASKING)), strict=True)
         with workers() as pool:
-            for pose, (first, second) in zip(poses, pool.map(partial(ask, index, view, axes), poses), strict=True):
+            for pose, (first, second) in pool.map(partial(ask, index, view, axes), *jobs):
                 ordered = first < second
                 found[pose].append((first * n + second)[ordered])
                 found[pose.inverse].append((second * n + first)[~ordered])
