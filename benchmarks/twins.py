@@ -2,10 +2,12 @@
 
     python benchmarks/twins.py quality DATA --truth patients.csv    recall and precision on known copies
     python benchmarks/twins.py growth [--most 100000]               seconds and memory against the number of slices
+    python benchmarks/twins.py angles DATA [--degrees 5 10 ...]     copies the search does not look for: turned a bit
 
 Quality: two slices with one `figshare_id` are copies, two with different ones are not; slices without one are left out.
 The threshold is set on half of the patients and scored on the other half. Growth: synthetic fingerprints, one in ten a
-copy of another.
+copy of another. Angles: every slice, turned by an angle, is searched for among the slices as they are; what is found,
+and was not connected before, is a copy that lies at about that angle. Registration makes up for one or two degrees.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from braincam.dataset import twins as search
-from braincam.dataset.fingerprints import Fingerprints, fingerprint
+from braincam.dataset.fingerprints import Fingerprints, fingerprint, joined, print_slices, read_one_slice
 from braincam.dataset.likeness import CELLS, ORIENTATIONS, SIDE, VIEWS, ZOOMS
+from braincam.dataset.links import connected
 from braincam.dataset.manifest import read_folder, read_table
 from braincam.dataset.origin import Origin
 from braincam.dataset.twins import find_twins
@@ -124,8 +128,26 @@ def synthetic(n: int, seed: int = 0) -> Fingerprints:
     )
 
 
+def angles(data: Path, degrees: list[float]) -> None:
+    """Pairs of slices that are copies once one of them is turned, beyond those that are found anyway."""
+    manifest, prints, _ = fingerprint(read_folder(data))
+    n = len(manifest.slices)
+    family = connected(n, find_twins(prints).pairs)
+    pictures = [Image.fromarray(read_one_slice(manifest.file(row))) for row in range(n)]
+    print("| degrees | pairs | slices | classes |\n|---|---|---|---|")
+    for angle in degrees:
+        turned = [np.asarray(picture.rotate(angle, Image.Resampling.BILINEAR)) for picture in pictures]
+        names = [f"{digest} turned" for digest in prints.digests]
+        parts = [print_slices(names[start : start + 256], turned[start : start + 256]) for start in range(0, n, 256)]
+        pairs = find_twins(joined([prints, *parts])).pairs
+        across = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)] % n
+        new = np.unique(np.sort(across[family[across[:, 0]] != family[across[:, 1]]], axis=1), axis=0)
+        classes = sorted({manifest.slices[row].label for row in new.ravel().tolist()})
+        print(f"| {angle:g} | {len(new)} | {len(np.unique(new))} | {', '.join(classes)} |", flush=True)
+
+
 def main() -> None:
-    """One of the two."""
+    """One of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest="what", required=True)
     one = what.add_parser("quality")
@@ -133,11 +155,16 @@ def main() -> None:
     one.add_argument("--truth", type=Path, required=True)
     other = what.add_parser("growth")
     other.add_argument("--most", type=int, default=100_000)
+    third = what.add_parser("angles")
+    third.add_argument("data", type=Path)
+    third.add_argument("--degrees", type=float, nargs="+", default=[4, 7, 10, 13, 16, 20, 25, 30, 35, 40, 45])
     options = parser.parse_args()
     if options.what == "quality":
         quality(options.data, options.truth)
-    else:
+    elif options.what == "growth":
         growth(options.most)
+    else:
+        angles(options.data, options.degrees)
 
 
 if __name__ == "__main__":

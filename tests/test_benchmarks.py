@@ -32,6 +32,7 @@ import stress  # noqa: E402
 import throughput  # noqa: E402
 import time_to_accuracy as timing  # noqa: E402
 import turned  # noqa: E402
+import twins as searching  # noqa: E402
 from braincam.dataset.manifest import read_folder  # noqa: E402
 from braincam.dataset.phantom import write_phantom  # noqa: E402
 from braincam.evaluation.localise import COLUMNS  # noqa: E402
@@ -537,3 +538,16 @@ def test_cells_are_told_for_each_run(
     assert len(rows) == 2 and rows[0] == rows[1]
     shares = [float(cell) for cell in rows[0].strip("| ").split("|")[1:]]
     assert 1 <= shares[0] <= shares[-1] <= 16 * 16 and shares == sorted(shares)
+
+
+def test_copies_turned_by_an_angle_are_counted_at_that_angle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_phantom(tmp_path, patients=8, slices_per_patient=2, seed=5)
+    data = tmp_path / "data"
+    head = next(iter(sorted((data / "glioma").iterdir())))
+    with Image.open(head) as picture:
+        picture.rotate(-13, Image.Resampling.BILINEAR).save(data / "glioma" / "turned.png")
+    searching.angles(data, [13, 40])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[-2:] == ["| 13 | 1 | 2 | glioma |", "| 40 | 0 | 0 |  |"]

@@ -118,7 +118,7 @@ def fingerprint(manifest: Manifest) -> tuple[Manifest, Fingerprints, list[Unread
     ]
     if not parts:
         raise DataError(f"{manifest.root}: none of its {total} pictures can be read; the first: {unreadable[0].reason}")
-    return manifest.keep(row for row, error in enumerate(errors) if error is None), _joined(parts), unreadable
+    return manifest.keep(row for row, error in enumerate(errors) if error is None), joined(parts), unreadable
 
 
 def _read(path: Path) -> tuple[str, NDArray[np.uint8], Origin] | ImageError:
@@ -157,7 +157,7 @@ def print_slices(
     )
 
 
-def _joined(parts: Sequence[Fingerprints]) -> Fingerprints:
+def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
     """Parts of one folder, one after the other."""
     return Fingerprints(
         digests=tuple(digest for part in parts for digest in part.digests),
