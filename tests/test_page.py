@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from braincam.predict import Predictor
+from braincam.study import summarise
 from browsing import expect, launched
+from dicom_files import write_series
 from serving import TOKEN, serving
 
 
@@ -121,6 +123,27 @@ def test_slices_are_in_the_order_of_their_numbers(visit: Visit, scans: Path, tmp
         shown.append(visit.text("#caption"))
         visit.tab.keyboard.press("ArrowRight")
     assert shown == ["1.png", "2.png", "10.png"]
+
+
+def test_a_volume_is_summed_up_above_its_slices(visit: Visit, run: Path, scans: Path, tmp_path: Path):
+    planes = np.stack([np.asarray(Image.open(file).convert("L")) for file in some(scans, 9)]).astype(np.uint16)
+    series = write_series(tmp_path / "series", planes)
+    visit.give(*series)
+    predictor = Predictor(run, threads=1)
+    expected = summarise("", predictor.predict(tmp_path / "series"), predictor.card)
+    assert visit.text("#statement") == expected.statement
+    assert "no confidence interval" in visit.text("#study-caution")
+    shown = []
+    visit.tab.keyboard.press("Home")
+    for _ in series:
+        shown.append(visit.text("#caption"))
+        visit.tab.keyboard.press("ArrowRight")
+    assert shown == [f"{path.name}, slice {number}" for number, path in enumerate(series)], "in order of position"
+    with visit.tab.expect_download() as download:
+        visit.tab.click("#report")
+    assert expected.statement in download.value.path().read_text()
+    visit.give(some(scans, 1)[0])
+    assert not visit.tab.locator("#study").is_visible()
 
 
 def test_what_is_no_scan_is_refused_in_words(visit: Visit, tmp_path: Path):

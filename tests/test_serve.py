@@ -32,6 +32,8 @@ from braincam.predict import Predictor
 from braincam.serve import run as run_module
 from braincam.serve.auth import check_exposure, find_token
 from braincam.serve.limits import Limits
+from braincam.serve.schema import Predictions
+from braincam.study import summarise
 from dicom_files import write_series
 from serving import FORM, TOKEN, Served, form, png, serving
 
@@ -506,6 +508,58 @@ def test_every_documented_metric_and_code_is_there(served: Served) -> None:
     assert codes | {"401"} == {"200"} | set(
         re.findall(r"\b([45]\d\d)\b(?=[ ,|])", DOCS.partition("what to do")[2][:900])
     )
+
+
+def heads(folder: Path) -> np.ndarray:
+    """Slices (N, 96, 96) of synthetic heads."""
+    write_phantom(folder, patients=12, slices_per_patient=1, seed=5, size=96)
+    files = sorted((folder / "data").glob("*/*.png"))
+    return np.stack([np.asarray(Image.open(file).convert("L")) for file in files]).astype(np.uint16)
+
+
+def test_volumes_and_series_are_summed_up_as_predict_does(predictor: Predictor, tmp_path: Path) -> None:
+    """Sent in the order of their names; one file of the series is damaged, and a single slice stands among them."""
+    planes = heads(tmp_path)
+    series = write_series(tmp_path / "series", planes)
+    series[4].write_bytes(series[4].read_bytes()[:-5000])
+    nifti = tmp_path / "head.nii"
+    nibabel.Nifti1Image(planes.transpose(2, 1, 0), np.diag([1, 1, 5, 1])).to_filename(nifti)
+    sent = [*sorted(series)[:7], next((tmp_path / "data").glob("*/*.png")), *sorted(series)[7:], nifti]
+    with serving(predictor) as server:
+        said = server.predict(*((path.name, path.read_bytes()) for path in sent)).json()
+    rows = said["predictions"]
+    assert [row["path"] for row in rows] == [path.name for path in sent[:-1]] + ["head.nii"] * 12
+
+    for study, source in zip(said["studies"], (tmp_path / "series", nifti), strict=True):
+        answers = predictor.predict(source)
+        mine = [rows[number] for number in study["rows"]]
+        assert sorted(row["slice"] for row in mine) == list(range(12))
+        by_number = {row["slice"]: row for row in mine}
+        for answer in answers:
+            assert by_number[answer.slice]["path"] == Path(answer.path).name
+            assert by_number[answer.slice]["status"] == answer.status
+        expected = summarise("", answers, predictor.card).to_json()
+        for field in ("finding", "label", "statement", "slices", "judged", "uncertain", "allowed_for", "caution"):
+            assert study[field] == expected[field]
+        assert sum(study["not_judged"].values()) == sum(expected["not_judged"].values())
+        assert [item["slices"] for item in study["evidence"]] == [item["slices"] for item in expected["evidence"]]
+    Predictions.model_validate(said)
+    assert [study["path"] for study in said["studies"]] == [f"{series[0].name} to {series[-1].name}", "head.nii"]
+    assert {number for study in said["studies"] for number in study["rows"]} == set(range(len(rows))) - {7}
+    assert rows[7]["slice"] is None
+    assert [row["slice"] for row in rows if row["status"] == "error"] == [4]
+
+
+def test_series_of_one_name_and_single_files_are_told_apart(predictor: Predictor, tmp_path: Path) -> None:
+    planes = heads(tmp_path)[:6]
+    first, second = write_series(tmp_path / "a", planes[:3]), write_series(tmp_path / "b", planes[3:])
+    alone = write_series(tmp_path / "c", planes[:1])
+    files = [(path.name, path.read_bytes()) for pair in zip(first, second, strict=True) for path in pair]
+    with serving(predictor) as server:
+        said = server.predict(*files, (alone[0].name, alone[0].read_bytes())).json()
+    assert [study["rows"] for study in said["studies"]] == [[0, 2, 4], [1, 3, 5]]
+    assert said["studies"][0]["path"] == f"{first[0].name} to {first[-1].name}"
+    assert said["predictions"][6]["slice"] is None
 
 
 def test_the_slices_of_a_series_share_their_grey_values_as_with_predict(predictor: Predictor, tmp_path: Path) -> None:

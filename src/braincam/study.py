@@ -119,6 +119,17 @@ class Study:
         }
 
 
+def volume_name(answer: Prediction, met: Counter[str]) -> str:
+    """What the volume of a slice is called: a series has its own name; further volumes of one file are numbered.
+
+    `met` counts the volumes of each file so far, and this one.
+    """
+    if answer.volume is not None and answer.volume.name is not None:
+        return answer.volume.name
+    met[answer.path] += 1
+    return answer.path if met[answer.path] == 1 else f"{answer.path} ({met[answer.path]})"
+
+
 def tumour_classes(card: Card) -> list[str]:
     """The classes that a slice can carry evidence for: all but the one that means none."""
     return [name for name in card.classes if not means_no_tumour(name)]

@@ -94,22 +94,27 @@ def in_series(paths: Sequence[Path], headers: Iterable[Header | None]) -> Iterat
         yield from (SeriesSlice(path, number, volume, limits) for number, path in enumerate(files))
 
 
-def scales_in_series(
-    contents: Sequence[bytes], headers: Iterable[Header | None], sizes: SizeLimits | None = None
-) -> Iterator[tuple[float, float] | None]:
-    """What becomes black and white in each of some files in memory that brings no window, in their order.
+def places_in_series(
+    files: Sequence[tuple[str, bytes]], headers: Iterable[Header | None], sizes: SizeLimits | None = None
+) -> Iterator[SeriesSlice | None]:
+    """Which slice of its series each of some files in memory is, in the order of the files, named (name, content).
 
-    The same for the files of one series, as in `in_series`, and found when the first of them is asked for; None for a
-    file that stands alone.
+    As in `in_series`, and found when the first file of a series is asked for; None for a file that stands alone. A
+    series is named by its first and its last file.
     """
     known = list(headers)
-    bare = {k: _bare(stack, known) for stack in _stacks(known) if len(stack.members) > 1 for k in stack.members}
-    scales: dict[tuple[int, ...], tuple[float, float] | None] = {}
-    for number in range(len(contents)):
-        files = bare.get(number, ())
-        if files not in scales:
-            scales[files] = _common_scale([contents[k] for k in files], sizes)
-        yield scales[files]
+    places = {k: (stack, n) for stack in _stacks(known) if len(stack.members) > 1 for n, k in enumerate(stack.members)}
+    met: dict[tuple[int, ...], tuple[Volume, tuple[float, float] | None]] = {}
+    for k, (name, _) in enumerate(files):
+        if k not in places:
+            yield None
+            continue
+        stack, number = places[k]
+        if stack.members not in met:
+            ends = f"{files[stack.members[0]][0]} to {files[stack.members[-1]][0]}"
+            limits = _common_scale([files[bare][1] for bare in _bare(stack, known)], sizes)
+            met[stack.members] = Volume(ends, stack.grid, stack.problem), limits
+        yield SeriesSlice(name, number, *met[stack.members])
 
 
 def _stacks(headers: Sequence[Header | None]) -> list[Stack]:

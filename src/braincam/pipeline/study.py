@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,7 @@ from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 from braincam.progress import say
-from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices
+from braincam.study import NO_EVIDENCE, Study, carries, summarise, top_slices, volume_name
 
 STUDIES = "study.json"  # the summary of a call's volumes
 TOP = 12  # slices in the montage
@@ -49,13 +50,13 @@ def with_studies(
     A volume is written while the next one is judged. Without a volume among the answers nothing is written.
     """
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # volumes met so far of each file
+    met: Counter[str] = Counter()
     written: list[Future[Written]] = []
     model: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=1) as pool:
 
         def finish(slices: list[Prediction]) -> None:
-            name = _name(slices, numbers)
+            name = volume_name(slices[0], met)
             study = summarise(name, slices, card)
             found.append(study)
             if study.which:
@@ -91,15 +92,6 @@ def telling_unless_nifti(answers: Iterable[Prediction], option: str) -> Iterator
         yield answer
     if not met:
         say(f"{option} changes how NIfTI volumes are read, and there was none: what was answered is as without it")
-
-
-def _name(slices: list[Prediction], numbers: dict[str, int]) -> str:
-    """A series has its own name; further volumes of one file are numbered."""
-    volume, path = slices[0].volume, slices[0].path
-    if volume is not None and volume.name is not None:
-        return volume.name
-    numbers[path] = numbers.get(path, 0) + 1
-    return path if numbers[path] == 1 else f"{path} ({numbers[path]})"
 
 
 def _write(base: Path, study: Study, slices: list[Prediction], card: Card, maps: bool) -> Written:

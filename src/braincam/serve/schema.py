@@ -55,7 +55,7 @@ class Prediction(BaseModel):
     """The answer for one slice, or why there is none."""
 
     path: str = Field(description="base name of the uploaded file")
-    slice: int | None = Field(description="number within a volume; null for a single picture")
+    slice: int | None = Field(description="number within a volume or DICOM series; null for a single picture")
     status: Literal["ok", "refer", "rejected", "error"]
     label: str | None = Field(description="null unless ok or refer")
     probabilities: dict[str, float] | None = Field(description="class → calibrated probability; null on error")
@@ -70,10 +70,56 @@ class Prediction(BaseModel):
     cam: Cam | None = Field(description="with pictures=true")
 
 
+class ProbabilityRange(BaseModel):
+    """Of the calibrated probabilities of some slices; no confidence interval."""
+
+    least: float
+    median: float
+    largest: float
+
+
+class Evidence(BaseModel):
+    """The slices that carry evidence for one tumour class: it leads, and is alone in the prediction set."""
+
+    label: str
+    slices: list[int] = Field(description="their numbers in the volume")
+    runs: list[tuple[int, int]] = Field(description="first and last number of each stretch of neighbours")
+    share_of_judged: float | None
+    probability_range: ProbabilityRange | None = Field(description="over these slices")
+
+
+class ChosenVolume(BaseModel):
+    """Which volume of a file of several was read."""
+
+    number: int = Field(description="from 0")
+    of: int
+
+
+class Study(BaseModel):
+    """What the slices of one volume or DICOM series say together, as `braincam predict` says it in study.json."""
+
+    path: str = Field(description="the file, or the first and the last file of a series")
+    volume: ChosenVolume | None = Field(description="of a 4-D NIfTI file; else null")
+    finding: Literal["evidence", "no evidence", "unclear", "refused"]
+    label: str | None = Field(description="the leading class; only for evidence")
+    statement: str = Field(description="the finding in one sentence")
+    slices: int
+    judged: int = Field(description="answered or referred")
+    uncertain: int = Field(description="of these referred")
+    without_evidence: int = Field(description="surely without evidence for a tumour")
+    not_judged: dict[str, int] = Field(description="reason → slices")
+    coverage: float = Field(description="of a prediction set")
+    allowed_for: int = Field(description="judged slices that may be wrong at this coverage")
+    evidence: list[Evidence] = Field(description="per tumour class, the leading one first")
+    caution: str
+    rows: list[int] = Field(description="which of the predictions are its slices, from 0")
+
+
 class Predictions(BaseModel):
-    """One row per slice, in the order of the files."""
+    """One row per slice, in the order of the files; and one study per volume or series among them."""
 
     predictions: list[Prediction]
+    studies: list[Study]
     notice: str
 
 

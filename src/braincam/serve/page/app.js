@@ -13,7 +13,7 @@ const LINE = [1, 34, 800]; // pixels of a turn's unit: a pixel, a line, a page
 
 const engine = new Engine(askForToken);
 let asking = new AbortController(); // of the call whose answers are waited for
-let rows = []; // {answer, slice, maps}
+let rows = []; // {answer, slice, maps, study}
 let current = 0;
 let coverage = 0; // of a prediction set, as the model's card says
 let chosen = ""; // the class whose map is shown; empty: the leading one
@@ -35,7 +35,7 @@ async function ask(given) {
     coverage ||= (await engine.model()).card.conformal_coverage; // asks for a token now, not after all files were sent
     const answered = await engine.answer(await given, say, signal);
     if (signal.aborted) return;
-    rows = answered.map(withoutRefused);
+    rows = inOrder(answered).map(withoutRefused);
     chosen = "";
     show(firstWorthSeeing());
     at("start").hidden = true;
@@ -102,6 +102,14 @@ function withoutRefused(row) {
   return { ...row, maps: null, answer: { ...row.answer, probabilities: null, prediction_set: null } };
 }
 
+/** The slices of a volume together, where the first of them stands, by their numbers: files come by name. */
+function inOrder(answered) {
+  const first = new Map();
+  answered.forEach(({ study }, row) => study && !first.has(study) && first.set(study, row));
+  const places = answered.map((row, number) => ({ row, place: first.get(row.study) ?? number }));
+  return places.sort((a, b) => a.place - b.place || a.row.answer.slice - b.row.answer.slice).map(({ row }) => row);
+}
+
 /** In a volume the middle slice, among files the first. */
 function firstWorthSeeing() {
   return rows.length > 1 && rows.every((row) => row.answer.slice !== null) ? Math.floor(rows.length / 2) : 0;
@@ -128,7 +136,7 @@ function show(number) {
 }
 
 function render() {
-  const { answer, slice, maps } = rows[current];
+  const { answer, slice, maps, study } = rows[current];
   const name = chosen || leading(answer);
   const top = draw(at("view"), slice, maps, name, at("opacity").value / 100);
 
@@ -139,6 +147,10 @@ function render() {
   at("count").textContent = `${current + 1} of ${rows.length}`;
   at("caption").textContent = answer.path + (answer.slice === null ? "" : `, slice ${answer.slice}`);
   at("view").setAttribute("aria-label", slice ? `Slice ${current + 1} of ${rows.length}` : "No picture");
+
+  at("study").hidden = !study;
+  at("statement").textContent = study?.statement ?? "";
+  at("study-caution").textContent = study ? [study.path, chosenVolume(study), study.caution].filter(Boolean).join(". ") : "";
 
   at("status").textContent = STATUS[answer.status];
   at("status").className = answer.status;
@@ -164,6 +176,8 @@ function render() {
     button.setAttribute("aria-current", Number(button.dataset.row) === current);
   }
 }
+
+const chosenVolume = ({ volume }) => (volume ? `Volume ${volume.number} of ${volume.of}, counted from 0, was read` : "");
 
 /** Bring the thumbnail of the slice into sight, in the strip alone: the page stays where it is. */
 function follow() {
@@ -241,12 +255,16 @@ function saveReport() {
     const where = safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
     return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(members)}<td>${safe(answer.reason)}</tr>`;
   });
+  const studies = [...new Set(rows.map(({ study }) => study).filter(Boolean))];
+  const volumes = studies.map(
+    (study) => `<h2>${safe(study.path)}</h2><p><b>${safe(study.statement)}</b></p><p>${safe([chosenVolume(study), study.caution].filter(Boolean).join(". "))}</p>`,
+  );
   const { model, notice } = rows[0].answer;
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>braincam report</title>
 <style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#14181f}table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:8px 14px;text-align:left;vertical-align:top}img{background:#000}</style>
 <h1>braincam report</h1><p><b>${safe(notice)}</b></p>
 <p>Model ${safe(model.name)}, sha256 ${safe(model.sha256)}; ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC.
-Heat maps show the evidence for the leading class, each on its own scale. ${safe(at("caution").textContent)}</p>
+Heat maps show the evidence for the leading class, each on its own scale. ${safe(at("caution").textContent)}</p>${volumes.join("")}
 <table><tr><th>Slice and map<th>File<th>Answer<th>Probabilities<th>${percent(coverage)} prediction set<th>Reason</tr>${lines.join("")}</table></html>`;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));

@@ -36,9 +36,15 @@ export class Server {
       });
       body.append("files", file, file.name);
     }
-    const { predictions } = await this.#ask("v1/predict?pictures=true", { method: "POST", body, signal });
+    const { predictions, studies } = await this.#ask("v1/predict?pictures=true", { method: "POST", body, signal });
+    const studyOf = new Map(studies.flatMap((study) => study.rows.map((row) => [row, study])));
     return Promise.all(
-      predictions.map(async (answer) => ({ answer, slice: await sliceOf(answer), maps: mapsOf(answer) })),
+      predictions.map(async (answer, row) => ({
+        answer,
+        slice: await sliceOf(answer),
+        maps: mapsOf(answer),
+        study: studyOf.get(row),
+      })),
     );
   }
 
