@@ -1,8 +1,8 @@
 """Kept predictions, as `braincam crossval` writes them: path, fold, seed, learner and one probability per class; of
 runs with masks also how each map lies on its lesion, which the first files lack.
 
-Every slice may be judged by several seeds. Scores run over all rows, so they are means over the seeds; intervals come
-from resampling patients or groups, with all their slices and seeds, so more seeds do not narrow them.
+Every slice may be judged by several seeds. Scores run over all rows, so they are means over the seeds, but for the
+calibration error, in which errors of one seed may undo those of another; intervals come from resampling patients or groups, with all their slices and seeds, so more seeds do not narrow them.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ class Kept:
 
     def decisions(self) -> Decisions:
         """The calibration and thresholds that these answers ask for."""
-        return fit_decisions(self.logits(), self.table["label"], slices=self.table["path"].tolist())
+        slices, groups = (self.table[name].tolist() for name in ("path", "group"))
+        return fit_decisions(self.logits(), self.table["label"], slices=slices, groups=groups)
 
     def cross_fitted(self) -> Kept:
         """The same answers, each fold calibrated by the others, as `braincam crossval` reports them."""
-        fitted = cross_fit(self.logits(), self.table["label"], self.table["fold"])
+        groups = self.table["group"].tolist()
+        fitted = cross_fit(self.logits(), self.table["label"], self.table["fold"], groups=groups)
         return Kept(
             self.table.assign(**{f"p_{name}": fitted.probabilities[:, k] for k, name in enumerate(self.classes)}),
             self.classes,

@@ -64,9 +64,9 @@ def verdict(kept: Kept, first: Kept) -> str:
     if not found["n"]:
         return "no slice in common"
     text = points(found)
-    if interval := found["ci95"]["accuracy"]:
-        low, high = interval
-        text += " better" if low > 0 else " worse" if high < 0 else " not told apart"
+    if found["ci95"]["accuracy"]:
+        better = "better" if found["accuracy"] > 0 else "worse"
+        text += f" {better}" if found["excludes_zero"]["accuracy"] else " not told apart"
     return f"{text}, on {found['n']} slices"
 
 

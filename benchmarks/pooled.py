@@ -5,8 +5,9 @@
 
 Labels and groups come from the table of folds. Each fold of a network is calibrated by the other folds. `--peer` adds
 the network of another cross-validation, under its file's name. `--folds` scores some folds alone, `--without flags.csv`
-leaves out the slices that a table names. With several seeds the scores are means over them; the lines below the table
-say how far seeds and folds spread. Where the runs had masks, a second table says how the maps lie on the lesions.
+leaves out the slices that a table names. With several seeds the scores are means over them, but for the ECE, which is
+that of all answers together; the lines below the table say how far seeds and folds spread. Where the runs had masks, a
+second table says how the maps lie on the lesions.
 """
 
 from __future__ import annotations

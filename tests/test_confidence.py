@@ -47,6 +47,17 @@ def test_a_model_that_is_too_sure_or_too_shy_is_found_out(factor: float) -> None
     assert found["nll"] > calibration(labels, probabilities)["nll"]
 
 
+@pytest.mark.parametrize("groups", [12, 40])
+def test_the_band_of_chance_does_not_grow_with_the_error_of_calibration(groups: int) -> None:
+    labels, probabilities = perfect(groups * 40)
+    names = [str(k) for k in np.arange(groups).repeat(40)]
+    off = softmax(np.log(probabilities) * 3, axis=1)
+    fair, boastful = chance_band(labels, probabilities, names), chance_band(labels, off, names)
+    assert boastful["high"] < 1.35 * fair["high"] < 0.6 * calibration(labels, off, names)["ece"]
+    alone = chance_band(labels, probabilities, ["one"] * len(labels))
+    assert alone["high"] == pytest.approx(calibration(labels, probabilities)["ece"])  # nothing else to tell it by
+
+
 def test_the_band_of_chance_narrows_with_the_root_of_the_slices() -> None:
     few, many = (chance_band(*perfect(n), draws=300)["mean"] for n in (500, 8000))
     assert few / many == pytest.approx(4, rel=0.2)

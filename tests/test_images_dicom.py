@@ -41,6 +41,7 @@ from braincam.images import Reading, read_slices, to_grey
 from braincam.images.dicom import plane_of, rescaled_values
 from braincam.images.grey import SizeLimits, stretch
 from braincam.images.quiet import quiet
+from braincam.images.reader import looks_readable
 from braincam.images.series import read_header
 from dicom_files import NAME, dataset_of, enhanced, written
 
@@ -619,6 +620,15 @@ def test_a_table_for_signed_values_begins_below_zero() -> None:
     np.testing.assert_array_equal(shown(stored, VOILUTSequence=Sequence([table])), (stored + 2) * 85)
 
 
+@pytest.mark.parametrize("least", [-2, 0])
+def test_whether_a_table_begins_below_zero_does_not_hang_on_the_pixels_of_a_slice(least: int) -> None:
+    stored = values(3, np.int16, least, 2)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 65534, 8])
+    table.LUTData = np.array([0, 85, 170, 255], "<u2").tobytes()
+    np.testing.assert_array_equal(shown(stored, VOILUTSequence=Sequence([table])), (stored + 2) * 85)
+
+
 def test_a_table_of_an_odd_number_of_bytes_is_one_of_bytes() -> None:
     """Elements have an even length, so such a table ends in one byte more."""
     stored = values(3, np.uint8, 0, 255)
@@ -634,6 +644,20 @@ def test_no_module_in_the_working_folder_is_run_by_the_decoders_process(tmp_path
     code = "from braincam.images import apart; one = apart._running(); one.stdin.close(); one.wait(60)"
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_file_without_its_preamble_is_named_and_not_passed_over(syntax: UID, tmp_path: Path) -> None:
+    dataset, content = dataset_of(values(3)), io.BytesIO()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(content, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=False)
+    bare = content.getvalue()
+    bare = bare[132:] if bare[128:132] == b"DICM" else bare
+    refused(bare, "without the 132 bytes that begin it")
+    (tmp_path / "IM0001").write_bytes(bare)
+    assert looks_readable(tmp_path / "IM0001")
+    (tmp_path / "notes").write_bytes(b"\x08\x00" + bytes(200))
+    assert not looks_readable(tmp_path / "notes")
 
 
 @pytest.mark.parametrize("data", [b"", None])

@@ -326,6 +326,19 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
     json.dumps(better, allow_nan=False)
 
 
+def test_few_patients_are_never_enough_to_call_one_better():
+    labels = np.zeros(190, int)
+    good, bad = one_hot(labels, 2), one_hot([int(k % 10 == 0) for k in range(190)], 2)
+    few = paired_difference(labels, good, bad, [str(k // 10) for k in range(190)])
+    assert few["ci95"]["accuracy"][0] > 0 and not few["excludes_zero"]["accuracy"]
+    assert "too narrow" in few["ci95_method"]
+    enough = paired_difference(labels, good, bad, [str(k // 9) for k in range(190)])
+    assert enough["excludes_zero"]["accuracy"] and "too narrow" not in enough["ci95_method"]
+    same = paired_difference(labels, bad, bad, [str(k // 9) for k in range(190)])
+    assert same["ci95"]["accuracy"] == pytest.approx([-0.1544, 0.1544], abs=1e-3)  # of 0 of 22
+    assert not same["excludes_zero"]["accuracy"]
+
+
 def test_pairing_narrows_the_interval_of_two_like_models():
     labels, p, groups = simulated(n=600)
     other = p.copy()
@@ -508,7 +521,8 @@ def test_two_groups_are_enough_for_an_interval_and_a_difference():
     labels, p = [0, 1, 0, 1], one_hot([0, 1, 1, 0], 2)
     found = score(labels, p, ["a", "b"], ["p", "p", "q", "q"])["ci95"]
     assert found["accuracy"] == [0, 1] and found["nll"] is not None
-    assert paired_difference(labels, p, p, ["p", "p", "q", "q"])["ci95"]["accuracy"] == [0, 0]
+    same = paired_difference(labels, p, p, ["p", "p", "q", "q"])["ci95"]["accuracy"]
+    assert same == pytest.approx([-0.842, 0.842], abs=1e-3)  # Clopper-Pearson of 0 of 2
 
 
 def test_what_bears_on_a_number_is_counted_by_group():

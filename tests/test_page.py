@@ -146,6 +146,24 @@ def test_a_volume_is_summed_up_above_its_slices(visit: Visit, run: Path, scans: 
     assert not visit.tab.locator("#study").is_visible()
 
 
+def test_of_two_series_the_first_is_shown_and_the_other_is_named(visit: Visit, scans: Path, tmp_path: Path):
+    planes = np.stack([np.asarray(Image.open(file).convert("L")) for file in some(scans, 8)]).astype(np.uint16)
+    first, second = write_series(tmp_path / "a", planes[:4]), write_series(tmp_path / "b", planes[4:])
+    assert [path.name for path in first] == [path.name for path in second], "as on a disc"
+    visit.give(*first, *second)
+    assert visit.text("#count") == "3 of 8"
+    ends = f"{first[0].name} to {first[-1].name}"
+    assert visit.text("#study-title") == f"Volume 1 of 2: {ends}"
+    other = visit.tab.locator("#others button")
+    assert other.inner_text() == f"{ends} (2)"
+    other.click()
+    assert visit.text("#count") == "7 of 8" and visit.text("#study-title") == f"Volume 2 of 2: {ends} (2)"
+    with visit.tab.expect_download() as download:
+        visit.tab.click("#report")
+    report = download.value.path().read_text()
+    assert report.count(f"{ends} (2)") == 1 + 4 and report.count(f"{ends}:") == 4
+
+
 def test_what_is_no_scan_is_refused_in_words(visit: Visit, tmp_path: Path):
     (tmp_path / "notes.png").write_text("hello")
     colours = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)

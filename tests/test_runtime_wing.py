@@ -116,7 +116,7 @@ def test_a_containers_share_of_the_processor_is_seen(
 def judged(n: int = 60) -> dict[str, Any]:
     """The metrics of a middling network on synthetic answers."""
     random = np.random.default_rng(0)
-    labels, groups = random.integers(0, 4, n), random.integers(0, 15, n)
+    labels, groups = random.integers(0, 4, n), np.arange(n) % 25
     logits = random.normal(size=(n, 4))
     logits[np.arange(n), labels] += 2
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -136,7 +136,7 @@ def test_scores_are_printed_with_their_intervals_and_what_was_met(capsys: pytest
     text = capsys.readouterr().out
     low, high = metrics["ci95"]["accuracy"]
     assert f"accuracy                {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}]" in text
-    assert "not met in training: 60 slices, 15 patients or groups" in text
+    assert "not met in training: 60 slices, 25 patients or groups" in text
     assert "three tumour classes" in text and "tumours missed" in text and "before temperature" in text
     assert "split: as fair as can be" in text
     assert "one minus other on 60 slices" in text and "more than noise" in text
@@ -153,7 +153,7 @@ def test_what_is_undefined_is_said_and_noise_is_called_so(capsys: pytest.Capture
     printing.print_scores({**lone, "against": {"a": "x", "b": "y", **same}})
     text = capsys.readouterr().out
     assert "accuracy                0.500\n" in text  # no interval from one patient
-    assert "[+nan, +nan], may be noise" in text
+    assert "accuracy +0.000, too few to tell: 1 patients or groups" in text
     assert printing.with_interval({"accuracy": None}, "accuracy") == "undefined"
 
 

@@ -30,9 +30,12 @@ from braincam.errors import ConfigError
 from braincam.model_file.card import NOTICE
 from braincam.predict import Predictor
 from braincam.serve import run as run_module
+from braincam.serve.answer import answer as answer_of
 from braincam.serve.auth import check_exposure, find_token
 from braincam.serve.limits import Limits
 from braincam.serve.schema import Predictions
+from braincam.serve.upload import Upload
+from braincam.serve.workers import AbandonedError, Stop
 from braincam.study import summarise
 from dicom_files import write_series
 from serving import FORM, TOKEN, Served, form, png, serving
@@ -553,13 +556,45 @@ def test_volumes_and_series_are_summed_up_as_predict_does(predictor: Predictor, 
 def test_series_of_one_name_and_single_files_are_told_apart(predictor: Predictor, tmp_path: Path) -> None:
     planes = heads(tmp_path)[:6]
     first, second = write_series(tmp_path / "a", planes[:3]), write_series(tmp_path / "b", planes[3:])
+    assert [path.name for path in first] == [path.name for path in second], "as on a disc"
     alone = write_series(tmp_path / "c", planes[:1])
     files = [(path.name, path.read_bytes()) for pair in zip(first, second, strict=True) for path in pair]
     with serving(predictor) as server:
         said = server.predict(*files, (alone[0].name, alone[0].read_bytes())).json()
     assert [study["rows"] for study in said["studies"]] == [[0, 2, 4], [1, 3, 5]]
     assert said["studies"][0]["path"] == f"{first[0].name} to {first[-1].name}"
+    assert len({study["path"] for study in said["studies"]}) == 2
     assert said["predictions"][6]["slice"] is None
+
+
+def test_a_series_is_judged_whole_or_not_at_all(predictor: Predictor, tmp_path: Path) -> None:
+    planes = heads(tmp_path)
+    series, alone = write_series(tmp_path / "a", planes), write_series(tmp_path / "b", planes[:1])[0]
+    files = [(path.name, path.read_bytes()) for path in [alone, *series]]
+    for limits in ({"slices": 12}, {"voxels": 12 * 96 * 96}):
+        with serving(predictor, **limits) as server:
+            said = server.predict(*files).json()
+        rows, (study,) = said["predictions"], said["studies"]
+        assert rows[0]["status"] != "error"
+        assert {row["status"] for row in rows[1:]} == {"error"}
+        assert "12 slices" in rows[1]["reason"] and "in a request of its own" in rows[1]["reason"]
+        assert study["finding"] == "refused" and study["judged"] == 0
+
+
+def test_nobody_waits_for_the_range_of_a_series(predictor: Predictor, tmp_path: Path) -> None:
+    files = [Upload(path.name, path.read_bytes()) for path in write_series(tmp_path, heads(tmp_path / "h"))]
+
+    class Stopped(Stop):
+        asked = 0
+
+        def check(self) -> None:
+            self.asked += 1
+            if self.asked == len(files) + 3:  # headers, the first file, its range
+                self.set()
+            super().check()
+
+    with pytest.raises(AbandonedError):
+        answer_of(files, predictor, Limits(), False, Stopped())
 
 
 def test_the_slices_of_a_series_share_their_grey_values_as_with_predict(predictor: Predictor, tmp_path: Path) -> None:

@@ -501,11 +501,26 @@ def test_of_several_volumes_in_one_file_it_is_said_which_was_read(
     call = ["predict", str(tmp_path / "series.nii.gz"), "--model", str(open_model), "--out", str(tmp_path / "out")]
     for options, number in (([], 0), (["--volume", "1"], 1)):
         assert cli.main([*call, *options]) == 0
-        said = f"volume {number} of 2, counted from 0, was read; --volume reads another"
+        said = f"Volume {number} of 2, counted from 0, was read; --volume reads another."
         assert said in capsys.readouterr().err
         (study,) = json.loads((tmp_path / "out" / "study.json").read_text())["studies"]
         assert study["volume"] == {"number": number, "of": 2}
         assert said in (tmp_path / "out" / "study.html").read_text()
+
+
+def test_of_a_file_that_does_not_say_how_it_lies_it_is_said_what_was_assumed(
+    open_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.Nifti1Image(make_volume("glioma")[0][..., 10:14], None)  # type: ignore[no-untyped-call]
+    for code in (0, 1):
+        image.set_sform(np.eye(4), code)
+        image.set_qform(np.eye(4), code)
+        nib.save(image, tmp_path / "head.nii.gz")  # type: ignore[no-untyped-call]
+        cli.main(["predict", str(tmp_path / "head.nii.gz"), "--model", str(open_model), "--out", str(tmp_path / "out")])
+        (study,) = json.loads((tmp_path / "out" / "study.json").read_text())["studies"]
+        told = "does not say how it lies"
+        places = capsys.readouterr().err, (tmp_path / "out" / "study.html").read_text(), " ".join(study["remarks"])
+        assert [told in place for place in places] == [code == 0] * 3
 
 
 @pytest.mark.parametrize("option", [["--plane", "coronal"], ["--volume", "1"]])

@@ -227,12 +227,20 @@ def test_two_examinations_with_one_series_number_are_not_interleaved(
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("told_by", ["AcquisitionNumber", "EchoNumbers", "TemporalPositionIdentifier"])
+@pytest.mark.parametrize(
+    "told_by",
+    [
+        *("AcquisitionNumber", "EchoNumbers", "TemporalPositionIdentifier", "EchoTime", "InversionTime"),
+        *("DiffusionBValue", "ImageType"),
+    ],
+)
 def test_a_missing_file_does_not_interleave_two_echoes(
     predictor: Predictor, tmp_path: Path, told_by: str, lost: int
 ) -> None:
+    kinds = {1: ["ORIGINAL", "PRIMARY", "M"], 2: ["ORIGINAL", "PRIMARY", "P"]}
+    values: dict[int, Any] = kinds if told_by == "ImageType" else {1: 1, 2: 2}
     echoes = [
-        write_series(tmp_path / str(k), a_volume(k, (4, 20, 24)), series="1.2.3", **{told_by: k})  # type: ignore[arg-type]
+        write_series(tmp_path / str(k), a_volume(k, (4, 20, 24)), series="1.2.3", **{told_by: values[k]})  # type: ignore[arg-type]
         for k in (1, 2)
     ]
     echoes[lost].pop(1).unlink()
@@ -244,10 +252,25 @@ def test_a_missing_file_does_not_interleave_two_echoes(
     assert problem(part) == "some of its slices are missing"
 
 
-def test_visits_that_nothing_tells_apart_are_taken_in_turn(predictor: Predictor, tmp_path: Path) -> None:
+def test_stacks_of_one_file_have_their_own_greys_as_files_of_their_own_have(predictor: Predictor) -> None:
+    """Phase beside magnitude: its values reach ten times as far."""
+    magnitude, phase = a_volume(1, (3, 20, 24)), a_volume(2, (3, 20, 24)) * 10
+    together = predictor.predict(written(enhanced(np.concatenate([magnitude, phase]), [0, 1, 2, 0, 1, 2])))
+    for stack, own in zip((together[:3], together[3:]), (magnitude, phase), strict=True):
+        alone = predictor.predict(written(enhanced(own, [0, 1, 2])))
+        for one, other in zip(stack, alone, strict=True):  # each frame is rescaled in its own way, and rounded
+            assert one.pixels is not None and other.pixels is not None
+            np.testing.assert_allclose(one.pixels.astype(int), other.pixels.astype(int), atol=1)
+
+
+def test_visits_that_nothing_tells_apart_are_taken_in_turn_and_have_no_map(
+    predictor: Predictor, tmp_path: Path
+) -> None:
     for k in (1, 2):
         write_series(tmp_path / str(k), a_volume(k, (4, 20, 24)), series="1.2.3", seed=k)[k].unlink()
-    assert [answer.slice for answer in predictor.predict(tmp_path)] == [*range(4), *range(2)]
+    answers = predictor.predict(tmp_path)
+    assert [answer.slice for answer in answers] == [*range(4), *range(2)]
+    assert "nothing tells which belong together" in (problem(answers[:4]) or "")
 
 
 def test_a_copied_file_is_no_second_slice_at_its_place(predictor: Predictor, tmp_path: Path) -> None:
@@ -485,7 +508,9 @@ def test_a_dicomdir_cannot_name_files_elsewhere(predictor: Predictor, disc: Path
 
 
 def test_slices_at_one_place_and_slices_of_another_shape_are_told_apart() -> None:
-    here = Plane(shape=(20, 24), order=(0.0,) * 5, position=np.zeros(3), directions=np.eye(3)[:2], spacing=None)
+    here = Plane(
+        shape=(20, 24), order=(0.0,) * 5, contrast=(), position=np.zeros(3), directions=np.eye(3)[:2], spacing=None
+    )
     (found,) = stacks([here, here])
     assert (found.members, found.grid) == ((0, 1), None)
     assert "at one position" in (found.problem or "")

@@ -14,6 +14,11 @@ trained on, so that a better score needs no training. Weights are not touched.
     python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --refuse flagged.csv --leak
 
 counts again what the test shares with training, as a better search for copies finds it, and changes nothing else.
+
+    python tools/recard.py DATA --patients patients.csv --split protocol.csv --fold 0 --masks tumour-masks \
+        --refuse flagged.csv --kept benchmarks/results/crossval-small-2.csv.gz --scores
+
+measures the scores again, and takes the pooled ones from `crossval.json`; no answer changes.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -53,6 +59,7 @@ def main() -> None:
     for name in ("--masks", "--kept"):
         parser.add_argument(name, type=Path, help="not needed with --leak")
     parser.add_argument("--leak", action="store_true", help="only count the leak of the split again")
+    parser.add_argument("--scores", action="store_true", help="only measure the scores again")
     parser.add_argument("--fold", type=int, required=True, help="the test of the packaged model")
     parser.add_argument("--model", type=Path, default=MODEL, help="the ONNX file; its trainable twin lies beside it")
     options = parser.parse_args()
@@ -67,10 +74,14 @@ def main() -> None:
         save_model(options.model.with_suffix(".safetensors"), deployed, card)
         print(f"{options.model}: {card.training['split']['verdict']}")
         return
-    deployed, card = referenced(deployed, card, material)
-    card = calibrated(card, options.kept, options.split, options.fold)
-    deployed.temperature = card.temperature
-    write(options.model, deployed, card)
+    if options.scores:
+        card = replace(card, extra={**card.extra, "recipe_pooled": pooled_scores(options.kept)})
+        replace_card(options.model, card)
+    else:
+        deployed, card = referenced(deployed, card, material)
+        card = calibrated(card, options.kept, options.split, options.fold)
+        deployed.temperature = card.temperature
+        write(options.model, deployed, card)
     metrics = evaluate(
         options.data,
         options.model,
@@ -110,13 +121,17 @@ def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
     found = rows.decisions()
     source = {**source_of(rows.table), "test_apart": True}
-    stored = read_json(kept.with_name(name_of(kept) + ".json"))
     return replace(
         card,
         temperature=found.temperature,
         conformal_thresholds=found.conformal_thresholds,
-        extra={**card.extra, "recipe_pooled": recipe_scores(stored), "calibrated_by": source},
+        extra={**card.extra, "recipe_pooled": pooled_scores(kept), "calibrated_by": source},
     )
+
+
+def pooled_scores(kept: Path) -> dict[str, Any]:
+    """What the cross-validation of the kept answers said of the recipe, from the file beside them."""
+    return recipe_scores(read_json(kept.with_name(name_of(kept) + ".json")))
 
 
 def write(model: Path, deployed: Deployed, card: Card) -> None:

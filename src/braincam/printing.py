@@ -21,7 +21,7 @@ from braincam.model_file.card import NOTICE, Card
 from braincam.model_file.decision import stated
 from braincam.predict import Prediction
 from braincam.progress import say
-from braincam.resampling import measured, with_interval
+from braincam.resampling import FEW, measured, with_interval
 from braincam.stdout import drop_stdout, reader_left
 from braincam.study import Study
 
@@ -160,11 +160,14 @@ def print_scores(metrics: dict[str, Any]) -> None:
             of = f"{scores['n']} slices, {scores['n_groups']} patients or groups"
             print(printable(f"  {value:<24}accuracy {with_interval(scores, 'accuracy')}, {of}"))
     if versus := metrics.get("against"):
-        low, high = versus["ci95"]["accuracy"] or (float("nan"), float("nan"))
+        interval = versus["ci95"]["accuracy"]
+        within = f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else ""
         better = "more than noise" if versus["excludes_zero"]["accuracy"] else "may be noise"
+        if versus["n_groups"] < FEW:
+            better = f"too few to tell: {versus['n_groups']} patients or groups"
         print(
-            f"{versus['a']} minus {versus['b']} on {versus['n']} slices: accuracy {versus['accuracy']:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}], {better}; McNemar p = {versus['mcnemar_p']:.3g}"
+            f"{versus['a']} minus {versus['b']} on {versus['n']} slices: accuracy {versus['accuracy']:+.3f}{within}, "
+            f"{better}; McNemar p = {versus['mcnemar_p']:.3g}"
         )
     print(NOTICE)
 

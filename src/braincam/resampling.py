@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 CHUNK = 100  # resamples held in memory at a time
+FEW = 20  # groups below which intervals are too narrow by far (Cameron et al. 2008, doi 10.1162/rest.90.3.414)
 TAIL = 0.025  # what a 95 % interval leaves out on either side
 LEVELS = (100 * TAIL, 100 - 100 * TAIL)  # percentiles
 
@@ -79,6 +80,18 @@ def share_interval(values: Floats | None, bearing: int) -> list[float] | None:
         return found
     reach = TAIL ** (1 / bearing)
     return [0.0, 1 - reach] if found[0] == 0 else [reach, 1.0]
+
+
+def difference_interval(values: Floats | None, bearing: int) -> list[float] | None:
+    """The interval of resampled differences (B,) between two shares that `bearing` groups bear on.
+
+    Where no group differs, as far as the chance goes that another group is the first that does, to either side.
+    """
+    found = interval(values)
+    if found != [0.0, 0.0]:
+        return found
+    reach = 1 - TAIL ** (1 / bearing)
+    return [-reach, reach]
 
 
 def ratios(

@@ -28,6 +28,11 @@ from braincam.predict import Prediction
 
 EVIDENCE, NO_EVIDENCE, UNCLEAR, REFUSED = "evidence", "no evidence", "unclear", "refused"
 NOT_NO_TUMOUR = 'No evidence is not "no tumour": the model knows only {}, and misses some.'
+UNORIENTED = (
+    "The file does not say how it lies: its qform and sform have the code 0. Its first axis was taken for right to "
+    "left, its second for back to front, its third for foot to head; if they are others, the slices lie on their side, "
+    "and the answers mean nothing."
+)
 CAUTION = (
     "Counted over single slices, whose neighbours are alike: the range describes these slices and is no confidence "
     "interval. How often such an answer is right for a whole study has not been measured."
@@ -73,14 +78,18 @@ class Study:
     evidence: tuple[ClassEvidence, ...]  # per tumour class, the leading one first
     closest: str | None  # the leading tumour class, or else the likeliest
     chosen: tuple[int, int] | None = None  # of a file of several volumes: which, from 0, and of how many
+    oriented: bool = True  # whether its file says how it lies in the head
 
     @property
-    def which(self) -> str | None:
-        """In words, which of its file's volumes was read; None where the file has one."""
-        if self.chosen is None:
-            return None
-        number, count = self.chosen
-        return f"volume {number} of {count}, counted from 0, was read; --volume reads another"
+    def remarks(self) -> list[str]:
+        """What has to be known of how the file was read, in sentences."""
+        found = []
+        if self.chosen is not None:
+            number, count = self.chosen
+            found.append(f"Volume {number} of {count}, counted from 0, was read; --volume reads another.")
+        if not self.oriented:
+            found.append(UNORIENTED)
+        return found
 
     @property
     def shown(self) -> str | None:
@@ -95,6 +104,7 @@ class Study:
         return {
             "path": self.name,
             "volume": None if self.chosen is None else {"number": self.chosen[0], "of": self.chosen[1]},
+            "remarks": self.remarks,
             "finding": self.finding,
             "label": self.label,
             "statement": self.statement,
@@ -120,14 +130,13 @@ class Study:
 
 
 def volume_name(answer: Prediction, met: Counter[str]) -> str:
-    """What the volume of a slice is called: a series has its own name; further volumes of one file are numbered.
+    """What the volume of a slice is called: a series has its own name, else it is its file's; a second one is numbered.
 
-    `met` counts the volumes of each file so far, and this one.
+    `met` counts the volumes of each name so far, and this one.
     """
-    if answer.volume is not None and answer.volume.name is not None:
-        return answer.volume.name
-    met[answer.path] += 1
-    return answer.path if met[answer.path] == 1 else f"{answer.path} ({met[answer.path]})"
+    name = (answer.volume and answer.volume.name) or answer.path
+    met[name] += 1
+    return name if met[name] == 1 else f"{name} ({met[name]})"
 
 
 def tumour_classes(card: Card) -> list[str]:
@@ -162,6 +171,7 @@ def summarise(name: str, answers: Sequence[Prediction], card: Card) -> Study:
         evidence=tuple(evidence),
         closest=evidence[0].label if evidence and evidence[0].slices else likeliest,
         chosen=answers[0].volume.chosen if answers[0].volume else None,
+        oriented=answers[0].volume.oriented if answers[0].volume else True,
     )
 
 

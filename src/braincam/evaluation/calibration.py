@@ -29,23 +29,25 @@ COVERAGE = 0.95  # share of prediction sets that should hold the true class
 ROUNDED = 5e-7  # what an answer's probability of 0 may have been: answers are kept to six digits
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The T that minimises the negative log-likelihood of softmax(logits / T): (N, K), (N,) -> T in [0.25,
-    10].
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, groups: Sequence[Hashable] | None = None) -> float:
+    """The T at which softmax(logits / T) explains the labels best: (N, K), (N,) -> T in [0.25, 10].
 
-    Guo et al. 2017, arXiv:1706.04599. The loss is convex in 1 / T, so the bounded search over log T finds the
-    one minimum; where the logits separate the classes perfectly the minimum is at T = 0 and the bound holds
-    it.
+    Guo et al. 2017, arXiv:1706.04599. Where no slice is wrong, the likelihood alone would ask for T = 0, for endless
+    confidence from a few patients. So it is the most probable T, where before any slice log T is normal with mean 0 and
+    spread 1, and each patient or group counts as one witness, however many slices it has: of 12 patients that matters,
+    of hundreds it does not. `groups` (N,) names them; without, each slice is its own.
     """
     scores, truth = labelled_rows(logits, labels, "logits")
     if len(truth) == 0:
         raise DataError("fit_temperature: need at least one labelled slice, got 0; calibrate on a validation part")
+    witnesses = len(set(range(len(truth)) if groups is None else groups))
     scores = scores - scores.max(axis=1, keepdims=True)
     chosen = scores[np.arange(len(truth)), truth]
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)
-        return float(np.mean(logsumexp(scores * inverse, axis=1) - chosen * inverse))
+        fit = np.mean(logsumexp(scores * inverse, axis=1) - chosen * inverse)
+        return float(fit + log_temperature**2 / (2 * witnesses))
 
     low, high = np.log(TEMPERATURE_BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

@@ -95,15 +95,23 @@ def chance_band(
 ) -> dict[str, float]:
     """ECE that a perfect model shows by chance on such slices (N,), (N, K), (N,): its mean and its 95th percentile.
 
-    What each group is too often right, or too seldom, gets a random sign: were the confidence perfect, it would be
-    either equally often. Slices of one patient, and answers of several seeds on one slice, err together, so the band is
-    as wide as so few groups make it (a wild cluster bootstrap; Cameron et al. 2008, doi 10.1162/rest.90.3.414).
+    What each group is more often right than others of the same confidence, or more seldom, gets a random sign: were the
+    confidence perfect, it would be either equally often. What all of them have in common is the error of calibration
+    itself, and is taken away first. Slices of one patient, and answers of several seeds on one slice, err together, so
+    the band is as wide as so few groups make it (a wild cluster bootstrap; Cameron et al. 2008, doi
+    10.1162/rest.90.3.414).
     """
     values, truth = labelled_rows(probabilities, labels, "probabilities")
     confidence = values.max(axis=1)
-    group = group_numbers(groups, len(truth))
-    gaps = np.zeros((group.max(initial=-1) + 1, ECE_BINS))  # (G, B)
-    np.add.at(gaps, (group, equal_mass_bins(confidence)), (values.argmax(axis=1) == truth) - confidence)
+    group, bins = group_numbers(groups, len(truth)), equal_mass_bins(confidence)
+    gap = (values.argmax(axis=1) == truth) - confidence
+    slices = np.zeros((group.max(initial=-1) + 1, ECE_BINS))  # (G, B)
+    np.add.at(slices, (group, bins), 1)
+    members = (slices > 0).sum(axis=0)  # (B,) groups in each bin; of one alone nothing is in common
+    common = np.divide(np.bincount(bins, gap, ECE_BINS), slices.sum(axis=0), out=np.zeros(ECE_BINS), where=members > 1)
+    gaps = np.zeros_like(slices)
+    np.add.at(gaps, (group, bins), gap - common[bins])
+    gaps *= np.sqrt(members / np.maximum(members - 1, 1))  # the mean took its share of the spread
     random = np.random.default_rng(seed)
     found = np.array([np.abs(random.choice((-1.0, 1.0), len(gaps)) @ gaps).sum() for _ in range(draws)]) / len(truth)
     return {"mean": float(found.mean()), "high": float(np.percentile(found, 95))}

@@ -59,12 +59,14 @@ def fit_decisions(
     coverage: float = COVERAGE,
     *,
     slices: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> Decisions:
     """One temperature, and at that temperature one conformal threshold per class: (N, K), (N,).
 
-    `slices` names the slice of each row, where several seeds answered the same ones (`conformal_thresholds`).
+    `slices` names the slice of each row, where several seeds answered the same ones (`conformal_thresholds`); `groups`
+    its patient or group (`fit_temperature`).
     """
-    temperature = fit_temperature(logits, labels)
+    temperature = fit_temperature(logits, labels, groups)
     probabilities = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
     return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage, slices).tolist()))
 
@@ -76,10 +78,11 @@ def cross_fit(
     coverage: float = COVERAGE,
     *,
     slices: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> CrossFit:
     """Calibrate the answers on each fold by those on all other folds: (N, K), (N,), (N,).
 
-    `slices` names the slice of each row, where several seeds answered the same ones.
+    `slices` names the slice of each row, where several seeds answered the same ones; `groups` its patient or group.
 
     Raises:
         DataError: the arguments do not belong together, or there is only one fold.
@@ -89,11 +92,15 @@ def cross_fit(
     if fold.shape != truth.shape or len(np.unique(fold)) < 2:
         raise DataError(f"cross_fit: need a fold for each of {len(truth)} slices, and at least two folds")
     names = range(len(truth)) if slices is None else slices
+    witnesses = names if groups is None else groups
     probabilities, sets, by_fold = np.empty_like(scores), np.zeros(scores.shape, bool), {}
     for number in np.unique(fold).tolist():
         mine = fold == number
-        others = [names[row] for row in np.flatnonzero(~mine).tolist()]
-        found = by_fold[int(number)] = fit_decisions(scores[~mine], truth[~mine], coverage, slices=others)
+        others = np.flatnonzero(~mine).tolist()
+        found = by_fold[int(number)] = fit_decisions(
+            scores[~mine], truth[~mine], coverage,
+            slices=[names[row] for row in others], groups=[witnesses[row] for row in others],
+        )  # fmt: skip
         probabilities[mine] = found.probabilities(scores[mine])
         sets[mine] = prediction_sets(probabilities[mine], found.conformal_thresholds)
     return CrossFit(probabilities, sets, by_fold)

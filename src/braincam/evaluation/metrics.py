@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 from braincam.dataset.manifest import means_no_tumour
 from braincam.errors import DataError
 from braincam.evaluation.calibration import ECE_BINS, Floats, Ints, equal_mass_bins, labelled_rows, losses
-from braincam.resampling import divide, group_numbers, interval, resamples, share_interval
+from braincam.resampling import FEW, difference_interval, divide, group_numbers, interval, resamples, share_interval
 
 TUMOUR_AUROC_NOTE = "may be confounded with source and sequence"
 SCALARS = (
@@ -45,7 +45,6 @@ PER_CLASS = ("sensitivity", "specificity", "ppv", "f1")
 SHARES = {"accuracy", "patient_averaged_accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
 NO_BOUND = {"macro_f1", "f1", "auroc_macro", "tumour_auroc", "mcc"}  # where no group errs: no exact bound is known
 NEED_CLASSES = {"balanced_accuracy", "macro_f1", "auroc_macro", "tumour_auroc", "mcc"}  # each class in two groups
-FEW = 20  # groups below which intervals are too narrow by far (Cameron et al. 2008, doi 10.1162/rest.90.3.414)
 OURS = "this network"  # the learner that was trained, in tables that hold the baselines too
 
 Values = dict[str, Floats]  # name -> (...,) or (..., K), nan where undefined
@@ -103,11 +102,16 @@ def score(
     }
     result["confusion_matrix"] = counts.astype(int).tolist()
     result["ci95"] = _intervals(names, point, resampled, statistics)
-    unit = "slices" if groups is None else "patients or groups"
-    few = f"; with fewer than {FEW} it is too narrow" if sample.n_groups < FEW else ""
-    result["ci95_method"] = f"percentile bootstrap over {sample.n_groups} {unit}, {n_boot} resamples, seed {seed}{few}"
+    result["ci95_method"] = _method(sample.n_groups, groups is None, n_boot, seed)
     result["classes"] = names
     return result
+
+
+def _method(n_groups: int, of_slices: bool, n_boot: int, seed: int) -> str:
+    """How intervals were made, and whether that is to be trusted."""
+    unit = "slices" if of_slices else "patients or groups"
+    few = f"; with fewer than {FEW} it is too narrow" if n_groups < FEW else ""
+    return f"percentile bootstrap over {n_groups} {unit}, {n_boot} resamples, seed {seed}{few}"
 
 
 def paired_difference(
@@ -123,9 +127,10 @@ def paired_difference(
     together.
 
     labels (N,), probabilities (N, K) of each, group of each slice (N,). "Better" means that the interval over
-    groups excludes zero. `mcnemar_p` is the exact two-sided binomial test on the slices that only one of the
-    two got right; it takes slices for independent, which those of one patient are not, so it stands beside,
-    not above.
+    groups excludes zero, and that there are enough of them for that to mean something (`FEW`). Where both have the same
+    right answers, the interval is as wide as the share of groups in which they may yet differ. `mcnemar_p` is the
+    exact two-sided binomial test on the slices that only one of the two got right; it takes slices for independent,
+    which those of one patient are not, so it stands beside, not above.
     """
     first = np.asarray(prob_a)
     second = np.asarray(prob_b)
@@ -144,14 +149,15 @@ def paired_difference(
     resampled = _stack([differences(w) for w in resamples(n_groups, n_boot, seed)])
     right_a, right_b = (s.predicted == s.labels for s in both)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    enough = {"accuracy": n_groups >= 2, "balanced_accuracy": both[0].fewest_groups_of_a_class() >= 2}
-    ci95 = {key: interval(resampled.get(key)) if ok else None for key, ok in enough.items()}
+    bearing = {"accuracy": n_groups, "balanced_accuracy": both[0].fewest_groups_of_a_class()}
+    ci95 = {key: difference_interval(resampled.get(key), n) if n >= 2 else None for key, n in bearing.items()}
     return {
         "n": both[0].n,
         "n_groups": n_groups,
         **{key: _number(value[0]) for key, value in point.items()},
         "ci95": ci95,
-        "excludes_zero": {key: bool(ci and (ci[0] > 0 or ci[1] < 0)) for key, ci in ci95.items()},
+        "ci95_method": _method(n_groups, groups is None, n_boot, seed),
+        "excludes_zero": {key: bool(n_groups >= FEW and ci and (ci[0] > 0 or ci[1] < 0)) for key, ci in ci95.items()},
         "only_a_right": only_a,
         "only_b_right": only_b,
         "mcnemar_p": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,

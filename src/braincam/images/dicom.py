@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -63,6 +64,14 @@ def is_dicom(head: bytes) -> bool:
     return head[MAGIC_AT : MAGIC_AT + 4] == MAGIC
 
 
+def lacks_preamble(head: bytes) -> bool:
+    """Whether these first bytes are those of a DICOM data set without what begins a file, as some exports write it."""
+    group, element = int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little")
+    explicit = head[4:6] in {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA"}
+    length = int.from_bytes(head[4:8], "little")
+    return len(head) > 8 and group in {2, 8} and element < 0x20 and (explicit or 0 < length <= 64)
+
+
 def read_dicom(
     stream: BinaryIO, limits: tuple[float, float] | None = None, sizes: SizeLimits | None = None
 ) -> list[GreySlice]:
@@ -76,13 +85,13 @@ def read_dicom(
     foreign = _foreign(dataset)
     if len(frames) == 1:
         return [_squared(_slice(frames[0], dataset, 0, None, limits, foreign), dataset, 0, 1, sizes)]
-    if limits is None:
-        limits = _limits(frames, dataset)
     slices: list[GreySlice] = []
     for stack in stacks([plane_of(dataset, frame) for frame in range(len(frames))]):
         volume = Volume(None, stack.grid, stack.problem, first=len(slices))
+        # of this stack alone: phase beside magnitude, or another echo, has greys of its own
+        common = limits or _limits(frames, stack.members, dataset)
         for frame in stack.members:
-            item = _slice(frames[frame], dataset, frame, len(slices), limits, foreign)
+            item = _slice(frames[frame], dataset, frame, len(slices), common, foreign)
             item = _squared(item, dataset, frame, len(frames), sizes)
             slices.append(replace(item, volume=volume))
     return slices
@@ -244,7 +253,7 @@ def _grey(stored: npt.NDArray[Any], dataset: Dataset, number: int, limits: tuple
     values = _rescaled(stored, dataset, number)
     table, window = _voi_table(dataset, number), _window(dataset, number)
     if table is not None:
-        grey = stretch(*_looked_up(values, table))
+        grey = stretch(*_looked_up(values, table, signed=_may_be_negative(dataset, number)))
     elif window is not None:
         grey = _windowed(values, *window)
     elif values.dtype == np.uint8 and dataset.get("BitsStored") == 8:  # not so for one-bit masks
@@ -259,11 +268,11 @@ def _grey(stored: npt.NDArray[Any], dataset: Dataset, number: int, limits: tuple
     return grey
 
 
-def _limits(frames: npt.NDArray[Any], dataset: Dataset) -> tuple[float, float] | None:
-    """The range of all frames that bring no window, padding apart; None where each has one, or for colour."""
+def _limits(frames: npt.NDArray[Any], members: Sequence[int], dataset: Dataset) -> tuple[float, float] | None:
+    """The range of some frames, those that bring no window, padding apart; None where each has one, or for colour."""
     if frames.ndim == 4:
         return None
-    bare = [k for k in range(len(frames)) if not brings_window(dataset, k)]
+    bare = [k for k in members if not brings_window(dataset, k)]
     if not bare:
         return None
     every = max(1, math.ceil((len(bare) * frames[0].size / SAMPLE) ** 0.5))  # pixels each way
@@ -318,8 +327,18 @@ def _voi_table(dataset: Dataset, number: int) -> Dataset | None:
     return tables[0] if tables else None
 
 
-def _looked_up(values: npt.NDArray[Any], table: Dataset) -> tuple[npt.NDArray[Any], float, float]:
-    """Values through a VOI table (PS3.3 C.11.2.1.1), and the outputs that are black and white."""
+def _may_be_negative(dataset: Dataset, number: int) -> bool:
+    """Whether the header allows for negative values; not whether there are any: slices of a series must not differ."""
+    home = _functional(dataset, number, "PixelValueTransformationSequence")
+    slope, intercept = _number(home, "RescaleSlope", 1.0), _number(home, "RescaleIntercept", 0.0)
+    return dataset.get("PixelRepresentation") == 1 or slope < 0 or intercept < 0
+
+
+def _looked_up(values: npt.NDArray[Any], table: Dataset, signed: bool) -> tuple[npt.NDArray[Any], float, float]:
+    """Values through a VOI table (PS3.3 C.11.2.1.1), and the outputs that are black and white.
+
+    `signed`: the values may be negative, and so may what the table begins with.
+    """
     entries, first, bits = (int(number) for number in table.LUTDescriptor)
     entries = entries or 65536
     data = table.get("LUTData")
@@ -329,8 +348,8 @@ def _looked_up(values: npt.NDArray[Any], table: Dataset) -> tuple[npt.NDArray[An
         # an odd number of bytes has one more, so that the element's length is even
         data = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) in (entries, entries + entries % 2) else "<u2")
     outputs = np.atleast_1d(np.asarray(data, np.float64))[:entries]
-    if first >= 32768 and values.min() < 0:
-        first -= 65536  # the descriptor's second value is signed where the pixels are
+    if first >= 32768 and signed:
+        first -= 65536  # often written without its sign
     place = np.nan_to_num(np.asarray(values, np.float64)) - first
     white = 2 ** int(outputs.max()).bit_length() - 1  # the bits that the descriptor states are often too many
     return outputs[np.clip(place, 0, len(outputs) - 1).astype(np.int64)], 0.0, float(white)
@@ -378,10 +397,18 @@ def plane_of(dataset: Dataset, number: int = 0) -> Plane:
             _counter(dataset, "InstanceNumber"),
             number,
         ),
+        contrast=_contrast(dataset),
         position=position,
         directions=None if directions is None or position is None else directions.reshape(2, 3),
         spacing=None if spacing is None or min(spacing) <= 0 else (float(spacing[0]), float(spacing[1])),
     )
+
+
+def _contrast(dataset: Dataset) -> tuple[str, ...]:
+    """What tells magnitude from phase, or one diffusion weight from another, where their numbers do not."""
+    kind = dataset.get("ImageType") or ()
+    parts = [str(part) for part in kind][2:] if not isinstance(kind, str) else []
+    return (*(str(dataset.get(name) or "") for name in ("EchoTime", "InversionTime", "DiffusionBValue")), *parts)
 
 
 def _functional(dataset: Dataset, number: int, sequence: str) -> Dataset:

@@ -55,6 +55,10 @@ NUMBERS = frozenset(
     | {"WindowCenter", "WindowWidth", "VOILUTFunction", "TemporalPositionIndex", "AcquisitionNumber", "EchoNumbers"}
     | {
         "TemporalPositionIdentifier",
+        "ImageType",
+        "EchoTime",
+        "InversionTime",
+        "DiffusionBValue",
         "InstanceNumber",
         "ImagePositionPatient",
         "ImageOrientationPatient",

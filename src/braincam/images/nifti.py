@@ -89,7 +89,8 @@ def read_nifti(
     check_size(*squared_size(planes.shape[2], planes.shape[1], between_rows, between_columns), len(planes), sizes)
     grid = replace(_grid(shape, affine, orientation, axis), forms=(_qform(header), _sform(header)))
     count = _count(header)
-    volume = Volume(None, grid, chosen=(number, count) if count > 1 else None)
+    oriented = any(code for _, code in grid.forms or ())
+    volume = Volume(None, grid, chosen=(number, count) if count > 1 else None, oriented=oriented)
     return [
         GreySlice(square_pixels(_upright(cut), between_rows, between_columns, len(planes), sizes), index, volume=volume)
         for index, cut in enumerate(planes)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from braincam.errors import ImageError
-from braincam.images.dicom import is_dicom, read_dicom
+from braincam.images.dicom import is_dicom, lacks_preamble, read_dicom
 from braincam.images.grey import MAX_PIXELS, GreySlice, SizeLimits, to_grey
 from braincam.images.nifti import GZIP, HEADER, is_nifti, read_nifti, unpacked_head
 from braincam.images.quiet import quiet
@@ -81,26 +81,34 @@ def read_slices(
 
 
 def looks_readable(path: Path) -> bool:
-    """Whether a folder search should take this file: by ending, else by the DICOM mark inside.
+    """Whether a folder search should take this file: by ending, else by the DICOM mark inside, or what comes after it.
 
     The mark is looked for where the ending tells nothing: none at all, digits, or the modality, since hospital archives
     name files `IM0001`, `1.2.840.113619.2` or `scan.MR`.
     """
-    return path.name.lower().endswith(_ENDINGS) or is_dicom_file(path)
+    if path.name.lower().endswith(_ENDINGS):
+        return True
+    head = _head(path)
+    return is_dicom(head) or lacks_preamble(head)
 
 
 def is_dicom_file(path: Path) -> bool:
     """Whether this is a DICOM file by its mark, looked for unless the ending says that it is something else."""
+    return is_dicom(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    """Where DICOM has its mark; nothing of a file whose ending says that it is something else."""
     ending = path.suffix.lower()
     if ending not in UNTELLING and not ending[1:].isdigit():
-        return False
+        return b""
     try:
         if not path.is_file():
-            return False
+            return b""
         with path.open("rb") as file:
-            return is_dicom(file.read(132))
+            return file.read(132)
     except (OSError, ValueError):
-        return False
+        return b""
 
 
 @contextmanager
@@ -144,6 +152,11 @@ def _read(stream: BinaryIO, reading: Reading) -> list[GreySlice]:
     elif raster:
         kind = raster
     else:
+        if lacks_preamble(head):
+            raise ImageError(
+                "expected a DICOM file, got what looks like one without the 132 bytes that begin it; write it again, "
+                "with pydicom: dcmread(FILE, force=True).save_as(FILE, enforce_file_format=True)"
+            )
         raise ImageError(f"expected {FORMATS} content, got {_guess(head)}; export the slice as PNG or DICOM")
     try:
         load_library(kind)

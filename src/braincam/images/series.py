@@ -7,8 +7,9 @@ of its files, as the caller gave it, never by an identifier inside them.
 from __future__ import annotations
 
 import io
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,10 @@ _TAGS = [
     "InstanceNumber",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
+    "ImageType",
+    "EchoTime",
+    "InversionTime",
+    "DiffusionBValue",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -90,31 +95,35 @@ def in_series(paths: Sequence[Path], headers: Iterable[Header | None]) -> Iterat
         counted[folder] = counted.get(folder, 0) + 1
         name = f"{folder} (series {counted[folder]})" if folders.count(folder) > 1 else folder
         volume = Volume(name, stack.grid, stack.problem)
-        limits = _common_scale([paths[k] for k in _bare(stack, known)])
+        limits = common_scale([paths[k] for k in _bare(stack, known)])
         yield from (SeriesSlice(path, number, volume, limits) for number, path in enumerate(files))
 
 
-def places_in_series(
-    files: Sequence[tuple[str, bytes]], headers: Iterable[Header | None], sizes: SizeLimits | None = None
-) -> Iterator[SeriesSlice | None]:
-    """Which slice of its series each of some files in memory is, in the order of the files, named (name, content).
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Some files in memory that make one volume, by their numbers among all, in order of position."""
 
-    As in `in_series`, and found when the first file of a series is asked for; None for a file that stands alone. A
-    series is named by its first and its last file.
+    members: tuple[int, ...]
+    bare: tuple[int, ...]  # those that bring no window: they share one range of values, see `common_scale`
+    pixels: int  # of all together, as their headers say
+    volume: Volume
+
+
+def series_among(names: Sequence[str], headers: Sequence[Header | None]) -> list[Series]:
+    """The series of several files, where the first of each stands; files are grouped as in `in_series`.
+
+    A series is named by its first and its last file.
     """
-    known = list(headers)
-    places = {k: (stack, n) for stack in _stacks(known) if len(stack.members) > 1 for n, k in enumerate(stack.members)}
-    met: dict[tuple[int, ...], tuple[Volume, tuple[float, float] | None]] = {}
-    for k, (name, _) in enumerate(files):
-        if k not in places:
-            yield None
-            continue
-        stack, number = places[k]
-        if stack.members not in met:
-            ends = f"{files[stack.members[0]][0]} to {files[stack.members[-1]][0]}"
-            limits = _common_scale([files[bare][1] for bare in _bare(stack, known)], sizes)
-            met[stack.members] = Volume(ends, stack.grid, stack.problem), limits
-        yield SeriesSlice(name, number, *met[stack.members])
+    return [
+        Series(
+            members=stack.members,
+            bare=_bare(stack, headers),
+            pixels=sum(math.prod(header.plane.shape) for k in stack.members if (header := headers[k]) is not None),
+            volume=Volume(f"{names[stack.members[0]]} to {names[stack.members[-1]]}", stack.grid, stack.problem),
+        )
+        for stack in _stacks(headers)
+        if len(stack.members) > 1
+    ]
 
 
 def _stacks(headers: Sequence[Header | None]) -> list[Stack]:
@@ -212,14 +221,20 @@ def _folder(paths: Sequence[Path]) -> str:
         return str(paths[0].parent)
 
 
-def _common_scale(bare: Sequence[Path | bytes], sizes: SizeLimits | None = None) -> tuple[float, float] | None:
-    """Black and white for the files of a series that have no window, from evenly spaced ones; None where all have."""
+def common_scale(
+    bare: Sequence[Path | bytes], sizes: SizeLimits | None = None, check: Callable[[], None] = lambda: None
+) -> tuple[float, float] | None:
+    """Black and white for the files of a series that have no window, from evenly spaced ones; None where all have.
+
+    `check` is called before each file is decoded, and may end this by raising.
+    """
     if not bare:
         return None
     sizes = sizes or SizeLimits()
     chosen = np.unique(np.linspace(0, len(bare) - 1, SAMPLED).round().astype(int))
     values = []
     for k in chosen:
+        check()
         with suppress(Exception), quiet, _opened(bare[k]) as file:  # said when it is read as a picture
             if file.seek(0, os.SEEK_END) > sizes.bytes:
                 continue

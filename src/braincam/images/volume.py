@@ -67,6 +67,7 @@ class Volume:
     problem: str | None = None  # why there is no grid
     first: int = 0  # the number of its first slice: those of a file are numbered on across its volumes
     chosen: tuple[int, int] | None = None  # of a 4-D file: which volume was read, from 0, and of how many
+    oriented: bool = True  # whether a NIfTI file says how its voxels lie in the head
 
     @property
     def from_nifti(self) -> bool:
@@ -80,6 +81,7 @@ class Plane:
 
     shape: tuple[int, int]  # rows, columns
     order: tuple[float, ...]  # time point, acquisition, echo, instance, frame: the order where positions do not tell
+    contrast: tuple[str, ...]  # echo and inversion time, diffusion weight, kind of image, as they stand there
     position: npt.NDArray[np.float64] | None  # (3,) centre of the first pixel
     directions: npt.NDArray[np.float64] | None  # (2, 3): along a row, down a column
     spacing: tuple[float, float] | None  # between rows, between columns
@@ -141,23 +143,30 @@ def _stacks_of(planes: Sequence[Plane], group: list[int]) -> list[Stack]:
         visit.sort(key=lambda k: planes[k].order)
     if len(visits) == 1 and len(group) > 1:
         return [Stack(tuple(visits[0]), None, "all its slices lie at one position")]
-    return [
-        _placed(planes, turn) if len(turn) == len(visits) else Stack(turn, None, "some of its slices are missing")
-        for turn in _turns(planes, visits)
-    ]
-
-
-def _turns(planes: Sequence[Plane], visits: list[list[int]]) -> list[tuple[int, ...]]:
-    """Slices of one time point, acquisition and echo, where these tell the visits apart; else the k-th at each place.
-
-    A lost slice would else put one of the next echo in its place.
-    """
     often = max(map(len, visits))
-    kind = {k: planes[k].order[:3] for visit in visits for k in visit}
-    kinds = sorted(set(kind.values()))
-    if len(kinds) == often and all(len({kind[k] for k in visit}) == len(visit) for visit in visits):
-        return [tuple(k for visit in visits for k in visit if kind[k] == one) for one in kinds]
-    return [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(often)]
+    if turns := _by_kind(planes, visits, often):
+        return [
+            _placed(planes, turn) if len(turn) == len(visits) else Stack(turn, None, "some of its slices are missing")
+            for turn in turns
+        ]
+    turns = [tuple(visit[turn] for visit in visits if turn < len(visit)) for turn in range(often)]
+    if all(len(visit) == often for visit in visits):
+        return [_placed(planes, turn) for turn in turns]
+    mixed = "some slices are missing where several lie at each position, and nothing tells which belong together"
+    return [Stack(turn, None, mixed) for turn in turns]
+
+
+def _by_kind(planes: Sequence[Plane], visits: list[list[int]], often: int) -> list[tuple[int, ...]]:
+    """Slices of one time point, acquisition and echo, or of one contrast, where these tell the visits apart; else none.
+
+    The k-th at each place would be another kind's from where a slice is lost.
+    """
+    for kind_of in (lambda plane: plane.order[:3], lambda plane: (*plane.order[:3], *plane.contrast)):
+        kind = {k: kind_of(planes[k]) for visit in visits for k in visit}
+        kinds = sorted(set(kind.values()))
+        if len(kinds) == often and all(len({kind[k] for k in visit}) == len(visit) for visit in visits):
+            return [tuple(k for visit in visits for k in visit if kind[k] == one) for one in kinds]
+    return []
 
 
 def _placed(planes: Sequence[Plane], members: tuple[int, ...]) -> Stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,15 +34,16 @@ def readings(network: Classifier, preprocess: Preprocess, pool: Pool) -> tuple[T
 
 
 def calibrate(
-    network: Classifier, preprocess: Preprocess, training: Pool, validation: Pool
+    network: Classifier, preprocess: Preprocess, training: Pool, validation: Pool, groups: Sequence[str] | None = None
 ) -> tuple[Deployed, dict[str, Any]]:
     """Fit everything that turns logits into decisions: on the validation part, except the outlier score's geometry.
 
-    The network comes back within the model, on the CPU. Beside it the fields of its card that were fitted.
+    `groups` names the patient or group of each validation slice (`fit_temperature`). The network comes back within the
+    model, on the CPU. Beside it the fields of its card that were fitted.
     """
     logits, features = readings(network, preprocess, validation)
     labels = validation.labels.numpy()
-    temperature = fit_temperature(logits.numpy(), labels)
+    temperature = fit_temperature(logits.numpy(), labels, groups)
     _, training_features = readings(network, preprocess, training)
     classes = network.config.classes
     centres, whitening = fit_outliers(training_features.numpy(), training.labels.numpy(), classes)

@@ -64,11 +64,12 @@ class Answers:
 
     def cross_fitted(self) -> CrossFit:
         """Each fold calibrated by the others; the seeds are pooled."""
-        return cross_fit(self.logits, self.labels, self.table["fold"].to_numpy(), slices=self.slices)
+        folds = self.table["fold"].to_numpy()
+        return cross_fit(self.logits, self.labels, folds, slices=self.slices, groups=self.groups)
 
     def decisions(self) -> Decisions:
         """What a model of this recipe should ship with: the temperature and thresholds that these answers ask for."""
-        return fit_decisions(self.logits, self.labels, slices=self.slices)
+        return fit_decisions(self.logits, self.labels, slices=self.slices, groups=self.groups)
 
     def apart_from(self, slices: Collection[str]) -> Answers:
         """The answers on all other slices."""

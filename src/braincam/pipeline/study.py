@@ -59,8 +59,8 @@ def with_studies(
             name = volume_name(slices[0], met)
             study = summarise(name, slices, card)
             found.append(study)
-            if study.which:
-                say(f"{name}: {study.which}")
+            for remark in study.remarks:
+                say(f"{name}: {remark}")
             if out:
                 for before in written[-2:-1]:  # no more than one waits: each holds its slices and maps
                     before.result()

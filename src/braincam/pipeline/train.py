@@ -84,13 +84,17 @@ class Material:
     validation: Pool
     masks: MeanMasks | None = None  # for looking at the maps afterwards; only the first process has them
 
-    def examples(self) -> tuple[Pool, Pool]:
-        """The training and validation slices that show what a model should accept: all but those to be refused."""
+    def examples(self) -> tuple[Pool, Pool, list[str]]:
+        """The training and validation slices that show what a model should accept: all but those to be refused.
+
+        And the patient or group of each of the latter.
+        """
         training, validation = (
             pool.part(torch.tensor([number for number, row in enumerate(rows) if self.found.accepts(row)]))
             for pool, rows in ((self.training, self.parts.train), (self.validation, self.parts.validation))
         )
-        return training, validation
+        groups = [self.found.groups[row] for row in self.parts.validation if self.found.accepts(row)]
+        return training, validation, groups
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from braincam.explain.localisation import MAP_COLUMNS
 from braincam.report import figures
 from braincam.report.page import data_url, write_page
+from braincam.resampling import FEW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,7 @@ def write_run_report(out: Path, facts: RunFacts, pictures: Mapping[str, bytes]) 
         facts=facts,
         metrics=facts.metrics,
         headline=HEADLINE,
+        few=FEW,
         further=FURTHER,
         leak=leak_box(facts.split),
         drawings={name: data_url(png) for name, png in pictures.items()},

@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ from PIL import Image
 from braincam.errors import ImageError
 from braincam.images import GreySlice, Reading, read_slices
 from braincam.images.dicom import is_dicom
-from braincam.images.series import Header, SeriesSlice, places_in_series, read_header
+from braincam.images.series import Header, Series, common_scale, read_header, series_among
 from braincam.model_file.card import NOTICE, Card
 from braincam.predict import Prediction, Predictor
 from braincam.serve.limits import Limits
@@ -65,39 +65,72 @@ def _slices(
     """Decode one file after the other; each may hold what the files before it have left over.
 
     DICOM files stay in the order they came in; those of one series are numbered by position, and share one range of
-    values where they bring no window.
+    values where they bring no window. A series is read whole or not at all: a part would be judged for the whole.
     """
-    count = voxels = 0
-    named = [(file.name, file.content) for file in files]
-    places = places_in_series(named, _headers(named, stop), limits.of_a_file(0, 0))
-    for file, place in zip(files, places, strict=True):
+    room = _Room(limits)
+    found = series_among([file.name for file in files], list(_headers(files, stop)))
+    places = {k: (series, number) for series in found for number, k in enumerate(series.members)}
+    begun: dict[Series | None, _Begun] = {None: _Begun(None)}
+    for k, file in enumerate(files):
         stop.check()
-        if count >= limits.slices:
-            reason = f"{file.name}: expected at most {limits.slices:,} slices in one request, got more; send it apart"
-            yield file.name, _placed(predictor.error(file.name, reason), place)
-            continue
+        series, number = places.get(k, (None, None))
+        if series is not None and series not in begun:
+            begun[series] = room.begin(series, files, stop)
+        volume = series.volume if series else None
         try:
-            reading = Reading(limits=place.limits if place else None, sizes=limits.of_a_file(count, voxels))
-            slices = read_slices(file.content, reading, name=file.name)
+            slices = room.read(file, begun[series])
         except ImageError as error:
-            yield file.name, _placed(predictor.error(file.name, str(error)), place)
+            yield file.name, replace(predictor.error(file.name, str(error)), slice=number, volume=volume)
             continue
-        if place:
-            slices = [replace(item, index=place.number, volume=place.volume) for item in slices]
-        count += len(slices)
-        voxels += sum(item.pixels.size for item in slices)
-        yield from ((file.name, item) for item in slices)
+        yield from ((file.name, replace(item, index=number, volume=volume) if series else item) for item in slices)
 
 
-def _placed(error: Prediction, place: SeriesSlice | None) -> Prediction:
-    """The row of a file that cannot be read, as one of its series where it has one."""
-    return replace(error, slice=place.number, volume=place.volume) if place else error
+class _Begun(NamedTuple):
+    """What is known of a series before its files are read."""
+
+    scale: tuple[float, float] | None  # what becomes black and white where they bring no window
+    refused: str | None = None  # why none of them is read
 
 
-def _headers(files: Sequence[tuple[str, bytes]], stop: Stop) -> Iterator[Header | None]:
-    for _, content in files:
+class _Room:
+    """What a request may still hold."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.slices = self.pixels = 0  # read so far
+
+    def begin(self, series: Series, files: Sequence[Upload], stop: Stop) -> _Begun:
+        """Find the common range of a series, where there is room for all of it."""
+        slices, pixels = self.limits.slices - self.slices, self.limits.voxels - self.pixels
+        count = len(series.members)
+        if count > slices or series.pixels > pixels:
+            where = "in a request of its own" if self.slices else "to a server with higher limits, or use the program"
+            return _Begun(
+                None,
+                f"expected a series of at most {slices:,} slices and {pixels:,} pixels in all, got {count:,} slices "
+                f"and {series.pixels:,} pixels, and a part would be judged for the whole; send it {where}",
+            )
+        bare = [files[k].content for k in series.bare]
+        return _Begun(common_scale(bare, self.limits.of_a_file(0, 0), stop.check))
+
+    def read(self, file: Upload, begun: _Begun) -> list[GreySlice]:
+        """The slices of a file. Raises ImageError."""
+        if begun.refused:
+            raise ImageError(f"{file.name}: {begun.refused}")
+        if self.slices >= self.limits.slices:
+            most = f"{self.limits.slices:,} slices in one request"
+            raise ImageError(f"{file.name}: expected at most {most}, got more; send it apart")
+        reading = Reading(limits=begun.scale, sizes=self.limits.of_a_file(self.slices, self.pixels))
+        slices = read_slices(file.content, reading, name=file.name)
+        self.slices += len(slices)
+        self.pixels += sum(item.pixels.size for item in slices)
+        return slices
+
+
+def _headers(files: Sequence[Upload], stop: Stop) -> Iterator[Header | None]:
+    for file in files:
         stop.check()
-        yield read_header(content) if is_dicom(content) else None
+        yield read_header(file.content) if is_dicom(file.content) else None
 
 
 def _row(prediction: Prediction, classes: Sequence[str], pictures: bool) -> dict[str, Any]:

@@ -100,6 +100,7 @@ class Study(BaseModel):
 
     path: str = Field(description="the file, or the first and the last file of a series")
     volume: ChosenVolume | None = Field(description="of a 4-D NIfTI file; else null")
+    remarks: list[str] = Field(description="what has to be known of how the file was read")
     finding: Literal["evidence", "no evidence", "unclear", "refused"]
     label: str | None = Field(description="the leading class; only for evidence")
     statement: str = Field(description="the finding in one sentence")

@@ -112,8 +112,12 @@ function inOrder(answered) {
 
 /** In a volume the middle slice, among files the first. */
 function firstWorthSeeing() {
-  return rows.length > 1 && rows.every((row) => row.answer.slice !== null) ? Math.floor(rows.length / 2) : 0;
+  const { study } = rows[0];
+  return study ? Math.floor(rows.filter((row) => row.study === study).length / 2) : 0;
 }
+
+/** What is known of whole volumes, in the order in which they are shown. */
+const studies = () => [...new Set(rows.map(({ study }) => study).filter(Boolean))];
 
 function busy(text) {
   at("busy-text").textContent = text;
@@ -149,8 +153,7 @@ function render() {
   at("view").setAttribute("aria-label", slice ? `Slice ${current + 1} of ${rows.length}` : "No picture");
 
   at("study").hidden = !study;
-  at("statement").textContent = study?.statement ?? "";
-  at("study-caution").textContent = study ? [study.path, chosenVolume(study), study.caution].filter(Boolean).join(". ") : "";
+  if (study) showStudy(study);
 
   at("status").textContent = STATUS[answer.status];
   at("status").className = answer.status;
@@ -177,7 +180,25 @@ function render() {
   }
 }
 
-const chosenVolume = ({ volume }) => (volume ? `Volume ${volume.number} of ${volume.of}, counted from 0, was read` : "");
+/** The volume of the slice that is shown; with several, also which of them, and the way to the others. */
+function showStudy(study) {
+  const all = studies();
+  at("study-title").textContent = all.length > 1 ? `Volume ${all.indexOf(study) + 1} of ${all.length}: ${study.path}` : "The whole volume";
+  at("statement").textContent = study.statement;
+  at("study-caution").textContent = [all.length > 1 ? "" : `${study.path}.`, ...study.remarks, study.caution].filter(Boolean).join(" ");
+  at("others").hidden = all.length < 2;
+  at("others").replaceChildren(
+    ...all.filter((other) => other !== study).map((other) => {
+      const item = document.createElement("li");
+      const button = element("button", "", other.path);
+      button.type = "button";
+      const mine = rows.flatMap((row, number) => (row.study === other ? [number] : []));
+      button.addEventListener("click", () => go(mine[Math.floor(mine.length / 2)]));
+      item.append(button, ` ${other.statement}`);
+      return item;
+    }),
+  );
+}
 
 /** Bring the thumbnail of the slice into sight, in the strip alone: the page stays where it is. */
 function follow() {
@@ -240,7 +261,7 @@ function go(number) {
 
 function saveReport() {
   const safe = (text) => String(text ?? "").replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-  const lines = rows.map(({ answer, slice, maps }) => {
+  const lines = rows.map(({ answer, slice, maps, study }) => {
     const canvas = document.createElement("canvas");
     canvas.style.cssText = "position:fixed;left:-999px;width:240px;height:240px";
     document.body.append(canvas);
@@ -252,12 +273,12 @@ function saveReport() {
       .join("<br>");
     const what = `${safe(STATUS[answer.status])}<br><b>${safe(answer.label)}</b>`;
     const members = answer.prediction_set ? answer.prediction_set.join(", ") || "empty" : "";
-    const where = safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
+    const of = study && study.path !== answer.path ? `${safe(study.path)}:<br>` : "";
+    const where = of + safe(answer.path) + (answer.slice === null ? "" : `, slice ${answer.slice}`);
     return `<tr><td>${picture}<td>${where}<td>${what}<td>${shares}<td>${safe(members)}<td>${safe(answer.reason)}</tr>`;
   });
-  const studies = [...new Set(rows.map(({ study }) => study).filter(Boolean))];
-  const volumes = studies.map(
-    (study) => `<h2>${safe(study.path)}</h2><p><b>${safe(study.statement)}</b></p><p>${safe([chosenVolume(study), study.caution].filter(Boolean).join(". "))}</p>`,
+  const volumes = studies().map(
+    (study) => `<h2>${safe(study.path)}</h2><p><b>${safe(study.statement)}</b></p><p>${safe([...study.remarks, study.caution].join(" "))}</p>`,
   );
   const { model, notice } = rows[0].answer;
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>braincam report</title>
