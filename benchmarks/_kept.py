@@ -2,7 +2,8 @@
 runs with masks also how each map lies on its lesion, which the first files lack.
 
 Every slice may be judged by several seeds. Scores run over all rows, so they are means over the seeds, but for the
-calibration error, in which errors of one seed may undo those of another; intervals come from resampling patients or groups, with all their slices and seeds, so more seeds do not narrow them.
+calibration error, in which errors of one seed may undo those of another; intervals come from resampling patients or
+groups, with all their slices and seeds, so more seeds do not narrow them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from braincam.dataset.manifest import class_name, known_name
 from braincam.evaluation.calibration import logits_of
 from braincam.evaluation.crossfit import Decisions, cross_fit, fit_decisions
 from braincam.evaluation.metrics import paired_difference, score
 from braincam.pipeline.crossval import localisation
+from braincam.pipeline.prepare import merge_sharing
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +103,15 @@ def name_of(path: Path) -> str:
 
 
 def read_truth(split: Path) -> pd.DataFrame:
-    """The table of folds, by path: label and group of every slice."""
-    return pd.read_csv(split, dtype=str, keep_default_na=False).set_index("path")
+    """The table of folds, by path: label and group of every slice, joined by patient and bytes as `train` does it."""
+    table = pd.read_csv(split, dtype=str, keep_default_na=False).set_index("path")
+    table["label"] = table["label"].map(class_name)
+    groups = [group or path for path, group in table["group"].items()]
+    if "patient" in table:
+        groups = merge_sharing(groups, [known_name(patient) for patient in table["patient"]])
+    if "sha256" in table:
+        groups = merge_sharing(groups, [digest or None for digest in table["sha256"]])
+    return table.assign(group=groups)
 
 
 def difference(a: Kept, b: Kept) -> dict[str, Any]:

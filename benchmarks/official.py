@@ -71,7 +71,10 @@ def main() -> None:
         cells = []
         for keep in (np.ones(len(test), bool), clean):
             metrics = score(labels[keep], probabilities[keep], classes, groups[keep])
-            cells += [with_interval(metrics, "accuracy"), with_interval(metrics["three_tumour_classes"], "accuracy")]
+            cells += [
+                with_interval(metrics, "accuracy"),
+                with_interval(metrics["three_tumour_classes"] or {}, "accuracy"),
+            ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
     print(f"| learner | all {len(test)} | their tumours | {clean.sum()} without identical copies | their tumours |")

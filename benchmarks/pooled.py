@@ -58,7 +58,7 @@ def main() -> None:
             with_interval(metrics, "accuracy"),
             "–" if learner == OURS else points(difference(kept[OURS], rows)),
             with_interval(metrics, "balanced_accuracy"),
-            with_interval(metrics["three_tumour_classes"], "accuracy"),
+            with_interval(metrics["three_tumour_classes"] or {}, "accuracy"),
             with_interval(metrics, "tumour_auroc"),
             with_interval(metrics, "patient_averaged_accuracy"),
             f"{metrics['ece']:.3f}",

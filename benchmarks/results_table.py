@@ -54,9 +54,7 @@ def scores(runs: list[Run]) -> list[list[object]]:
         if metrics["headline"] == "all" and metrics["unseen"]["n"]:
             blocks[f"{name}, not met in training"] = metrics["unseen"]
         for title, block in blocks.items():
-            three = (
-                with_interval(block["three_tumour_classes"], "accuracy") if block["three_tumour_classes"]["n"] else "–"
-            )
+            three = with_interval(three, "accuracy") if (three := block["three_tumour_classes"]) and three["n"] else "–"
             ece = f"{block['ece']:.3f}"
             accuracies = with_interval(block, "accuracy"), with_interval(block, "balanced_accuracy")
             rows.append([title, block["n"], block["n_groups"], *accuracies, three, ece])

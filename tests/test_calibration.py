@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from braincam.evaluation.calibration import (
     losses,
     reliability_bins,
 )
+from braincam.evaluation.outliers import fit_outliers
 from braincam.model_file.decision import prediction_sets
 
 
@@ -195,3 +198,14 @@ def test_a_set_may_be_empty():
 def test_wrong_input_is_refused(call):
     with pytest.raises(DataError):
         call()
+
+
+def test_slices_that_do_not_differ_within_their_class_have_outlier_references_all_the_same():
+    """One slice of a class, or a broken export of blank pictures."""
+    features = np.repeat(np.eye(3, 5, dtype=np.float32), [1, 2, 1], axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        centres, whitening = fit_outliers(features, np.array([0, 1, 1, 2]), 3)
+    assert np.isfinite(centres).all() and np.isfinite(whitening).all()
+    distance = np.linalg.norm(features @ whitening - centres[[0, 1, 1, 2]], axis=1)
+    assert distance.max() < 1 < np.linalg.norm(features[0] @ whitening - centres[1])

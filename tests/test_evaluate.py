@@ -339,7 +339,8 @@ def test_slices_to_refuse_do_not_set_the_threshold(scans: Path) -> None:
     named = frozenset(found.manifest.slices[row].path for row in (parts.train[1], parts.validation[0]))
     less = replace(found, refused=named)
     material = gather(less, "grouped", 0, TrainConfig(image_size=32), None, allow_leak=False)
-    training, validation = material.examples()
+    training, validation, witnesses = material.examples()
+    assert witnesses == [found.groups[row] for row in parts.validation[1:]]
     assert (len(training), len(validation)) == (len(parts.train) - 1, len(parts.validation) - 1)
     assert torch.equal(training.pixels[1], material.training.pixels[2])
     everything = replace(

@@ -524,6 +524,22 @@ def test_a_run_folder_is_held_by_one_process_and_free_once_that_is_killed(
         pass
 
 
+@pytest.mark.parametrize("problem", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_without_locks_a_run_begins_and_leaves_nothing_that_would_keep_the_next_out(
+    problem: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
+
+    def no_locks(*_: object) -> None:
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for _ in range(2):
+        with claimed(tmp_path):
+            assert "this disk has no locks" in capsys.readouterr().err
+        assert not (tmp_path / ".holder").exists()
+
+
 FILLER = """
 import sys, time
 from pathlib import Path

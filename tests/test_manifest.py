@@ -192,7 +192,8 @@ def test_what_lies_in_a_part_and_in_no_class_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "meant"),
     [("no_tumor", "notumor"), ("No Tumour", "notumor"), ("glioma_tumor", "glioma"), ("pituitary", "pituitary"),
-     ("Meningioma-Tumor", "meningioma"), ("cyst", "cyst"), ("Cat_tumor", "Cat_tumor")],
+     ("Meningioma-Tumor", "meningioma"), ("cyst", "cyst"), ("Cat_tumor", "Cat_tumor"),
+     ("me\u0301ningiome", "m\u00e9ningiome")],
 )  # fmt: skip
 def test_other_copies_of_the_data_set_name_the_classes_otherwise(folder: str, meant: str) -> None:
     assert class_name(folder) == meant
@@ -287,7 +288,7 @@ def test_accents_match_composed_or_not(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_entered_is_refused_and_a_link_to_one_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("a", "b"):
         picture(tmp_path / "data" / name / "1.png")
@@ -297,6 +298,7 @@ def test_a_folder_that_cannot_be_entered_is_refused_and_a_link_to_one_is_counted
     manifest = read_folder(tmp_path / "data")
     assert [item.path for item in manifest.slices] == ["a/1.png", "a/deep/2.png", "b/1.png"]
     assert manifest.ignored == ("a/link/",)
+    assert "1 link to a folder was not followed, such as a/link:" in capsys.readouterr().err
     listed = os.scandir
 
     def locked(where: str | Path) -> Iterator[os.DirEntry[str]]:  # a real lock does not hold for root

@@ -10,6 +10,7 @@ from PIL import Image
 
 from braincam.cli import main
 from braincam.dataset.manifest import read_folder
+from braincam.dataset.origin import NOBODY, Origin, is_stand_in, owners
 from braincam.pipeline.audit import audit
 from braincam.pipeline.prepare import grouped
 from braincam.pipeline.reading import find_copies
@@ -49,6 +50,24 @@ def test_dicom_slices_of_one_patient_share_a_group_and_a_table_that_tears_them_a
     assert main(["split", str(data), "--check", str(table)]) == 0
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or path.suffix == ".dcm" or b"SECRET" not in path.read_bytes()
+
+
+def origin(patient: str | None, series: str | None) -> Origin:
+    return Origin(patient=patient, series=series)
+
+
+def test_one_series_has_one_owner_whatever_patients_its_files_name() -> None:
+    numbered = [origin(f"anon{k}", f"series{k // 3}") for k in range(6)]
+    assert owners(numbered) == [0, 0, 0, 3, 3, 3]
+    assert owners([origin("a", "s"), origin(None, "s"), origin("b", "t"), origin(None, None)]) == [0, 0, 2, NOBODY]
+    assert owners([origin("a", "s"), origin("b", "t"), origin("a", "u")]) == [0, 1, 0], "one patient, two series"
+    assert owners([origin("one for all", "s"), origin("one for all", "t")]) == [0, 1]
+
+
+@pytest.mark.parametrize("stand_in", ["ANONYMOUS", "anon", "Anonymized", "0000", "UNKNOWN", "NoName", "xxx", "n/a", ""])
+def test_what_anonymisers_write_for_everybody_names_nobody(stand_in: str) -> None:
+    assert is_stand_in(stand_in)
+    assert not any(map(is_stand_in, ("anon0001", "SECRET1", "10", "P0", "patient 7", "Anonym Müller")))
 
 
 def test_the_audit_sees_a_dicom_patient_on_both_sides(tmp_path: Path) -> None:

@@ -38,9 +38,12 @@ def workers() -> Iterator[ThreadPoolExecutor]:
     """A thread for each core, to compute with NumPy on all of them.
 
     Each keeps its matrix products to itself, or they would wait for each other's threads; more threads than cores only
-    push each other out of the cache.
+    push each other out of the cache. Most BLAS are limited for the whole process, one built with OpenMP for a thread.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cores()) as pool:
+    def alone() -> None:
+        threadpool_limits(1, "blas")
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cores(), initializer=alone) as pool:
         yield pool

@@ -90,7 +90,11 @@ class Manifest:
 
 
 def class_name(folder: str) -> str:
-    """The class that a folder's name means: ``no_tumor`` and ``No Tumour`` are "notumor"; others stay as they are."""
+    """The class that a folder's name means: ``no_tumor`` and ``No Tumour`` are "notumor"; others stay as they are.
+
+    But for accents, which macOS decomposes and others compose: "méningiome" is one class either way.
+    """
+    folder = unicodedata.normalize("NFC", folder)
     key = folder.lower().replace("tumour", "tumor")
     for separator in "_- ":
         key = key.replace(separator, "")
@@ -115,6 +119,7 @@ def read_folder(root: Path, patients: Path | None = None, *, least_classes: int 
         raise DataError(f"{root}: expected a folder with one sub-folder per class, got {_what_is(root)}")
     found: list[Slice] = []
     ignored: list[str] = []
+    linked: list[str] = []
     empty: list[Path] = []
     parts = _parts(root)
     _check_level(root, parts)
@@ -123,17 +128,23 @@ def read_folder(root: Path, patients: Path | None = None, *, least_classes: int 
             if not top and folder.name in parts:
                 continue
             before = len(found)
-            _collect(root, folder, part, found, ignored)
+            _collect(root, folder, part, found, ignored, linked)
             if len(found) == before and top.lower() not in VALIDATION:
                 empty.append(folder)
     for top in ("", *parts):
         ignored += _of_no_class(root, root / top)
+    if linked:
+        say(
+            f"{root}: {len(linked)} {'link to a folder was' if len(linked) == 1 else 'links to folders were'} not "
+            f"followed, such as {linked[0]}: copy what they lead to, if it is to be read"
+        )
     others = [folder for folder in _folders(root) if parts and folder.name not in parts]
     ignored += [f"{_printable(folder.name)}/" for folder in others]
     if not found:
         raise DataError(
             f"{root}: no pictures found; expected {root.name}/<class>/*.png or "
             f"{root.name}/{{Training,Testing}}/<class>/*.png (also jpg, tif, dcm, ...)"
+            + ("; links to folders are not followed" if linked else "")
         )
     if empty:
         raise DataError(f"{empty[0]}: expected pictures of class {empty[0].name}, got none; fill or remove the folder")
@@ -290,7 +301,9 @@ def _check_once(table: Path, paths: Iterable[str]) -> None:
         raise DataError(f"{table}: {twice[0]} stands there more than once; expected one row per slice")
 
 
-def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str]) -> None:
+def _collect(
+    root: Path, folder: Path, part: str | None, found: list[Slice], ignored: list[str], linked: list[str]
+) -> None:
     """Add every picture below one class folder; hidden files and folders, and links to folders, are only counted."""
     label = class_name(folder.name)
     for where, folders, names in os.walk(folder, onerror=_refuse):
@@ -298,6 +311,7 @@ def _collect(root: Path, folder: Path, part: str | None, found: list[Slice], ign
         # a link to a folder is not followed: it may lead round in a circle, or to slices that are here already
         entered = [name for name in folders if not name.startswith(".") and not (Path(where) / name).is_symlink()]
         ignored += [f"{_printable((below / name).as_posix())}/" for name in folders if name not in entered]
+        linked += [_printable((below / name).as_posix()) for name in folders if (Path(where) / name).is_symlink()]
         folders[:] = sorted(entered)
         for name in names:
             path = Path(where) / name

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from braincam.dataset.links import connected
+from braincam.dataset.manifest import known_name
 from braincam.images.dicom import is_dicom
 from braincam.images.grey import GreySlice
 from braincam.images.quiet import quiet
 
+_STAND_IN = re.compile(
+    r"anon(ym(ous|i[sz]ed|e|isiert)?)?|(no|un)[ _-]?(name|id|known)|patient|subject|0+|x+|\*+", re.IGNORECASE
+)
 NOBODY = -1  # an owner that is not known
 
 
@@ -34,17 +42,33 @@ def origin_of(content: bytes, item: GreySlice) -> Origin:
 
 
 def owners(origins: Sequence[Origin]) -> list[int]:
-    """For each slice the row of the first one of the same patient, or else series; `NOBODY` if the file says none."""
-    several = len({origin.patient for origin in origins} - {None}) > 1  # one for all is a stand-in, such as ANONYMOUS
-    first: dict[str, int] = {}
-    keys = [(several and origin.patient) or origin.series for origin in origins]
-    return [first.setdefault(key, row) if key else NOBODY for row, key in enumerate(keys)]
+    """For each slice the row of the first one of the same patient or series; `NOBODY` if the file says none.
+
+    Both count: some anonymisers give every file a patient of its own, and leave the series.
+    """
+    several = len({origin.patient for origin in origins} - {None}) > 1  # one for all is a stand-in
+    first: dict[tuple[str, str], int] = {}
+    links = [
+        (first.setdefault((kind, key), row), row)
+        for row, origin in enumerate(origins)
+        for kind, key in (("patient", origin.patient if several else None), ("series", origin.series))
+        if key
+    ]
+    home = connected(len(origins), np.array(links, np.int64).reshape(-1, 2)).tolist()
+    named = {row for _, row in links}
+    owner: dict[int, int] = {}
+    return [owner.setdefault(home[row], row) if row in named else NOBODY for row in range(len(origins))]
 
 
 def unsettled(patients: Sequence[str | None], owners: Sequence[int]) -> list[str | None]:
     """The owners of whom some slice has no patient in a table, as keys: a table that names each goes first."""
     open_ = {owner for patient, owner in zip(patients, owners, strict=True) if patient is None} - {NOBODY}
     return [str(owner) if owner in open_ else None for owner in owners]
+
+
+def is_stand_in(patient: str) -> bool:
+    """Whether a PatientID is what anonymisers write for everybody: else all of them would be one patient."""
+    return known_name(patient) is None or _STAND_IN.fullmatch(patient.strip()) is not None
 
 
 def _dicom(content: bytes, item: GreySlice) -> Origin:
@@ -62,5 +86,6 @@ def _dicom(content: bytes, item: GreySlice) -> Origin:
             wide = int(header.get("BitsStored") or 0) > 8 and header.get("SamplesPerPixel") == 1
     except Exception:  # a damaged value there is no reason to leave out a slice whose picture can be read
         return Origin(item.foreign, item.colourful)
+    said[0] = "" if is_stand_in(said[0]) else said[0]
     patient, series = (hashlib.sha256(text.encode()).hexdigest() if text else None for text in said)
     return Origin(item.foreign, item.colourful, windowless and wide, patient, series)

@@ -6,6 +6,7 @@ twin groups it has seen, are counted, kept out of the headline and shown apart.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,6 @@ from braincam.evaluation.localise import Localisation
 from braincam.evaluation.metrics import no_tumour_class, score
 from braincam.explain.localisation import MeanMasks
 from braincam.model_file.card import HASH_LENGTH, Card, patient_hash
-from braincam.model_file.decision import prediction_sets
 from braincam.predict import Prediction, Predictor
 from braincam.progress import track
 
@@ -64,11 +64,12 @@ def class_numbers(manifest: Manifest, card: Card, where: str) -> list[int]:
     Raises:
         DataError: the folder has a class that the model does not know.
     """
-    if strange := sorted(set(manifest.classes) - set(card.classes)):
+    known = [unicodedata.normalize("NFC", name) for name in card.classes]  # as the manifest writes accents
+    if strange := sorted(set(manifest.classes) - set(known)):
         raise DataError(
             f"{manifest.root}: {where} does not know the class {', '.join(strange)}; it knows {', '.join(card.classes)}"
         )
-    return [card.classes.index(item.label) for item in manifest.slices]
+    return [known.index(item.label) for item in manifest.slices]
 
 
 def judge(
@@ -95,15 +96,17 @@ def judge(
     maps = None if masks is None else Localisation(predictor, masks, manifest, groups)
     predictions: list[Prediction] = [None] * len(labels)  # type: ignore[list-item]  # each is filled in
     probabilities = np.empty((len(labels), len(card.classes)))
+    sets = np.zeros(probabilities.shape, bool)  # as they were given: the probabilities of an answer are rounded
     for row, answer in _answers(predictor, manifest, range(len(labels))):
         assert answer.probabilities is not None
         probabilities[row] = [answer.probabilities[name] for name in card.classes]
+        sets[row] = [name in (answer.prediction_set or ()) for name in card.classes]
         if maps is not None and headline[row] and probabilities[row].argmax() == labels[row]:
             maps.add(row, answer)
         predictions[row] = replace(answer, cam=None, cams=None, pixels=None, volume=None)
     predicted = probabilities.argmax(1)
     status = np.array([p.status for p in predictions])
-    metrics = _metrics(card, labels, probabilities, status, np.asarray(groups), seen, headline)
+    metrics = _metrics(card, labels, probabilities, sets, status, np.asarray(groups), seen, headline)
     metrics["headline"] = "all" if headline_includes_seen else "unseen"
     columns: dict[str, list[Any]] = {}
     if maps is not None:
@@ -143,6 +146,7 @@ def _metrics(
     card: Card,
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float64],
+    sets: NDArray[np.bool_],
     status: NDArray[np.str_],
     groups: NDArray[np.str_],
     seen: NDArray[np.bool_],
@@ -165,7 +169,7 @@ def _metrics(
         probabilities[headline],
         card.classes,
         groups[headline].tolist(),
-        sets=prediction_sets(probabilities[headline], card.conformal_thresholds),
+        sets=sets[headline],
         coverage=card.conformal_coverage,
         answered=status[headline] == "ok",
         none=no_tumour_class(card.classes),

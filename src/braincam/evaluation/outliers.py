@@ -15,13 +15,13 @@ def fit_outliers(
     Between whitened features, Euclidean distances are Mahalanobis distances.
 
     The covariance is shared by the classes and shrunk (Ledoit and Wolf, 2004), so that it can be inverted however few
-    slices there are.
+    slices there are; where they do not differ at all within a class, distances are as if they differed by a millionth.
     """
     wide = features.astype(np.float64)
     centres = np.stack([wide[labels == k].mean(0) for k in range(classes)])
     covariance, _ = ledoit_wolf(wide - centres[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
-    whitening = vectors / np.sqrt(np.maximum(values, values.max() * 1e-6))
+    whitening = vectors / np.sqrt(np.maximum(values, max(values.max() * 1e-6, 1e-12)))
     return (centres @ whitening).astype(np.float32), whitening.astype(np.float32)
 
 

@@ -5,6 +5,7 @@ The system holds the lock (flock, or its like on Windows) and lets go of it when
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import time
@@ -18,6 +19,7 @@ from braincam.errors import TrainingError
 from braincam.files import sweep, write_text
 from braincam.progress import say
 
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # what some network disks say
 PATIENCE = 2.0  # seconds: the processes of a restarted launch may still be ending
 
 
@@ -29,7 +31,8 @@ def claimed(folder: Path) -> Iterator[None]:
         TrainingError: another process holds it; the message says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / ".lock"), folder / ".holder"
+    # without its fallback, a file that would stay when the process is killed, and keep everyone out for ever
+    lock, holder = FileLock(folder / ".lock", fallback_to_soft=False), folder / ".holder"
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
@@ -37,7 +40,9 @@ def claimed(folder: Path) -> Iterator[None]:
             f"{folder}: {_who(holder)} is at work in this folder; wait until it has ended, or stop it, or choose "
             "another --out"
         ) from None
-    except NotImplementedError:  # some network disks
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
         say(f"{folder}: this disk has no locks; see to it yourself that only one process works in this folder")
         yield
         return
