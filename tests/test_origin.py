@@ -62,6 +62,9 @@ def test_one_series_has_one_owner_whatever_patients_its_files_name() -> None:
     assert owners([origin("a", "s"), origin(None, "s"), origin("b", "t"), origin(None, None)]) == [0, 0, 2, NOBODY]
     assert owners([origin("a", "s"), origin("b", "t"), origin("a", "u")]) == [0, 1, 0], "one patient, two series"
     assert owners([origin("one for all", "s"), origin("one for all", "t")]) == [0, 1]
+    assert owners([origin("a", "one for all"), origin("b", "one for all")]) == [0, 1]
+    assert owners([origin(None, None)] * 2) == [NOBODY] * 2
+    assert owners([origin("a", "s")] * 3) == owners([origin(None, "s")] * 3) == [0, 0, 0], "one head, and nothing else"
 
 
 @pytest.mark.parametrize("stand_in", ["ANONYMOUS", "anon", "Anonymized", "0000", "UNKNOWN", "NoName", "xxx", "n/a", ""])

@@ -44,16 +44,15 @@ def origin_of(content: bytes, item: GreySlice) -> Origin:
 def owners(origins: Sequence[Origin]) -> list[int]:
     """For each slice the row of the first one of the same patient or series; `NOBODY` if the file says none.
 
-    Both count: some anonymisers give every file a patient of its own, and leave the series.
+    Both count: some anonymisers give every file a patient of its own, and leave the series. One patient for all files
+    is a stand-in, and so is one series for several patients.
     """
-    several = len({origin.patient for origin in origins} - {None}) > 1  # one for all is a stand-in
-    first: dict[tuple[str, str], int] = {}
-    links = [
-        (first.setdefault((kind, key), row), row)
-        for row, origin in enumerate(origins)
-        for kind, key in (("patient", origin.patient if several else None), ("series", origin.series))
-        if key
-    ]
+    patients, series = [origin.patient for origin in origins], [origin.series for origin in origins]
+    several = len(set(patients) - {None}) > 1
+    links: list[tuple[int, int]] = []
+    for keys, tell in ((patients, several), (series, not several or len(set(series) - {None}) > 1)):
+        first: dict[str, int] = {}
+        links += [(first.setdefault(key, row), row) for row, key in enumerate(keys) if key and tell]
     home = connected(len(origins), np.array(links, np.int64).reshape(-1, 2)).tolist()
     named = {row for _, row in links}
     owner: dict[int, int] = {}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -406,9 +407,13 @@ def plane_of(dataset: Dataset, number: int = 0) -> Plane:
 
 def _contrast(dataset: Dataset) -> tuple[str, ...]:
     """What tells magnitude from phase, or one diffusion weight from another, where their numbers do not."""
-    kind = dataset.get("ImageType") or ()
-    parts = [str(part) for part in kind][2:] if not isinstance(kind, str) else []
-    return (*(str(dataset.get(name) or "") for name in ("EchoTime", "InversionTime", "DiffusionBValue")), *parts)
+    told = []
+    for name in ("EchoTime", "InversionTime", "DiffusionBValue", "ImageType"):
+        value = ""
+        with suppress(Exception):  # a damaged one tells nothing, and is no reason not to read the pixels
+            value = str(dataset.get(name) or "")
+        told.append(value)
+    return tuple(told)
 
 
 def _functional(dataset: Dataset, number: int, sequence: str) -> Dataset:
