@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,27 @@ def test_what_was_unused_for_longest_goes_first_and_old_leavings_with_it(folder:
     trim(folder, 2 * size)
     assert sorted(path.name for path in folder.iterdir()) == ["readme.txt", "some-0", "some-2"]
     assert foreign.exists()
+
+
+def test_what_one_run_needs_stays_however_large_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LIMIT", 1000)
+    monkeypatch.setattr(cache, "_needed", set())
+    made: list[str] = []
+
+    def make(name: str, size: int) -> Callable[[Path], None]:
+        def fill(where: Path) -> None:
+            made.append(name)
+            np.save(where / "a.npy", np.zeros(size, np.uint8))
+
+        return fill
+
+    for _ in range(3):
+        for name, size in (("few", 10), ("many", 5000)):
+            cached(name, key_of([name]), make(name, size))
+    assert made == ["few", "many"]
+    monkeypatch.setattr(cache, "_needed", set())  # another run, of another folder
+    cached("other", key_of(["other"]), make("other", 10))
+    assert not any(path.name.startswith("many") for path in folder.rglob("many-*"))
 
 
 def test_keys_tell_lists_apart() -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from braincam.progress import say
 
 VARIABLE = "BRAINCAM_CACHE"  # a folder, or "off" to keep nothing after a run
 LIMIT = 10 * 10**9  # bytes; beyond that the entries unused for longest are removed
+_needed: set[Path] = set()  # entries that this process has asked for
 CONTENTS = "contents"  # the file that names the arrays of an entry
 ABANDONED = 86_400.0  # seconds after which a temporary entry belongs to no living process
 
@@ -65,6 +66,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
     folder = cache_folder()
     if folder is not None:
         entry = folder / f"{kind}-{key}"
+        _needed.add(entry)
         try:
             return _opened(entry)
         except (FileNotFoundError, NotADirectoryError):  # no entry, or half of one
@@ -82,7 +84,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Arrays:
         except OSError as error:
             say(f"cannot keep anything in {folder} ({error.strerror}); {VARIABLE}=DIR names another place")
         else:
-            trim(folder, LIMIT, keep=entry)
+            trim(folder, LIMIT, keep=_needed)
             return found
     entry = _passing() / f"{kind}-{key}"
     try:
@@ -158,8 +160,12 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
-    """Remove what was unused for longest until the entries fit into `limit` bytes, and what crashes left behind."""
+def trim(folder: Path, limit: int, keep: Collection[Path] = ()) -> None:
+    """Remove what was unused for longest until the entries fit into `limit` bytes, and what crashes left behind.
+
+    Entries in `keep` stay even where they do not fit: else one that is larger than the limit would drive out the others
+    that the same run needs, and these would drive it out the next time.
+    """
     entries = []
     for path in folder.iterdir():
         if not path.is_dir():
@@ -177,6 +183,6 @@ def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
     for _, size, path in sorted(entries):
         if total <= limit:
             break
-        if path != keep:
+        if path not in keep:
             _remove(path)
             total -= size
