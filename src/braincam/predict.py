@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,36 +109,26 @@ class Predictor:
             raise ConfigError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
         if volume < 0:
             raise ConfigError(f"volume: expected a number from 0, got {volume}")
-        return self._stream(sources, cam, Reading(plane, volume))
+        return self.judge(read_sources(sources, Reading(plane, volume)), cam=cam)
 
-    def _stream(self, sources: Iterable[Source], cam: bool, reading: Reading) -> Iterator[Prediction]:
-        rows = (
-            (name, self._unread(name, item) if isinstance(item, Unread) else item)
-            for name, item in read_sources(sources, reading)
-        )
-        return self.judge(rows, cam=cam)
-
-    def judge(self, slices: Iterable[tuple[str, GreySlice | Prediction]], *, cam: bool = True) -> Iterator[Prediction]:
+    def judge(self, slices: Iterable[tuple[str, GreySlice | Unread]], *, cam: bool = True) -> Iterator[Prediction]:
         """Answer for slices that are already read, each with its path or name, in order.
 
-        Neighbours of one size are answered together. A prediction in a slice's place is passed on in its turn: the
-        error of a file that could not be read. May be called from several threads at once.
+        Neighbours of one size are answered together. What could not be read gets its error in its turn. May be called
+        from several threads at once.
         """
         waiting: list[tuple[str, GreySlice]] = []
         for path, item in slices:
-            if isinstance(item, Prediction):
+            if isinstance(item, Unread):
                 yield from self._judge(waiting, cam)
                 waiting = []
-                yield item
+                yield self._error(path, item)
                 continue
             if waiting and not _joins(waiting[0][1].pixels.shape, len(waiting), item.pixels.shape):
                 yield from self._judge(waiting, cam)
                 waiting = []
             waiting.append((path, item))
         yield from self._judge(waiting, cam)
-
-    def _unread(self, name: str, item: Unread) -> Prediction:
-        return replace(self.error(name, item.reason), slice=item.slice, volume=item.volume)
 
     def answer(self, slices: NDArray[np.uint8], *, cam: bool = True) -> Answer:
         """Run the graph on grey slices (N, H, W) uint8, without deciding anything.
@@ -183,7 +173,7 @@ class Predictor:
                     f"{path}: the model failed on this slice of {size} pixels ({what}); "
                     "free some memory, or export it smaller"
                 )
-                yield replace(self.error(path, reason), slice=item.index, volume=item.volume)
+                yield self._error(path, Unread(reason, item.index, item.volume))
             return
         for row, (path, item) in enumerate(batch):
             yield self._decide(
@@ -241,20 +231,21 @@ class Predictor:
             volume=item.volume,
         )
 
-    def error(self, path: str, reason: str) -> Prediction:
+    def _error(self, path: str, item: Unread) -> Prediction:
         """The row of what could not be read or answered."""
         return Prediction(
             path=path,
-            slice=None,
+            slice=item.slice,
             status="error",
             label=None,
             probabilities=None,
             prediction_set=None,
             confidence=None,
             outlier_score=None,
-            reason=reason,
+            reason=item.reason,
             overlay=None,
             model=self._model,
+            volume=item.volume,
         )
 
 

@@ -309,9 +309,10 @@ def _collect(
     for where, folders, names in os.walk(folder, onerror=_refuse):
         below = Path(where).relative_to(root)
         # a link to a folder is not followed: it may lead round in a circle, or to slices that are here already
-        entered = [name for name in folders if not name.startswith(".") and not (Path(where) / name).is_symlink()]
+        links = [name for name in folders if (Path(where) / name).is_symlink()]
+        linked += [_printable((below / name).as_posix()) for name in links]
+        entered = [name for name in folders if not name.startswith(".") and name not in links]
         ignored += [f"{_printable((below / name).as_posix())}/" for name in folders if name not in entered]
-        linked += [_printable((below / name).as_posix()) for name in folders if (Path(where) / name).is_symlink()]
         folders[:] = sorted(entered)
         for name in names:
             path = Path(where) / name

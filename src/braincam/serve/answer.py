@@ -23,6 +23,7 @@ from braincam.predict import Prediction, Predictor
 from braincam.serve.limits import Limits
 from braincam.serve.upload import Upload
 from braincam.serve.workers import Stop
+from braincam.sources import Unread
 from braincam.study import summarise, volume_name
 
 
@@ -32,7 +33,7 @@ def answer(
     """The body of the response, and how many slices got which status."""
     rows, statuses = [], Counter[str]()
     volumes: dict[int, dict[int, Prediction]] = {}  # of each volume its answers, by the number of their row
-    for number, prediction in enumerate(predictor.judge(_slices(files, predictor, limits, stop), cam=pictures)):
+    for number, prediction in enumerate(predictor.judge(_slices(files, limits, stop), cam=pictures)):
         stop.check()
         statuses[prediction.status] += 1
         rows.append(_json(_row(prediction, predictor.card.classes, pictures)))
@@ -59,9 +60,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _slices(
-    files: Sequence[Upload], predictor: Predictor, limits: Limits, stop: Stop
-) -> Iterator[tuple[str, GreySlice | Prediction]]:
+def _slices(files: Sequence[Upload], limits: Limits, stop: Stop) -> Iterator[tuple[str, GreySlice | Unread]]:
     """Decode one file after the other; each may hold what the files before it have left over.
 
     DICOM files stay in the order they came in; those of one series are numbered by position, and share one range of
@@ -80,7 +79,7 @@ def _slices(
         try:
             slices = room.read(file, begun[series])
         except ImageError as error:
-            yield file.name, replace(predictor.error(file.name, str(error)), slice=number, volume=volume)
+            yield file.name, Unread(str(error), number, volume)
             continue
         yield from ((file.name, replace(item, index=number, volume=volume) if series else item) for item in slices)
 

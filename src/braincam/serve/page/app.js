@@ -111,9 +111,11 @@ function inOrder(answered) {
 }
 
 /** In a volume the middle slice, among files the first. */
-function firstWorthSeeing() {
-  const { study } = rows[0];
-  return study ? Math.floor(rows.filter((row) => row.study === study).length / 2) : 0;
+const firstWorthSeeing = () => (rows[0].study ? middleOf(rows[0].study) : 0);
+
+function middleOf(study) {
+  const mine = rows.flatMap((row, number) => (row.study === study ? [number] : []));
+  return mine[Math.floor(mine.length / 2)];
 }
 
 /** What is known of whole volumes, in the order in which they are shown. */
@@ -192,8 +194,7 @@ function showStudy(study) {
       const item = document.createElement("li");
       const button = element("button", "", other.path);
       button.type = "button";
-      const mine = rows.flatMap((row, number) => (row.study === other ? [number] : []));
-      button.addEventListener("click", () => go(mine[Math.floor(mine.length / 2)]));
+      button.addEventListener("click", () => go(middleOf(other)));
       item.append(button, ` ${other.statement}`);
       return item;
     }),
