@@ -4,7 +4,8 @@
         [--picture docs/images/reliability.png]
 
 One row per way over all answers; its last column is the calibration error of a single run, mean over folds and seeds,
-which is what the user of one file meets. Labels and groups come from the table of folds. Where the kept file has no
+which is what the user of one file meets. A second table: what sets that cover slices, or patients, hold and leave open,
+refusals apart. Labels and groups come from the table of folds. Where the kept file has no
 column `temperature`, the logits are those after each run's own temperature. Prediction sets are class-conditional, by
 thresholds from the other folds. `--picture` draws how often answers are right against how sure they are, as kept and
 with a temperature from the other folds.
@@ -15,15 +16,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from _kept import read_kept, read_truth
+from _kept import Kept, read_kept, read_truth
 from braincam.evaluation.calibration import COVERAGE, conformal_thresholds, reliability_bins
 from braincam.evaluation.confidence import calibration, coverage_of
+from braincam.evaluation.crossfit import Covering, cross_fit
 from braincam.evaluation.metrics import OURS, score
 from braincam.files import write_bytes
 from braincam.model_file.decision import prediction_sets, settled
@@ -91,6 +94,34 @@ def main() -> None:
             f"{of_one_run(probabilities, labels, folds, seeds):.3f}",
         )
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print("\n" + sets_table(kept))
+
+
+def sets_table(kept: Kept) -> str:
+    """What sets that cover slices, and sets that cover patients, hold and leave open; each fold by the others."""
+    labels, groups, paths = kept.table["label"].to_numpy(), kept.table["group"].tolist(), kept.table["path"].tolist()
+    head = (
+        "| sets cover | hold the truth for, of the slices | each patient or group weighing the same | "
+        "least of the classes, weighing so | classes in a set | one class, the most probable | right among these |"
+    )
+    rows = [head, "|---|---|---|---|---|---|---|"]
+    for covering in get_args(Covering):
+        fitted = cross_fit(kept.logits(), labels, kept.table["fold"], slices=paths, groups=groups, covering=covering)
+        found = coverage_of(fitted.sets, labels, kept.classes, groups)
+        answered = settled(fitted.probabilities, fitted.sets)
+        right = (fitted.probabilities.argmax(1) == labels)[answered]
+        by_class = {name: part["patient_averaged"] for name, part in found["by_class"].items()}
+        least = min(by_class, key=lambda name: by_class[name]["value"])
+        cells = (
+            measured(found["coverage"]),
+            measured(found["patient_averaged"]),
+            f"{least} {measured(by_class[least])}",
+            measured(found["mean_size"]),
+            f"{answered.mean():.3f}",
+            f"{right.mean():.3f}",
+        )
+        rows.append(f"| {covering} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def cross_fitted(logits: Floats, labels: Ints, folds: Ints, start: Callable[[int], Floats], mend: Mend) -> Floats:

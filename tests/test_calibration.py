@@ -149,17 +149,17 @@ def test_more_seeds_on_the_same_slices_are_no_more_slices():
     slices = [f"{number}.png" for number in range(12)] * 3  # 36 answers would be enough, 12 slices are not
     p = np.full((36, 2), [0.6, 0.4])
     assert conformal_thresholds(p, np.zeros(36, int))[0] == 0.6  # taken for 36 slices
-    assert conformal_thresholds(p, np.zeros(36, int), slices=slices)[0] == 0
-    with pytest.raises(DataError, match="the slice of each of 36 rows, got 12"):
-        conformal_thresholds(p, np.zeros(36, int), slices=slices[:12])
+    assert conformal_thresholds(p, np.zeros(36, int), units=slices)[0] == 0
+    with pytest.raises(DataError, match="the unit of each of 36 rows, got 12"):
+        conformal_thresholds(p, np.zeros(36, int), units=slices[:12])
 
 
 def test_seeds_that_agree_change_no_threshold_and_slices_named_once_change_nothing():
     p = softmax(np.random.default_rng(0).normal(size=(200, 2)), axis=1)
     labels = np.arange(200) % 2
     once = conformal_thresholds(p, labels)
-    assert (conformal_thresholds(p, labels, slices=range(200)) == once).all()
-    thrice = conformal_thresholds(np.tile(p, (3, 1)), np.tile(labels, 3), slices=list(range(200)) * 3)
+    assert (conformal_thresholds(p, labels, units=range(200)) == once).all()
+    thrice = conformal_thresholds(np.tile(p, (3, 1)), np.tile(labels, 3), units=list(range(200)) * 3)
     assert (thrice == once).all()
 
 
@@ -176,6 +176,39 @@ def test_pooled_seeds_keep_the_promise_for_small_classes(n):
             least = conformal_thresholds(known, np.zeros(3 * n, int), 0.95, slices if named else None)[0]
             held[named].append((p[n] >= least).mean())
     assert np.mean(held[True]) >= 0.95 > np.mean(held[False]) + 0.004
+
+
+def test_each_patient_weighs_the_same_where_the_promise_is_for_patients():
+    """20 patients of one class; the one with 100 slices is as hard as any, and its slices are no majority."""
+    patients = ["big"] * 100 + [f"p{number}" for number in range(19)]
+    right = np.r_[np.linspace(0.2, 0.3, 100), np.linspace(0.5, 0.9, 19)]
+    p = np.stack([right, 1 - right], 1)
+    truth = np.zeros(119, int)
+    by_patient, by_slice = (conformal_thresholds(p, truth, 0.9, units)[0] for units in (patients, None))
+    assert by_patient == right[100]  # 21 x 0.1 - 1 = 1.1 patients may be missed: all of "big", and no other
+    assert by_slice == np.sort(right)[11]
+    assert conformal_thresholds(p, truth, 0.96, patients)[0] == 0  # 20 patients promise no more than 20 / 21
+    order = np.random.default_rng(0).permutation(119)
+    assert conformal_thresholds(p[order], truth, 0.9, [patients[row] for row in order])[0] == by_patient
+
+
+def test_sets_for_patients_keep_the_promise_for_a_new_one_and_sets_for_slices_do_not():
+    """Patients with many slices are the easier ones, as in real data: half a percent of them hold most slices."""
+    rng = np.random.default_rng(0)
+    held = {"patients": [], "slices": []}
+    for _ in range(1500):
+        many = rng.random(61) < 0.2
+        sizes = np.where(many, 20, 2)
+        patients = np.repeat(np.arange(61), sizes)
+        skill = np.where(many, 2.5, 1.0) + 0.7 * rng.normal(size=61)
+        p = 1 / (1 + np.exp(-(skill[patients] + 0.5 * rng.normal(size=len(patients)))))
+        known = patients < 60  # the last is new
+        rows = np.stack([p[known], 1 - p[known]], 1)
+        for name, units in (("patients", patients[known].tolist()), ("slices", None)):
+            least = conformal_thresholds(rows, np.zeros(known.sum(), int), 0.95, units)[0]
+            held[name].append((p[~known] >= least).mean())
+    assert 0.945 < np.mean(held["patients"]) < 0.98
+    assert np.mean(held["slices"]) < 0.92
 
 
 def test_a_set_may_be_empty():

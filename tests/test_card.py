@@ -49,7 +49,9 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
         "ci95": {"accuracy": [0.8, 0.95]},
         "confidence": {
             "calibration": {"chance": {"high": 0.009}, "slope": 1.1, "intercept": -0.2},
-            "prediction_sets": {"asked": 0.95, "coverage": value(0.951), "mean_size": value(1.05)},
+            "prediction_sets": {
+                "asked": 0.95, "coverage": value(0.951), "patient_averaged": value(0.9), "mean_size": value(1.05),
+            },
         },
         "missed_tumours": {"of_answers": value(0.2), "of_tumours": value(0.3)},
         "localisation": {"pointing": value(0.6), "energy": value(0.3), "iou_otsu": value(0.25)},
@@ -60,7 +62,7 @@ def test_scores_of_the_recipe_stand_beside_those_of_the_file(card: Card) -> None
     assert "| accuracy | 0.900 [0.800, 0.950] |" in text
     assert "on patients or groups that training never met, as far as known" in text
     assert "each calibrated by the others" in text and "| 0.009 |" in text and "1.10, -0.20" in text
-    assert "hold the true class for 0.951" in text
+    assert "seeds | 0.951 [0.851, 1.051] | 0.900 [0.800, 1.000] | 1.050 [0.950, 1.150] |" in text
     assert "this file" not in text[text.index("## Calibration") : text.index("## Refusals")]
     assert "misses the tumour in 40 %" in text and "0.200 [0.100, 0.300] of the answers with status `ok`" in text
     assert "temperature and thresholds come from it too" not in text  # of the validation part
@@ -94,8 +96,8 @@ def test_calibration_and_coverage_of_the_file_stand_beside_those_of_its_recipe(c
     scores = {**card.scores, "ece": 0.039, "ci95": {}, "status": status, "confidence": sets}
     text = model_card(replace(card, scores=scores, extra={"recipe_pooled": pooled}), "0" * 64)
     assert "| calibration error (ECE), equal-mass bins | 0.011 | 0.039 |" in text
-    assert "hold the true class for 0.907 [0.807, 1.007], asked 0.95" in text
-    assert "By class: glioma 0.850 [0.750, 0.950], notumor 0.960 [0.860, 1.060].\n" in text, "the promise is per class"
+    assert "| this file | 0.907 [0.807, 1.007] | – | 1.300 [1.200, 1.400] |" in text
+    assert "| – glioma | 0.850 [0.750, 0.950] | – | – |" in text, "the promise is per class"
     said = " ".join(text.split())
     for found, of in ("0.200 [0.100, 0.300]", "its recipe, 5 folds × 2 seeds"), ("0.500 [0.400, 0.600]", "this file"):
         assert f"{found} of the answers with status `ok`" in said and f"of the tumours ({of})" in said

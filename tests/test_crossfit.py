@@ -90,6 +90,23 @@ def test_one_rounded_zero_does_not_rule_over_the_temperature() -> None:
     assert found == pytest.approx(fit_decisions(logits, labels).temperature, rel=0.02)
 
 
+def test_sets_may_cover_slices_or_patients_and_no_probability_hangs_on_it() -> None:
+    random = np.random.default_rng(0)
+    patients = np.repeat(np.arange(600), np.where(np.arange(600) < 120, 20, 1))  # 2,400 slices of 120, 480 of as many
+    labels, folds = patients % 4, patients // 4 % 3
+    skill = np.where(patients < 120, 3.0, 1.0)  # patients of many slices are the easier ones
+    logits = random.normal(size=(len(patients), 4)) + skill[:, None] * np.eye(4)[labels]
+    found = {}
+    for covering in ("slices", "patients"):
+        fitted = cross_fit(logits, labels, folds, groups=patients.tolist(), covering=covering)
+        found[covering] = coverage_of(fitted.sets, labels, list("abcd"), patients.astype(str).tolist())
+        assert (fitted.probabilities == cross_fit(logits, labels, folds, groups=patients.tolist()).probabilities).all()
+    assert found["slices"]["coverage"]["value"] == pytest.approx(0.95, abs=0.02)
+    assert found["slices"]["patient_averaged"]["value"] < 0.85
+    assert found["patients"]["patient_averaged"]["value"] == pytest.approx(0.95, abs=0.02)
+    assert found["patients"]["mean_size"]["value"] > found["slices"]["mean_size"]["value"]
+
+
 def test_seeds_of_one_slice_are_one_slice_in_the_thresholds_of_every_fold() -> None:
     logits = np.tile(np.where(np.eye(2, dtype=bool)[np.arange(60) % 2], 1.0, 0.0), (3, 1))
     labels, folds = np.tile(np.arange(60) % 2, 3), np.tile(np.arange(60) // 2 % 2, 3)

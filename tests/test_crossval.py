@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from braincam.pipeline.export import AFTER_TEMPERATURE, export
 from braincam.pipeline.out_of_fold import Answers
 from braincam.pipeline.prepare import grouped, split
 from braincam.predict import Predictor
+from braincam.report.card import model_card
 from braincam.training.config import from_mapping
 from pages import ROOT
 
@@ -143,9 +145,17 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     by_the_other = stored["confidence"]["decisions"]["0"]
     assert card.temperature == pytest.approx(by_the_other["temperature"])
     assert card.conformal_thresholds == pytest.approx(by_the_other["conformal_thresholds"])
-    assert card.extra["calibrated_by"] == {"folds": [1], "seeds": 1, "slices": 12, "groups": 12, "test_apart": True}
+    assert card.extra["calibrated_by"] == {
+        "folds": [1],
+        "seeds": 1,
+        "slices": 12,
+        "groups": 12,
+        "test_apart": True,
+        "covering": "slices",
+    }
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
+    sets_that_cover_patients_are_said_to_and_change_no_probability(out, model, stored["confidence"])
     alone = (
         out.parent / "alone.safetensors"
     )  # without its answers beside it no score can be told at the new temperature
@@ -174,6 +184,20 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
         facts.write_text(json.dumps({**stored, **changed}), encoding="utf-8")
         with pytest.raises(DataError, match=complaint):
             export(out / "fold0-seed0", model, crossval=out)
+
+
+def sets_that_cover_patients_are_said_to_and_change_no_probability(
+    out: Path, model: Path, sure: dict[str, Any]
+) -> None:
+    other = out.parent / "patients.onnx"
+    export(out / "fold0-seed0", other, crossval=out, covering="patients")
+    by_slice, by_patient = Predictor(model).card, Predictor(other).card
+    assert by_patient.temperature == by_slice.temperature
+    assert by_patient.extra["calibrated_by"] == {**by_slice.extra["calibrated_by"], "covering": "patients"}
+    pooled = by_patient.extra["recipe_pooled"]["confidence"]["prediction_sets"]
+    assert pooled == sure["covering_patients"]["prediction_sets"]
+    assert "for 95 % of a new patient's slices, in each class" in model_card(by_patient, "0" * 64)
+    assert "for 95 % of the slices of each class" in model_card(by_slice, "0" * 64)
 
 
 def the_exported_graph_answers_at_the_pooled_temperature(out: Path, model: Path) -> None:

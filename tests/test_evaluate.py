@@ -330,7 +330,7 @@ def test_slices_to_refuse_are_learnt_and_are_no_examples_of_what_to_accept(scans
     assert first.seen_slices == second.seen_slices
     assert second.training["split"]["refused"] == 4 and first.training["split"]["refused"] == 0
     assert second.training["refused_sha256"] != first.training["refused_sha256"] == ""
-    assert "Slices that its makers named as no brain MRI (4 of them)" in model_card(second, "0" * 64)
+    assert "Slices that its makers named to be refused (4 of them)" in model_card(second, "0" * 64)
 
 
 def test_slices_to_refuse_do_not_set_the_threshold(scans: Path) -> None:

@@ -11,6 +11,7 @@ from braincam.resampling import (
     divide,
     group_numbers,
     interval,
+    mean_over_groups,
     means,
     measured,
     ratios,
@@ -80,6 +81,14 @@ def test_a_share_that_no_group_leaves_keeps_the_bound_of_so_many_groups() -> Non
     assert size["ci95"] == [1, 1]  # no share: a mean of other numbers
     (one,) = means(np.ones((3, 1)), ["a", "a", "a"])
     assert one["ci95"] is None
+
+
+def test_in_a_mean_over_groups_each_group_weighs_the_same() -> None:
+    found = mean_over_groups([1, 1, 1, 1, 0, 0.5], ["a", "a", "a", "a", "b", "c"])
+    assert found["value"] == pytest.approx(0.5)
+    low, high = found["ci95"]
+    assert low < 0.5 < high
+    assert mean_over_groups([1.0] * 40, [str(k // 2) for k in range(40)])["ci95"] == [pytest.approx(0.83, abs=0.005), 1]
 
 
 def test_slices_of_one_patient_do_not_count_as_independent() -> None:

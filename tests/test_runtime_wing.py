@@ -419,6 +419,7 @@ def test_threads_that_no_machine_has_cores_for_are_refused_before_they_take_its_
             "give --out FILE.csv to make folds, or --check FILE.csv",
         ),
         (["export", "m", "--int8", "D", "--crossval", "C", "--out", "x.onnx"], "--crossval is for the float32 file"),
+        (["export", "m", "--covering", "patients", "--out", "x.onnx"], "--covering belongs to --crossval DIR"),
         (["export", "m", "--patients", "p.csv", "--out", "x.onnx"], "--patients belongs to --int8 DATA"),
         (["crossval", "D", "--seeds", "0", "--out", "o"], "expected a whole number from 1, got '0'"),
         (["serve", "--port", "70000"], "expected a number from 0 to 65535, got '70000'"),

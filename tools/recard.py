@@ -120,7 +120,7 @@ def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
     if tuple(rows.classes) != card.classes:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
     found = rows.decisions()
-    source = {**source_of(rows.table), "test_apart": True}
+    source = {**source_of(rows.table), "test_apart": True, "covering": "slices"}
     return replace(
         card,
         temperature=found.temperature,

@@ -445,7 +445,9 @@ def export(options: argparse.Namespace) -> int:
         return OK
     if options.patients:
         return _fail("export: --patients belongs to --int8 DATA; leave it out, or give both")
-    facts = run(options.model, options.out, options.crossval)
+    if options.covering and not options.crossval:
+        return _fail("export: --covering belongs to --crossval DIR; leave it out, or give both")
+    facts = run(options.model, options.out, options.crossval, options.covering or "slices")
     print(
         f"{facts['out']}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters; "
         f"differs from PyTorch by at most {facts['largest_probability_difference']:.1e} in probability"
@@ -759,6 +761,11 @@ def _add_export(verbs: Any) -> None:
         type=Path,
         metavar="DIR",
         help="take temperature, thresholds and pooled scores from its recipe's crossval",
+    )
+    verb.add_argument(
+        "--covering",
+        choices=["slices", "patients"],
+        help="with --crossval: 95 %% of what has its truth in the sets (default: slices); patients refers more",
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 

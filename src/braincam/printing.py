@@ -215,6 +215,7 @@ def print_confidence(found: dict[str, Any]) -> None:
         print(f"  {'  before temperature':<24}{before['ece']:.3f}; nll {before['nll']:.3f}, then {now['nll']:.3f}")
     print(
         f"  {'- prediction sets':<24}hold the true class for {measured(sets['coverage'])}, asked {sets['asked']:g}; "
+        f"each patient or group weighing the same {measured(sets['patient_averaged'])}; "
         f"{measured(sets['mean_size'])} classes each"
     )
     risk = found["risk_by_coverage"]["risk_at"]

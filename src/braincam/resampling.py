@@ -138,6 +138,15 @@ def means(values: npt.ArrayLike, groups: npt.ArrayLike, *, shares: bool = True) 
     return ratios(table, np.ones_like(table), groups, shares=shares)
 
 
+def mean_over_groups(values: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, Any]:
+    """The mean over groups of the mean within each, of shares (N,), with its interval: value and ci95."""
+    table = np.asarray(values, np.float64)[:, None]
+    group = group_numbers(groups, len(table))
+    weight = 1 / np.bincount(group)[group][:, None]
+    (found,) = ratios(table * weight, weight, groups)
+    return found
+
+
 def divide(above: Floats, below: Floats) -> Floats:
     """above / below, nan where below is 0."""
     found = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)

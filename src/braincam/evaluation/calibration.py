@@ -7,6 +7,7 @@ K.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +66,8 @@ def logits_of(probabilities: npt.ArrayLike, temperature: npt.ArrayLike = 1.0) ->
     return found
 
 
-def least_slices(coverage: float) -> int:
-    """How many slices of a class set its threshold at least: n of them promise no more than n / (n + 1)."""
+def least_units(coverage: float) -> int:
+    """How many slices, or patients, of a class set its threshold at least: n promise no more than n / (n + 1)."""
     return math.ceil((1 - 1e-9) / (1 - coverage) - 1)
 
 
@@ -74,34 +75,37 @@ def conformal_thresholds(
     probabilities: npt.ArrayLike,
     labels: npt.ArrayLike,
     coverage: float = COVERAGE,
-    slices: Sequence[Hashable] | None = None,
+    units: Sequence[Hashable] | None = None,
 ) -> Floats:
     """Smallest p(class) at which each class enters a prediction set: (N, K), (N,) -> (K,).
 
     Split conformal prediction per class (Vovk 2012, arXiv:1209.2673): for new slices exchangeable with
     these, the set holds the true class with probability >= `coverage` *within each class*. The rank is
     corrected for the finite sample: the floor((n + 1)(1 - coverage))-th smallest p(true class). A class with
-    too few slices for the promise (see `least_slices`, 19 at 0.95) gets 0.0: it is in
+    too few slices for the promise (see `least_units`, 19 at 0.95) gets 0.0: it is in
     every set.
 
-    `slices` names the slice of each row where several models answered the same ones: n counts different slices, since
-    more answers on one are no more evidence. The promise is then for the answer of one of those models, at random.
+    `units` (N,) names what the promise is about, where a row is only a part of it; each unit weighs the same, however
+    many rows it has. The slice, where several models answered the same ones: more answers on one are no more evidence,
+    and the promise is for the answer of one of those models, at random. Or the patient: the promise is then for a slice
+    of a new patient, both at random (hierarchical conformal prediction: Lee et al. 2023, arXiv:2306.06342).
     """
     if not 0 < coverage < 1:
         raise DataError(f"conformal_thresholds: coverage must lie between 0 and 1, got {coverage}")
     values, truth = labelled_rows(probabilities, labels, "probabilities")
-    names = range(len(truth)) if slices is None else slices
+    names = range(len(truth)) if units is None else units
     if len(names) != len(truth):
-        raise DataError(f"conformal_thresholds: need the slice of each of {len(truth)} rows, got {len(names)}")
+        raise DataError(f"conformal_thresholds: need the unit of each of {len(truth)} rows, got {len(names)}")
     thresholds = np.zeros(values.shape[1])
     for k in range(values.shape[1]):
         rows = np.flatnonzero(truth == k)
-        n = len({names[row] for row in rows.tolist()})
-        if n >= least_slices(coverage):
-            spare = (n + 1) * (1 - coverage) + 1e-9
-            # A new slice brings s answers. Among all s (n + 1) a miss then stands at s (n + 1)(1 - coverage) at most.
-            rank = int(len(rows) / n * (spare - 1) + 1)
-            thresholds[k] = np.sort(values[rows, k])[rank - 1]
+        rows = rows[np.argsort(values[rows, k], kind="stable")]
+        members = Counter(names[row] for row in rows.tolist())
+        if len(members) >= least_units(coverage):
+            # A new unit weighs 1 as well, and all of it may lie below the threshold: that much is left for the others.
+            spare = (len(members) + 1) * (1 - coverage) - 1
+            below = np.cumsum([1 / members[names[row]] for row in rows.tolist()])
+            thresholds[k] = values[rows[np.searchsorted(below, spare + 1e-9, side="right")], k]
     return thresholds
 
 

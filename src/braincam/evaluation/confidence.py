@@ -26,7 +26,7 @@ from braincam.evaluation.calibration import (
     losses,
     reliability_bins,
 )
-from braincam.resampling import group_numbers, means, ratios
+from braincam.resampling import group_numbers, mean_over_groups, means, ratios
 
 CHANCE_DRAWS = 1000
 SHARES_ANSWERED = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
@@ -168,7 +168,11 @@ def missed_tumours(
 
 
 def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    """How often the sets (N, K) hold the true class, and how large they are; intervals over patients or groups."""
+    """How often the sets (N, K) hold the true class, and how large they are; intervals over patients or groups.
+
+    `patient_averaged`: the mean over patients or groups of the share of their slices whose set holds the true class.
+    Those with many slices are often the easier ones, so it may be lower than the share of all slices.
+    """
     held = sets[np.arange(len(labels)), labels]
     size = sets.sum(axis=1)
     share = np.stack([held, size == 1], 1).astype(np.float64)
@@ -180,8 +184,20 @@ def coverage_of(sets: Bools, labels: Ints, classes: Sequence[str], groups: Seque
         if rows.any():
             of = np.asarray(groups)[rows]
             (its_coverage,), (its_size,) = means(share[rows, :1], of), means(size[rows, None], of, shares=False)
-            by_class[name] = {"n": int(rows.sum()), "coverage": its_coverage, "mean_size": its_size}
-    return {"n": len(labels), "coverage": coverage, "mean_size": mean_size, "one_class": single, "by_class": by_class}
+            by_class[name] = {
+                "n": int(rows.sum()),
+                "coverage": its_coverage,
+                "patient_averaged": mean_over_groups(share[rows, 0], of),
+                "mean_size": its_size,
+            }
+    return {
+        "n": len(labels),
+        "coverage": coverage,
+        "patient_averaged": mean_over_groups(share[:, 0], groups),
+        "mean_size": mean_size,
+        "one_class": single,
+        "by_class": by_class,
+    }
 
 
 def risk_by_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ from braincam.evaluation.calibration import (
     labelled_rows,
 )
 from braincam.model_file.decision import prediction_sets
+
+Covering = Literal["slices", "patients"]  # what the promise of prediction sets is about
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,17 @@ def fit_decisions(
     *,
     slices: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
+    covering: Covering = "slices",
 ) -> Decisions:
     """One temperature, and at that temperature one conformal threshold per class: (N, K), (N,).
 
-    `slices` names the slice of each row, where several seeds answered the same ones (`conformal_thresholds`); `groups`
-    its patient or group (`fit_temperature`).
+    `slices` names the slice of each row, where several seeds answered the same ones; `groups` its patient or group
+    (`fit_temperature`). `covering` says which of the two the promise is about (`conformal_thresholds`).
     """
     temperature = fit_temperature(logits, labels, groups)
     probabilities = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
-    return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage, slices).tolist()))
+    units = groups if covering == "patients" else slices
+    return Decisions(temperature, tuple(conformal_thresholds(probabilities, labels, coverage, units).tolist()))
 
 
 def cross_fit(
@@ -79,10 +84,9 @@ def cross_fit(
     *,
     slices: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
+    covering: Covering = "slices",
 ) -> CrossFit:
-    """Calibrate the answers on each fold by those on all other folds: (N, K), (N,), (N,).
-
-    `slices` names the slice of each row, where several seeds answered the same ones; `groups` its patient or group.
+    """Calibrate the answers on each fold by those on all other folds: (N, K), (N,), (N,); the rest as `fit_decisions`.
 
     Raises:
         DataError: the arguments do not belong together, or there is only one fold.
@@ -100,6 +104,7 @@ def cross_fit(
         found = by_fold[int(number)] = fit_decisions(
             scores[~mine], truth[~mine], coverage,
             slices=[names[row] for row in others], groups=[witnesses[row] for row in others],
+            covering=covering,
         )  # fmt: skip
         probabilities[mine] = found.probabilities(scores[mine])
         sets[mine] = prediction_sets(probabilities[mine], found.conformal_thresholds)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.errors import DataError, ModelFileError
-from braincam.evaluation.crossfit import Decisions
+from braincam.evaluation.crossfit import Covering, Decisions
 from braincam.evaluation.evaluate import seen_before, status_counts
 from braincam.evaluation.metrics import OURS, paired_difference, score
 from braincam.files import as_path, read_json, write_bytes
@@ -41,12 +41,15 @@ SAME = ("data_sha256", "folds_sha256", *UNSAID)
 NOT_OF_THE_RECIPE = {"seed", *MACHINE}  # another seed or machine is the same recipe
 
 
-def export(model: Path | str, out: Path | str, crossval: Path | str | None = None) -> dict[str, Any]:
+def export(
+    model: Path | str, out: Path | str, crossval: Path | str | None = None, covering: Covering = "slices"
+) -> dict[str, Any]:
     """Write the ONNX file of a safetensors model (or of a run folder that holds one), checked against PyTorch first.
 
     With the folder of a `crossval` of the same recipe, temperature and thresholds come from its answers on all slices
     but the model's own test, and its pooled scores join the card: one fold alone holds too few patients to set or to
-    certify anything. The trainable twin with the same card is written beside `out` then.
+    certify anything. The trainable twin with the same card is written beside `out` then. `covering` says what its
+    prediction sets promise to hold the truth of: 95 % of the slices, or of a new patient's slices.
 
     Raises:
         ModelFileError: the model cannot be read, its outlier score is that of another version, `out` is no .onnx name
@@ -70,7 +73,7 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
             "use the ONNX file that was written beside it, or train it again"
         )
     if crossval is not None:
-        card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"))
+        card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"), covering)
         deployed.temperature = card.temperature
     difference = export_onnx(out, deployed, card)
     if crossval is not None:
@@ -83,7 +86,7 @@ def export(model: Path | str, out: Path | str, crossval: Path | str | None = Non
     }
 
 
-def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
+def recalibrated(card: Card, folder: Path, own_answers: Path, covering: Covering = "slices") -> Card:
     """The card with temperature, thresholds and pooled scores of the recipe's crossval in `folder`.
 
     The model's `own_answers` on its test part say which slices these are: answers on them take no part, so that they
@@ -98,18 +101,18 @@ def recalibrated(card: Card, folder: Path, own_answers: Path) -> Card:
     answers = read_answers(folder, runs)
     own = read_predictions(own_answers) if own_answers.is_file() else None
     others = answers if own is None else answers.apart_from(set(own["path"]))
-    decisions = others.decisions()
+    decisions = others.decisions(covering)
     scores = {key: value for key, value in card.scores.items() if key not in AFTER_TEMPERATURE}
     scores["ci95"] = {key: value for key, value in scores.get("ci95", {}).items() if key not in AFTER_TEMPERATURE}
     if own is not None:
         scores |= scores_after(own, card, decisions)
-    source = {**source_of(others.table), "test_apart": own is not None}
+    source = {**source_of(others.table), "test_apart": own is not None, "covering": covering}
     return replace(
         card,
         temperature=decisions.temperature,
         conformal_thresholds=decisions.conformal_thresholds,
         scores=scores,
-        extra={**card.extra, "recipe_pooled": recipe_scores(stored), "calibrated_by": source},
+        extra={**card.extra, "recipe_pooled": recipe_scores(stored, covering), "calibrated_by": source},
     )
 
 
@@ -158,12 +161,15 @@ def stored_crossval(folder: Path, card: Card) -> dict[str, Any]:
     return found
 
 
-def recipe_scores(stored: dict[str, Any]) -> dict[str, Any]:
+def recipe_scores(stored: dict[str, Any], covering: Covering = "slices") -> dict[str, Any]:
     """What a card says of its recipe: its crossval's scores over folds and seeds, folds calibrated by the others.
 
-    `stored` is what `crossval.json` holds.
+    `stored` is what `crossval.json` holds. Those of older versions do not say what sets that cover patients come to;
+    such a card is silent on it.
     """
     pooled, sure, maps = stored["pooled"][OURS], stored["confidence"], stored["localisation"]
+    if sure and covering == "patients":
+        sure = sure.get("covering_patients")
     folds, seeds = (len({run[key] for run in stored["runs"]}) for key in ("fold", "seed"))
     return {
         "folds": folds,

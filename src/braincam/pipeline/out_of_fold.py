@@ -15,7 +15,7 @@ import pandas as pd
 
 from braincam.evaluation.calibration import COVERAGE, Bools, Floats, Ints, logits_of
 from braincam.evaluation.confidence import confidence_report
-from braincam.evaluation.crossfit import CrossFit, Decisions, cross_fit, fit_decisions
+from braincam.evaluation.crossfit import Covering, CrossFit, Decisions, cross_fit, fit_decisions
 from braincam.evaluation.metrics import no_tumour_class
 from braincam.model_file.card import Card
 from braincam.model_file.decision import prediction_sets, settled
@@ -62,14 +62,14 @@ class Answers:
         """Which slices were not refused as unlike a brain MRI slice, (N,): no calibration changes that."""
         return np.asarray(self.table["status"] != "rejected", bool)
 
-    def cross_fitted(self) -> CrossFit:
+    def cross_fitted(self, covering: Covering = "slices") -> CrossFit:
         """Each fold calibrated by the others; the seeds are pooled."""
         folds = self.table["fold"].to_numpy()
-        return cross_fit(self.logits, self.labels, folds, slices=self.slices, groups=self.groups)
+        return cross_fit(self.logits, self.labels, folds, slices=self.slices, groups=self.groups, covering=covering)
 
-    def decisions(self) -> Decisions:
+    def decisions(self, covering: Covering = "slices") -> Decisions:
         """What a model of this recipe should ship with: the temperature and thresholds that these answers ask for."""
-        return fit_decisions(self.logits, self.labels, slices=self.slices, groups=self.groups)
+        return fit_decisions(self.logits, self.labels, slices=self.slices, groups=self.groups, covering=covering)
 
     def apart_from(self, slices: Collection[str]) -> Answers:
         """The answers on all other slices."""
@@ -105,11 +105,13 @@ def read_answers(folder: Path, runs: Iterable[tuple[int, int]]) -> Answers:
 def pooled_confidence(answers: Answers, fitted: CrossFit) -> dict[str, Any] | None:
     """Whether the recipe's confidence can be relied on, calibrated across folds; beside it, as the runs were trained.
 
+    `covering_patients` is the same with sets whose promise is for patients (`conformal_thresholds`).
     `decisions` are those of each fold, by the others: what `braincam export --crossval` gives to a model tested on it.
     """
     found = confidence(answers, fitted.probabilities, fitted.sets)
     if found is None:
         return None
+    found["covering_patients"] = confidence(answers, fitted.probabilities, answers.cross_fitted("patients").sets)
     found["as_trained"] = confidence(answers, answers.probabilities, answers.sets)
     found["decisions"] = {str(fold): asdict(part) for fold, part in fitted.by_fold.items()}
     return found
@@ -140,26 +142,32 @@ def describe_confidence(found: dict[str, Any] | None) -> str:
     """Calibration, prediction sets and missed tumours as Markdown, beside those of the runs as they were trained."""
     if found is None:
         return ""
-    columns = [_column(found), _column(found["as_trained"])]
-    head = "| confidence, pooled | calibrated by the other folds | by each run's validation part |"
-    rows = [f"| {name} | {columns[0][name]} | {columns[1].get(name, '–')} |" for name in columns[0]]
+    columns = [_column(part) for part in (found, found["covering_patients"], found["as_trained"])]
+    head = (
+        "| confidence, pooled | calibrated by the other folds | the same, sets that cover patients | "
+        "by each run's validation part |"
+    )
+    rows = [f"| {name} | {' | '.join(column.get(name, '–') for column in columns)} |" for name in columns[0]]
     by_fold = ", ".join(f"{made['temperature']:.2f}" for made in found["decisions"].values())
     said = (
         f"Temperature by fold, from the others: {by_fold}. `braincam export --crossval` gives a model that of its test."
     )
-    return "\n".join(["", head, "|---|---|---|", *rows, "", said]) + "\n"
+    return "\n".join(["", head, "|---|---|---|---|", *rows, "", said]) + "\n"
 
 
 def _column(found: dict[str, Any]) -> dict[str, str]:
     now, sets, risk = found["calibration"], found["prediction_sets"], found["risk_by_coverage"]["risk_at"]
+    right = found["accuracy_when_ok"]
     rows = {
         "calibration error; of a perfect model up to": f"{now['ece']:.3f}; {now['chance']['high']:.3f}",
         "slope, intercept": "–" if now["slope"] is None else f"{now['slope']:.2f}, {now['intercept']:+.2f}",
         "negative log-likelihood, Brier score": f"{now['nll']:.3f}, {now['brier']:.3f}",
         f"sets at {sets['asked']:g} hold the true class": measured(sets["coverage"]),
+        "the same, each patient or group weighing the same": measured(sets["patient_averaged"]),
         "classes in a set": measured(sets["mean_size"]),
         "sets of one class": measured(sets["one_class"]),
         "referred, rejected": f"{found['referred']:.3f}, {found['rejected']:.3f}",
+        "right, of the answers with status ok": "–" if right is None else f"{right:.3f}",
         **{
             f"error rate of the {float(share):.0%} with the highest probability": f"{value:.3f}"
             for share, value in risk.items()

@@ -16,7 +16,7 @@ import torch
 
 from braincam.errors import ConfigError, DataError, TrainingError
 from braincam.evaluation.baselines import baseline_probabilities
-from braincam.evaluation.calibration import least_slices
+from braincam.evaluation.calibration import least_units
 from braincam.evaluation.evaluate import Judged
 from braincam.evaluation.metrics import score
 from braincam.explain.localisation import MeanMasks
@@ -392,7 +392,7 @@ def warn_of_classes_never_ruled_out(card: Card, material: Material) -> None:
     counts = [sum(slices[row].label == name and material.found.accepts(row) for row in validation) for name in names]
     few = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
     every = "every answer is" if len(names) > 1 else f"every answer but {names[0]} is"
-    least = least_slices(card.conformal_coverage)
+    least = least_units(card.conformal_coverage)
     say(
         f"this model refers what it should answer: {every} referred, because a class is ruled out by {least} or more "
         f"validation slices, and there are fewer ({few}); raise validation_share, add slices, or set thresholds by "

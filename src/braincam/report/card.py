@@ -61,6 +61,8 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
     pooled: Mapping[str, Any] = card.extra.get("recipe_pooled") or {}
     split = card.training.get("split") or {}
     part = (evaluated or {}).get("split") or {}
+    source = card.extra.get("calibrated_by")
+    covering = (source or {}).get("covering", "slices")  # what older files cover
     text = environment().get_template("card.md").render(
         card=card,
         sha256=sha256,
@@ -80,7 +82,8 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         columns=columns(scores, pooled),
         measures=MEASURES,
         per_class=by_class(scores),
-        calibrated_by=card.extra.get("calibrated_by"),
+        calibrated_by=source,
+        promised="the slices of each class" if covering == "slices" else "a new patient's slices, in each class",
         subgroups=(evaluated or {}).get("by"),
         spoilt=(evaluated or {}).get("corruptions"),
         **calibration_facts(columns(scores, pooled)),
