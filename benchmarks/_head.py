@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,3 +17,19 @@ def over_the_head(first: NDArray[np.floating], second: NDArray[np.floating], pix
     head = head_mask(pixels)
     shape = (head.shape[0], head.shape[1])
     return rank_correlation(resize_map(first, shape), resize_map(second, shape), head)
+
+
+def strangers(
+    maps: Sequence[NDArray[np.floating]], slices: Sequence[NDArray[np.uint8]], groups: Sequence[str]
+) -> list[float]:
+    """Rank correlation of each map with that of the next slice of another patient or group, over its own head.
+
+    What maps show that have nothing in common but that they lie on heads. Without another group: nothing.
+    """
+    found = []
+    for row, (own, pixels) in enumerate(zip(maps, slices, strict=True)):
+        later = [(row + step) % len(maps) for step in range(1, len(maps))]
+        other = next((number for number in later if groups[number] != groups[row]), None)
+        if other is not None:
+            found.append(over_the_head(own, maps[other], pixels))
+    return found

@@ -25,7 +25,6 @@ from braincam.images.reader import read_slices
 from braincam.progress import track
 
 Pixels = NDArray[np.uint8]
-BATCH = 32
 
 
 def through_file(pixels: Pixels, mode: str, kind: str, **how: int) -> Pixels:
@@ -73,12 +72,8 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def labels(predictor: Predictor, slices: list[Pixels]) -> NDArray[np.int64]:
-    """The most probable class of each slice; all of one size."""
-    found = [
-        predictor.answer(np.stack(slices[start : start + BATCH]), cam=False).probabilities.argmax(1)
-        for start in range(0, len(slices), BATCH)
-    ]
-    return np.concatenate(found)
+    """The most probable class of each slice."""
+    return np.asarray(predictor.answer_all(slices, cam=False).probabilities.argmax(1))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from _head import over_the_head
+from _head import over_the_head, strangers
 from braincam import Predictor
 from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
@@ -35,7 +35,7 @@ from braincam.dataset.split import read_split
 from braincam.explain.cam import over_the_slice, torchcam_map
 from braincam.explain.localisation import Overlap, centre_map, compare, mask_file, random_map, read_mask, summarise
 from braincam.explain.overlay import resize_map
-from braincam.explain.randomise import cascade
+from braincam.explain.randomise import cascade, without_readouts
 from braincam.files import write_text
 from braincam.model_file.export import load_model
 from braincam.network.attention import SpatialAttention
@@ -231,24 +231,22 @@ def measure(model: Deployed, chosen: Sequence[Case], makers: dict[str, Maker]) -
 
 
 def destroyed(model: Deployed, seed: int) -> Iterator[tuple[str, Deployed]]:
-    """The model with its output layers shuffled, and with all its weights shuffled."""
+    """The model with its linear readouts shuffled, nothing else, and with all its weights shuffled."""
     broken = copy.deepcopy(model)
-    last = None
-    for name, network in cascade(model.network, seed):
-        broken.network = network
-        if name == "heads.0":
-            yield "linear layers shuffled", broken
-        last = network
-    assert last is not None
+    broken.network = without_readouts(model.network, seed)
+    yield "linear layers shuffled", broken
+    *_, (_, broken.network) = cascade(model.network, seed)
     yield "all weights shuffled", broken
 
 
 def agreement(
     model: Deployed, chosen: Sequence[Case], makers: dict[str, Maker], found: dict[str, Found]
 ) -> dict[str, dict[str, list[float]]]:
-    """Rank correlation of the maps with those of destroyed networks: how far destroyed → kind → slices.
+    """Size of the rank correlation of the maps with those of destroyed networks: how far destroyed → kind → slices.
 
-    Each slice has a shuffle of its own: with one for all, the mean would be that of one shuffle, which may be any.
+    Its size, since a shuffled layer may turn a map over as well as lose it, unless a method knows no negative evidence.
+    Beside it that with the maps of other slices, which have nothing to do with each other. Each slice has a shuffle of
+    its own: with one for all, the mean would be that of one shuffle, which may be any.
     """
     ranks: dict[str, dict[str, list[float]]] = {}
     for row, case in enumerate(track(chosen, "maps of destroyed networks", unit="slices")):
@@ -256,7 +254,11 @@ def agreement(
             of_kinds = ranks.setdefault(how, {name: [] for name in makers})
             for name, make in makers.items():
                 after = make(broken, case.pixels, case.label)
-                of_kinds[name].append(over_the_head(found[name].maps[row], after, case.pixels))
+                of_kinds[name].append(abs(over_the_head(found[name].maps[row], after, case.pixels)))
+    pixels, groups = [case.pixels for case in chosen], [case.group for case in chosen]
+    for name in makers:
+        floor = strangers(found[name].maps[: len(chosen)], pixels, groups)
+        ranks.setdefault("of another slice", {})[name] = np.abs(floor).tolist()
     return ranks
 
 
@@ -266,7 +268,7 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
     own = found[OWN]
     head = ["map", "slices", "hottest pixel in the lesion", "built in minus it"]
     head += ["energy in the lesion", "IoU (Otsu)"]
-    head += [f"rank correlation, {how}" for how in ranks] + ["ms of a core per slice", "times the built-in answer"]
+    head += [f"likeness, {how}" for how in ranks] + ["ms of a core per slice", "times the built-in answer"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, kind in {**found, **floors(chosen)}.items():
         n = len(kind.overlaps)

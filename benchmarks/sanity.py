@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from _head import over_the_head
+from _head import over_the_head, strangers
 from braincam import Predictor
 from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
@@ -142,10 +142,12 @@ def destroyed(predictor: Predictor, slices: list[Pixels], answers: Answer, names
             with torch.inference_mode():
                 after = model(torch.from_numpy(pixels)[None]).cam[0, answered[row]].numpy()
             ranks.setdefault(name, []).append(over_the_head(own, after, pixels))
-    print("| shuffled, from the output down to | rank correlation with the trained map, over the head |\n|---|---|")
+    print("| shuffled, from the output down to | rank correlation with the trained map, over the head | its size |")
+    print("|---|---|---|")
     for name, values in ranks.items():
-        print(f"| {name} | {mean(values, names)} |")
-    print()
+        print(f"| {name} | {mean(values, names)} | {mean(np.abs(values), names)} |")
+    floor = strangers(own_maps(answers), slices, names)
+    print(f"| nothing; the map of another slice | {mean(floor, names)} | {mean(np.abs(floor), names)} |\n")
 
 
 def agreement(predictor: Predictor, other: str, slices: list[Pixels], answers: Answer, names: Sequence[str]) -> None:
@@ -158,7 +160,10 @@ def agreement(predictor: Predictor, other: str, slices: list[Pixels], answers: A
     values = [
         over_the_head(own, their, pixels) for pixels, own, their in zip(slices, own_maps(answers), chosen, strict=True)
     ]
-    print(f"Rank correlation with the maps of {second.card.name}, over the head: {mean(values, names)}\n")
+    print(
+        f"Rank correlation with the maps of {second.card.name}, over the head: {mean(values, names)}; "
+        f"its size {mean(np.abs(values), names)}\n"
+    )
 
 
 def emptiness(answers: Answer, truth: NDArray[np.int64], none: int) -> None:

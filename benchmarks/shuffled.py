@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from _head import over_the_head, strangers
 from braincam import Predictor
 from braincam.dataset.draw import evenly
 from braincam.dataset.fingerprints import read_one_slice
@@ -29,7 +30,6 @@ from braincam.files import read_json
 from braincam.pipeline.train import train
 from braincam.progress import say, track
 from braincam.resampling import means, measured
-from maps import over_the_head
 from sanity import shuffle
 
 SMALL = ("network=tiny", "image_size=64", "epochs=12", "patience=0", "threads=1")
@@ -90,16 +90,20 @@ def table(runs: dict[str, Path], slices: Sequence[Pixels], groups: Sequence[str]
     answered = answers.probabilities.argmax(1)
     first = maps_of(runs[TRUE], slices, answered)
     lines = [
-        "| network | accuracy on its own labels | hottest pixel in the lesion | rank correlation |",
-        "|---|---|---|---|",
+        "| network | accuracy on its own labels | hottest pixel in the lesion | rank correlation | its size |",
+        "|---|---|---|---|---|",
     ]
     for name, folder in runs.items():
         metrics = read_json(folder / "metrics.json")
         scores = measured({"value": metrics["accuracy"], "ci95": metrics["ci95"]["accuracy"]})
         points = (metrics.get("localisation") or {}).get("hit_rate")
-        agreed = "1" if name == TRUE else agreement(first, maps_of(folder, slices, answered), slices, groups)
+        agreed = "1 | 1"
+        if name != TRUE:
+            theirs = maps_of(folder, slices, answered)
+            agreed = agreement([over_the_head(*three) for three in zip(first, theirs, slices, strict=True)], groups)
         lines.append(f"| {name} | {scores} | {'–' if points is None else f'{points:.3f}'} | {agreed} |")
-    return "\n".join(lines)
+    floor = agreement(strangers(first, slices, groups), groups)
+    return "\n".join([*lines, f"| none; the map of another slice | – | – | {floor} |"])
 
 
 def maps_of(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> Maps:
@@ -109,10 +113,10 @@ def maps_of(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> 
     return cams[np.arange(len(cams)), classes]
 
 
-def agreement(first: Maps, second: Maps, slices: Sequence[Pixels], groups: Sequence[str]) -> str:
-    """Mean rank correlation over the head, with its interval over patients or groups."""
-    ranks = [[over_the_head(*three)] for three in zip(first, second, slices, strict=True)]
-    return measured(means(ranks, groups, shares=False)[0])
+def agreement(ranks: Sequence[float], groups: Sequence[str]) -> str:
+    """Mean of rank correlations and of their size, with intervals over patients or groups."""
+    both = means(np.stack([ranks, np.abs(ranks)], 1), groups, shares=False)
+    return " | ".join(measured(found) for found in both)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class Run:
     accuracy: list[float]  # on the test, at those moments
     machine: str
     threads: int
+    other: str = ""  # what the run has other than the default: settings, fold; only runs alike count together
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def measure_schedule(options: argparse.Namespace, task: str, epochs: int, seed: 
         value = float(read_json(out / "metrics.json")["accuracy"])
     return Run(
         contender=OURS, task=task, seed=seed, epochs=epochs, seconds=[round(seconds, 1)], accuracy=[round(value, 5)],
-        machine=machine(), threads=options.threads,
+        machine=machine(), threads=options.threads, other=other(options, task),
     )  # fmt: skip
 
 
@@ -207,8 +208,14 @@ def measure_plain(options: argparse.Namespace, name: str, task: str, seed: int) 
         started = time.perf_counter()
     return Run(
         contender=name, task=task, seed=seed, epochs=None, seconds=seconds, accuracy=values,
-        machine=machine(), threads=options.threads,
+        machine=machine(), threads=options.threads, other=other(options, task),
     )  # fmt: skip
+
+
+def other(options: argparse.Namespace, task: str) -> str:
+    """What is not as it is by default: settings of the recipe, and of the patient-wise split the fold."""
+    fold = [f"fold={options.fold}"] if task == "by patient" and options.fold else []
+    return ", ".join([*options.set, *fold])
 
 
 def parts(options: argparse.Namespace, task: str) -> tuple[list[str], list[str]]:
@@ -238,7 +245,7 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> None:
     """Whatever is asked for and not kept yet, our schedules first."""
     for task in options.tasks:
         for epochs in options.epochs if OURS in options.only else ():
-            own = [run for run in runs if (run.contender, run.task) == (OURS, task)]
+            own = [run for run in runs if (run.contender, run.task, run.other) == (OURS, task, other(options, task))]
             top = ours(own, max(LEVELS[task]), options.seeds)
             if top and not top.at_least:
                 break
@@ -246,7 +253,8 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> None:
             for seed in tqdm(sorted(set(range(options.seeds)) - done), f"{task}, {epochs} epochs", disable=None):
                 keep(options.kept, runs, measure_schedule(options, task, epochs, seed))
         for name in PLAIN:
-            done = {run.seed for run in runs if (run.contender, run.task) == (name, task)}
+            like = (name, task, other(options, task))
+            done = {run.seed for run in runs if (run.contender, run.task, run.other) == like}
             for seed in sorted(set(range(options.plain_seeds)) - done) if name in options.only else ():
                 keep(options.kept, runs, measure_plain(options, name, task, seed))
 

@@ -150,6 +150,9 @@ def test_a_class_that_can_never_be_ruled_out_is_named(card: Card) -> None:
     assert card.never_ruled_out == () and "is in every such set" not in model_card(card, "0" * 64)
     few = replace(card, conformal_thresholds=(0.1, 0.0, *card.conformal_thresholds[2:]))
     assert few.never_ruled_out == (card.classes[1],)
+    source = {"folds": [1], "seeds": 1, "slices": 40, "groups": 15, "test_apart": True, "covering": "patients"}
+    said = model_card(replace(few, extra={"calibrated_by": source}), "0" * 64)
+    assert "there were too few patients or groups of it" in said and "without `--covering patients`" in said
     assert f"**`{card.classes[1]}` is in every such set**" in model_card(few, "0" * 64)
 
 

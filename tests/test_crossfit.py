@@ -107,6 +107,12 @@ def test_sets_may_cover_slices_or_patients_and_no_probability_hangs_on_it() -> N
     assert found["patients"]["mean_size"]["value"] > found["slices"]["mean_size"]["value"]
 
 
+def test_sets_cannot_cover_patients_that_nobody_names() -> None:
+    logits, labels = answers(60)
+    with pytest.raises(DataError, match="the patient or group of each row"):
+        fit_decisions(logits, labels, covering="patients")
+
+
 def test_seeds_of_one_slice_are_one_slice_in_the_thresholds_of_every_fold() -> None:
     logits = np.tile(np.where(np.eye(2, dtype=bool)[np.arange(60) % 2], 1.0, 0.0), (3, 1))
     labels, folds = np.tile(np.arange(60) % 2, 3), np.tile(np.arange(60) // 2 % 2, 3)

@@ -113,9 +113,31 @@ def answers_of_finished_runs_alone_are_kept_as_those_of_all(
     keep.main()
     pd.testing.assert_frame_equal(pd.read_csv(out / "own.csv.gz"), both)
     write_json(out / "fold1-seed0" / "run.json", facts)
+    what_a_file_keeps_is_not_mixed_with_other_recipes_nor_its_baselines_lost(out, both, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["x", str(out / "fold0-seed0"), "--out", str(out / "kept.csv.gz")])
     with pytest.raises(SystemExit, match="expected finished runs named fold0-seed0"):
         keep.main()
+
+
+def what_a_file_keeps_is_not_mixed_with_other_recipes_nor_its_baselines_lost(
+    out: Path, both: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = out / "kept.csv.gz"
+    monkeypatch.setattr(sys, "argv", ["x", str(out), "--out", str(path)])
+    baseline = both[both["fold"] == 0].assign(learner="majority")  # kept under the seed of a run
+    pd.concat([both, baseline]).to_csv(path, index=False)
+    keep.main()
+    kept = pd.read_csv(path)
+    assert len(kept[kept["learner"] == "majority"]) == len(baseline) and len(kept) == len(both) + len(baseline)
+    for run in ("fold0-seed0", "fold1-seed0"):
+        facts = read_json(out / run / "run.json")
+        write_json(out / run / "run.json", {**facts, "config": {**facts["config"], "attention": "channel"}})
+    with pytest.raises(SystemExit, match="runs of its recipe, but in attention those of"):
+        keep.main()
+    pd.testing.assert_frame_equal(pd.read_csv(path), kept)
+    for run in ("fold0-seed0", "fold1-seed0"):
+        facts = read_json(out / run / "run.json")
+        write_json(out / run / "run.json", {**facts, "config": {**facts["config"], "attention": "both"}})
 
 
 def what_one_run_alone_measured_is_no_number_in_the_others(data: Path, out: Path, table: Path) -> None:
@@ -196,7 +218,7 @@ def sets_that_cover_patients_are_said_to_and_change_no_probability(
     assert by_patient.extra["calibrated_by"] == {**by_slice.extra["calibrated_by"], "covering": "patients"}
     pooled = by_patient.extra["recipe_pooled"]["confidence"]["prediction_sets"]
     assert pooled == sure["covering_patients"]["prediction_sets"]
-    assert "for 95 % of a new patient's slices, in each class" in model_card(by_patient, "0" * 64)
+    assert "for 95 % of the slices of new patients, each patient weighing the same" in model_card(by_patient, "0" * 64)
     assert "for 95 % of the slices of each class" in model_card(by_slice, "0" * 64)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from braincam import cli
@@ -33,6 +34,17 @@ def test_pictures_keep_the_whole_uid_and_do_not_overwrite_each_other_where_case_
         "1.2.840.113-evidence.png", "1.2.840.114-evidence.png", "Scan-evidence.png", "scan-evidence_2.png",
         "brain-evidence-007.png",
     ]  # fmt: skip
+
+
+def test_a_method_that_adds_noise_draws_the_same_map_each_time(run: Path) -> None:
+    pytest.importorskip("torchcam")
+    model, _ = load_model(run / "model.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first, second = (torchcam_map(model, pixels, 0, "smoothgradcampp") for _ in range(2))
+    assert np.array_equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), before)  # and a training beside it draws what it would have drawn
 
 
 def test_no_file_is_replaced_that_an_earlier_call_did_not_write(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from braincam.errors import BraincamError, DataError
+from braincam.evaluation.localise import of_shape
 from braincam.explain.localisation import (
     MEASURES,
     centre_map,
@@ -110,6 +111,37 @@ def test_the_label_only_map_leaves_out_the_slice_s_own_group(tmp_path: Path) -> 
         assert np.unravel_index(prior.argmax(), prior.shape) == place
         assert (prior > 0).sum() == 64
     assert found.without("meningioma", "a") is None
+
+
+def test_masks_that_mark_nothing_are_told_beside_those_that_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "glioma").mkdir()
+    white = np.zeros((16, 16, 3), np.uint8)
+    white[2:4, 2:4] = 255
+    red = white * np.array([1, 0, 0], np.uint8)  # as some tools draw a mask: too dark to count
+    for number, picture in enumerate((white, red)):
+        Image.fromarray(picture).save(tmp_path / "glioma" / f"{number}.png")
+    found = mean_masks(tmp_path, ["glioma/0.jpg", "glioma/1.jpg"], ["glioma"] * 2, ["a", "b"])
+    assert found.grids.shape[0] == 1
+    said = capsys.readouterr().err
+    assert "1 masks mark nothing" in said and "1.png" in said and "nearly white" in said
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((20, 30), 2.0), ((20, 30), 0.5), ((224, 224), 512 / 224)])
+def test_a_mask_of_another_resolution_lies_where_the_lesion_is(shape: tuple[int, int], factor: float) -> None:
+    mask = np.zeros([round(side * factor) for side in shape], bool)
+    mask[: mask.shape[0] // 2, mask.shape[1] // 2 :] = True
+    found = of_shape(mask, shape)
+    assert found is not None and found.shape == shape
+    assert found[: shape[0] // 2, shape[1] // 2 + 1 :].all() and found.mean() == pytest.approx(0.25, abs=0.02)
+    assert of_shape(np.ones(shape, bool), shape) is not None
+
+
+def test_a_mask_that_is_turned_or_of_another_picture_fits_no_slice() -> None:
+    assert of_shape(np.ones((30, 20), bool), (20, 30)) is None
+    assert of_shape(np.ones((512, 512), bool), (224, 200)) is None
+    assert of_shape(np.ones((336, 300), bool), (224, 200)) is not None
 
 
 def test_a_folder_that_holds_no_mask_is_an_error_that_says_where_masks_belong(tmp_path: Path) -> None:

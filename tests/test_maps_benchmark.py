@@ -50,6 +50,11 @@ def test_every_kind_is_measured_and_has_its_row(scans: Path, run: Path) -> None:
         assert np.array_equal(other, found[name].maps[0])
     ranks = maps.agreement(model, chosen[:2], cheap, found)
     assert np.mean(ranks["all weights shuffled"][maps.OWN]) < 0.9
+    assert np.mean(ranks["linear layers shuffled"][maps.OWN]) < 0.9
+    for name in ("spatial attention, stage 1", "pixel weights"):  # which no linear layer reads
+        assert ranks["linear layers shuffled"][name] == pytest.approx([1, 1])
+    assert all(0 <= value <= 1 for of_kinds in ranks.values() for values in of_kinds.values() for value in values)
+    assert set(ranks["of another slice"]) == set(cheap)
     lines = maps.table(chosen, found, ranks).splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [*found, "random", "centre"]
     assert len({line.count(" | ") for line in (lines[0], *lines[2:])}) == 1

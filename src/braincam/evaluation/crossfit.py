@@ -69,7 +69,12 @@ def fit_decisions(
 
     `slices` names the slice of each row, where several seeds answered the same ones; `groups` its patient or group
     (`fit_temperature`). `covering` says which of the two the promise is about (`conformal_thresholds`).
+
+    Raises:
+        DataError: the arguments do not belong together, or patients should be covered and `groups` is missing.
     """
+    if covering == "patients" and groups is None:
+        raise DataError("fit_decisions: sets that cover patients need the patient or group of each row")
     temperature = fit_temperature(logits, labels, groups)
     probabilities = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
     units = groups if covering == "patients" else slices

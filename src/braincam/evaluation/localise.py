@@ -13,6 +13,7 @@ from braincam.dataset.manifest import Manifest
 from braincam.evaluation.erasing import Erasing
 from braincam.evaluation.metrics import no_tumour_class
 from braincam.explain.localisation import (
+    Mask,
     MeanMasks,
     Overlap,
     centre_map,
@@ -23,6 +24,7 @@ from braincam.explain.localisation import (
     report,
 )
 from braincam.predict import Prediction, Predictor
+from braincam.progress import say
 
 OWN = "this model"
 COLUMNS = {  # of predictions.csv → field
@@ -35,6 +37,19 @@ COLUMNS = {  # of predictions.csv → field
     "lesion_area": "area",
 }
 ERASED = {"erased_own_class": "own_class", "erased_any_tumour": "any_tumour"}  # column of predictions.csv → kind
+
+
+def of_shape(mask: Mask, shape: tuple[int, ...]) -> Mask | None:
+    """A mask (H, W) at the size of its slice, by the nearest pixel; None where the proportions differ.
+
+    By more than rounding makes them, that is: such a mask is turned, or of another picture.
+    """
+    height, width = shape
+    rows, columns = mask.shape
+    if abs(rows * width - columns * height) > max(height, width, rows, columns):
+        return None
+    across = [np.arange(side) * have // side for side, have in zip(shape, mask.shape, strict=True)]
+    return mask[np.ix_(*across)]
 
 
 @dataclass(eq=False)
@@ -50,7 +65,7 @@ class Localisation:
     groups: Sequence[str]
     rows: list[int] = field(default_factory=list)  # measured: those that have a mask and a map
     found: dict[str, list[Overlap]] = field(default_factory=dict)  # kind of map → one per row
-    erased: list[int] = field(default_factory=list)  # rows whose lesion was erased
+    unfit: list[str] = field(default_factory=list)  # slices whose mask has other proportions
     shape: tuple[int, int] = (0, 0)  # of the maps
     _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _label_only: dict[tuple[str, str], NDArray[np.float32] | None] = field(default_factory=dict)
@@ -67,6 +82,10 @@ class Localisation:
         mask = read_mask(self.masks.folder, item.path)
         if mask is None or not mask.any() or answer.cam is None or answer.pixels is None:
             return
+        marked = of_shape(mask, answer.pixels.shape)
+        if marked is None:
+            self.unfit.append(item.path)
+            return
         key = (item.label, self.groups[row])
         if key not in self._label_only:
             self._label_only[key] = self.masks.without(*key)
@@ -82,13 +101,16 @@ class Localisation:
         for kind, heat in maps.items():
             self.found.setdefault(kind, []).append(compare(heat, mask))
         self.rows.append(row)
-        if answer.pixels.shape == mask.shape:
-            self.erased.append(row)
-            self._erasing.add(answer.pixels, mask, self.predictor.card.classes.index(item.label))
+        self._erasing.add(answer.pixels, marked, self.predictor.card.classes.index(item.label))
 
     def summary(self) -> tuple[dict[str, Any] | None, dict[str, list[Any]]]:
         """What goes into `metrics.json` (None where nothing was measured), and the columns for `predictions.csv`."""
         slices, masks = self.manifest.slices, self.masks
+        if self.unfit:
+            say(
+                f"{masks.folder}: {len(self.unfit)} masks have other proportions than their slices, such as that of "
+                f"{self.unfit[0]}, and are passed over; are they turned, or of other pictures?"
+            )
         columns = {
             name: _spread([getattr(overlap, attribute) for overlap in self.found.get(OWN, [])], self.rows, len(slices))
             for name, attribute in COLUMNS.items()
@@ -102,8 +124,8 @@ class Localisation:
             f"mean mask of the class over the {len(masks.labels)} masks of {len(set(masks.groups.tolist()))} patients "
             "or groups in the folder, the slice's own patient or group left out; the centre where no other has one"
         )
-        facts["erased"], outcomes = self._erasing.summary([self.groups[row] for row in self.erased])
-        columns |= {name: _spread(outcomes[kind], self.erased, len(slices)) for name, kind in ERASED.items()}
+        facts["erased"], outcomes = self._erasing.summary([self.groups[row] for row in self.rows])
+        columns |= {name: _spread(outcomes[kind], self.rows, len(slices)) for name, kind in ERASED.items()}
         return facts, columns
 
 

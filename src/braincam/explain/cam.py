@@ -64,7 +64,8 @@ def torchcam_map(
     scaled, frames = model.preprocess.scale(torch.from_numpy(pixels)[None])
     inputs = model.preprocess.standardise(scaled).detach().requires_grad_()
     extractor: Any = getattr(methods, METHODS[method])
-    with extractor(network, target_layer=layer or network.network.last_stage) as cam:
+    with torch.random.fork_rng(devices=[]), extractor(network, target_layer=layer or network.network.last_stage) as cam:
+        torch.manual_seed(0)  # some add noise to the picture: the same one each time
         logits = network(inputs)
         (heat,) = cam(target, logits)
     return over_the_slice(model, heat.detach().reshape(heat.shape[-2:]), frames)

@@ -18,6 +18,7 @@ from PIL import Image
 from braincam.errors import DataError
 from braincam.explain.overlay import resize_map
 from braincam.images.reader import read_slices, stem_of
+from braincam.progress import say
 from braincam.resampling import ratios
 
 TOP = 0.02  # of the pixels: the mean lesion of the public masks covers 1.7 %
@@ -143,7 +144,7 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
             f"{folder}: expected a folder of lesion masks with the same sub-folders as the data, got {got}; "
             "check the path, or leave --masks out"
         )
-    grids, rows, blank = [], [], 0
+    grids, rows, blank = [], [], list[Path]()
     whose: dict[Path, str] = {}
     for row, path in enumerate(paths):
         mask, file = read_mask(folder, path), mask_file(folder, path)
@@ -156,13 +157,19 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
             picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
             grids.append(np.asarray(picture.resize((PRIOR_SIDE, PRIOR_SIDE), Image.Resampling.BOX)))
             rows.append(row)
-        blank += mask is not None and not mask.any()
+        if mask is not None and not mask.any():
+            blank.append(file)
     if not grids:
-        got = f"{blank} that mark nothing" if blank else "none"
+        got = f"{len(blank)} that mark nothing" if blank else "none"
         raise DataError(
             f"{folder}: expected masks, white on black, at the relative paths of the slices"
             f"{f', such as {mask_file(folder, paths[0])}' if paths else ''}; got {got} for {len(paths)} slices; "
             "give the folder that holds the same sub-folders as the data"
+        )
+    if blank:
+        say(
+            f"{folder}: {len(blank)} masks mark nothing, such as {blank[0]}, and their slices are passed over; "
+            "what a mask marks must be nearly white"
         )
     return MeanMasks(folder, np.stack(grids), np.asarray(labels, str)[rows], np.asarray(groups, str)[rows])
 

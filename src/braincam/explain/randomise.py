@@ -1,6 +1,8 @@
 """Destroying what a network has learnt, layer by layer: its maps have to go with it (torch).
 
 Adebayo et al. 2018, arXiv:1810.03292: a map that stays when the weights are random shows the picture, not the network.
+Shuffled weights may turn a map over as well as lose it, either equally often, so a mean correlation of zero proves
+nothing: its size does, beside that of maps of other slices.
 """
 
 from __future__ import annotations
@@ -25,23 +27,38 @@ def parts_from_the_output(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, part) for name, part in reversed(parts) if any(True for _ in part.parameters())]
 
 
-def cascade(network: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
-    """The network with its last part's weights shuffled, then its last two, ... down to the first.
+def shuffle_weights(part: nn.Module, random: torch.Generator) -> None:
+    """Let the values of each tensor change places, so that their spread stays; layers lose their mean before.
 
-    Within each tensor the values change places, so that their spread stays; those of layers lose their mean before,
-    which no shuffle can destroy: a common factor of all features is left in every class, and turns maps over instead of
-    destroying them. The network given is left alone.
+    No shuffle can destroy a mean: a common factor of all features would be left in every class.
+    """
+    with torch.no_grad():
+        for weights in part.parameters():
+            order = torch.randperm(weights.numel(), generator=random).to(weights.device)
+            values = weights.flatten()[order]
+            if weights.ndim > 1:  # the rest are scales and offsets of channels, without which nothing is passed on
+                values -= values.mean()
+            weights.copy_(values.view_as(weights))
+
+
+def without_readouts(network: Classifier, seed: int = 0) -> Classifier:
+    """A copy whose linear readouts are shuffled (`shuffle_weights`), and nothing else."""
+    random = torch.Generator().manual_seed(seed)
+    destroyed = copy.deepcopy(network).eval()
+    for part in destroyed.readouts:
+        shuffle_weights(part, random)
+    return destroyed
+
+
+def cascade(network: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
+    """The network with its last part's weights shuffled (`shuffle_weights`), then its last two, ... down to the first.
+
+    The network given is left alone.
     """
     random = torch.Generator().manual_seed(seed)
     destroyed = copy.deepcopy(network).eval()
     for name, part in parts_from_the_output(destroyed):
-        with torch.no_grad():
-            for weights in part.parameters():
-                order = torch.randperm(weights.numel(), generator=random).to(weights.device)
-                values = weights.flatten()[order]
-                if weights.ndim > 1:  # the rest are scales and offsets of channels, without which nothing is passed on
-                    values -= values.mean()
-                weights.copy_(values.view_as(weights))
+        shuffle_weights(part, random)
         yield name, destroyed
 
 

@@ -57,23 +57,28 @@ class ResNet18(Classifier):
     def evidence(self, scales: list[Tensor]) -> Tensor:
         """Class activation maps (N, K, S/4, S/4)."""
         (features,) = scales
-        return placed(F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias))
+        return exact(F.conv2d(self.dropout(features), self.head.weight[:, :, None, None], self.head.bias))
 
     def enlarged(self, maps: Tensor, side: int) -> Tensor:
         """As `Classifier.enlarged`: here the cells of every stage look further up and left."""
         return placed(maps, side // maps.shape[-1])
 
 
+def exact(cells: Tensor) -> Tensor:
+    """Maps of the last stage, `placed`, with a constant added that keeps the mean, which is the logit."""
+    enlarged = placed(cells)
+    return enlarged + (cells.mean((2, 3)) - enlarged.mean((2, 3)))[:, :, None, None]
+
+
 def placed(cells: Tensor, stride: int = STRIDE) -> Tensor:
-    """Maps of a stage, enlarged to where its cells look: (N, K, S/stride, ...) → (N, K, S/4, ...), the means unchanged.
+    """Maps of a stage, enlarged to where its cells look: (N, K, S/stride, ...) → (N, K, S/4, ...).
 
     A convolution with a stride of 2 and an odd kernel centres its first output on the first pixel, not between the
     first two: after five of them cell k is centred on pixel 32 k. Plain enlargement would draw it 15.5 pixels further
     down and to the right.
     """
     rows, columns = (_hats(side, stride).to(cells) for side in cells.shape[-2:])
-    enlarged = rows @ cells @ columns.T
-    return enlarged + (cells.mean((2, 3)) - enlarged.mean((2, 3)))[:, :, None, None]
+    return rows @ cells @ columns.T
 
 
 def _hats(cells: int, stride: int) -> Tensor:

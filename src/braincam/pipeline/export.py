@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from braincam.dataset.fingerprints import read_one_slice
 from braincam.errors import DataError, ModelFileError
+from braincam.evaluation.calibration import least_units
 from braincam.evaluation.crossfit import Covering, Decisions
 from braincam.evaluation.evaluate import seen_before, status_counts
 from braincam.evaluation.metrics import OURS, paired_difference, score
@@ -49,7 +50,8 @@ def export(
     With the folder of a `crossval` of the same recipe, temperature and thresholds come from its answers on all slices
     but the model's own test, and its pooled scores join the card: one fold alone holds too few patients to set or to
     certify anything. The trainable twin with the same card is written beside `out` then. `covering` says what its
-    prediction sets promise to hold the truth of: 95 % of the slices, or of a new patient's slices.
+    prediction sets promise to hold the truth of: 95 % of the slices, or of those of new patients, each weighing the
+    same.
 
     Raises:
         ModelFileError: the model cannot be read, its outlier score is that of another version, `out` is no .onnx name
@@ -75,6 +77,7 @@ def export(
     if crossval is not None:
         card = recalibrated(card, Path(crossval), source.with_name("predictions.csv"), covering)
         deployed.temperature = card.temperature
+        warn_of_classes_never_ruled_out(card, covering)
     difference = export_onnx(out, deployed, card)
     if crossval is not None:
         save_model(out.with_suffix(".safetensors"), deployed, card)
@@ -84,6 +87,18 @@ def export(
         "parameters": card.parameters,
         "largest_probability_difference": difference,
     }
+
+
+def warn_of_classes_never_ruled_out(card: Card, covering: Covering) -> None:
+    """Say which classes had too few slices, or patients, in the cross-validation for a threshold, and what to do."""
+    if names := card.never_ruled_out:
+        units, otherwise = "slices", "add slices"
+        if covering == "patients":
+            units, otherwise = "patients or groups", "add patients, or leave --covering patients out"
+        say(
+            f"this model refers what it should answer: {', '.join(names)} cannot be ruled out, which takes "
+            f"{least_units(card.conformal_coverage)} or more {units} of a class in the cross-validation; {otherwise}"
+        )
 
 
 def recalibrated(card: Card, folder: Path, own_answers: Path, covering: Covering = "slices") -> Card:

@@ -48,6 +48,10 @@ DIVIDED = {
     "file": "by a table of folds; patients and files of the same bytes were kept together",
     "official": "the popular Training/ and Testing/ folders, **which leak**",
 }
+PROMISED = {  # what prediction sets cover
+    "slices": "the slices of each class",
+    "patients": "the slices of new patients, each patient weighing the same, in each class",
+}
 FLOORS = ("random", "centre", "label only")  # kinds of map that see nothing
 
 
@@ -83,7 +87,8 @@ def model_card(card: Card, sha256: str, *, evaluated: Mapping[str, Any] | None =
         measures=MEASURES,
         per_class=by_class(scores),
         calibrated_by=source,
-        promised="the slices of each class" if covering == "slices" else "a new patient's slices, in each class",
+        covering=covering,
+        promised=PROMISED.get(covering, covering),
         subgroups=(evaluated or {}).get("by"),
         spoilt=(evaluated or {}).get("corruptions"),
         **calibration_facts(columns(scores, pooled)),
