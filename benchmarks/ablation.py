@@ -1,6 +1,6 @@
 """What each attention earns, and ResNet-18 in the same recipe, from kept predictions; nothing is trained.
 
-    python benchmarks/ablation.py DEFAULT.csv.gz OTHER.csv.gz... --split protocol.csv [--folds 0 1]
+    python benchmarks/ablation.py DEFAULT.csv.gz OTHER.csv.gz... --split protocol.csv [--folds 0 1] [--more MORE.csv.gz]
 
 Each file is the `predictions.csv.gz` of one `braincam crossval`, renamed to what was trained, such as
 `attention-none.csv.gz`; its name, without its ending, is the row's. The commands that make them:
@@ -16,6 +16,8 @@ seeds, whose answers `benchmarks/keep.py` keeps, with the same `--refuse` as the
         --refuse flagged-notumor.csv --out none/fold0-seed0
     python benchmarks/keep.py none --out benchmarks/results/attention-none.csv.gz
 
+`--more` adds seeds of the first file's network on some folds, kept in a file of their own.
+
 The last column is the paired difference in accuracy to the first file on the slices that both judged, each slice's mean
 over the seeds against the other's: 95 % interval over patients or groups, in points. "Better" or "worse" is said only
 where it excludes zero.
@@ -24,7 +26,11 @@ where it excludes zero.
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from _kept import Kept, difference, mean_and_spread, name_of, points, read_kept, read_truth
 from braincam.evaluation.metrics import OURS
@@ -36,6 +42,14 @@ HEADER = (
     f"{WEAK_CLASS} recall", "hottest pixel in the lesion", "over folds and seeds", "pooled, by seed",
     "against the first, points",
 )  # fmt: skip
+
+
+def together(one: Kept, other: Kept) -> Kept:
+    """The answers of both, of one network; a slice that both judged with one seed ends the program."""
+    table = pd.concat([one.table, other.table], ignore_index=True)
+    if one.classes != other.classes or table.duplicated(["path", "seed"]).any():
+        sys.exit("--more: expected other seeds or folds of the same classes as the first file's")
+    return replace(one, table=table)
 
 
 def row(name: str, kept: Kept, first: Kept) -> list[object]:
@@ -76,9 +90,13 @@ def main() -> None:
     parser.add_argument("predictions", type=Path, nargs="+", metavar="PREDICTIONS.csv.gz")
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--folds", type=int, nargs="+", help="score these alone")
+    parser.add_argument("--more", type=Path, metavar="MORE.csv.gz", help="more seeds of the first")
     options = parser.parse_args()
     truth = read_truth(options.split)
     kept = {name_of(path): read_kept(path, truth)[OURS] for path in options.predictions}
+    if options.more:
+        name = name_of(options.predictions[0])
+        kept[name] = together(kept[name], read_kept(options.more, truth)[OURS])
     if options.folds:
         kept = {name: rows.of_folds(options.folds) for name, rows in kept.items()}
     first = next(iter(kept.values()))

@@ -118,7 +118,7 @@ def sets_table(kept: Kept) -> str:
             f"{least} {measured(by_class[least])}",
             measured(found["mean_size"]),
             f"{answered.mean():.3f}",
-            f"{right.mean():.3f}",
+            f"{right.mean():.3f}" if len(right) else "–",
         )
         rows.append(f"| {covering} | {' | '.join(cells)} |")
     return "\n".join(rows)

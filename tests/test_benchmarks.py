@@ -171,6 +171,15 @@ def test_the_table_has_a_row_for_each_file(
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| default", "| attention-none"]
     assert lines[2].endswith("| – |")
     assert "worse" in lines[3]
+    more = tmp_path / "more.csv.gz"
+    predictions(known[known["fold"] == 0], 0.95, [3, 4]).to_csv(more, index=False)
+    call = ["ablation.py", files[0], "--split", str(tmp_path / "folds.csv"), "--folds", "0", "--more"]
+    monkeypatch.setattr(sys, "argv", [*call, str(more)])
+    ablation.main()
+    assert "| 0 to 4 |" in capsys.readouterr().out.splitlines()[2]  # seeds
+    monkeypatch.setattr(sys, "argv", [*call, files[0]])
+    with pytest.raises(SystemExit, match="other seeds or folds"):
+        ablation.main()
     assert all(line.count("|") == lines[0].count("|") for line in lines)
 
 
@@ -237,7 +246,9 @@ def test_a_temperature_from_the_other_folds_mends_answers_that_are_too_shy_and_t
     ]
     monkeypatch.setattr(sys, "argv", list(map(str, call)))
     calibrating.main()
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    ways, sets = capsys.readouterr().out.split("\n\n")
+    rows = [line.split(" | ") for line in ways.splitlines()[2:]]
+    assert [line.split(" | ")[0] for line in sets.splitlines()[2:]] == ["| slices", "| patients"]
     errors = {row[0].strip("| "): float(row[2].split()[0]) for row in rows}
     assert errors["each run's validation part"] > 0.2
     assert errors["a temperature, other folds"] < 0.1
