@@ -69,7 +69,7 @@ weights: $(READY)
 	(head -n 1 runs/audit/flags.csv; grep /notumor/ runs/audit/flags.csv) > runs/refuse.csv
 	$(BIN)/braincam train $(DATA) --patients $(PATIENTS) --split $(SPLIT) --fold 0 --masks $(MASKS) --refuse runs/refuse.csv --name braincam-small-2 --out runs/default
 	mkdir -p src/braincam/models
-	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL)) --out src/braincam/models/default.onnx
+	$(BIN)/braincam export runs/default $(if $(CROSSVAL),--crossval $(CROSSVAL) --covering patients) --out src/braincam/models/default.onnx
 	$(if $(CROSSVAL),,cp runs/default/model.safetensors src/braincam/models/default.safetensors)
 	$(if $(CROSSVAL),,$(BIN)/python tools/recard.py $(DATA) --patients $(PATIENTS) --split $(SPLIT) --masks $(MASKS) --fold 0 --refuse runs/refuse.csv --kept $(KEPT))
 	$(MAKE) card

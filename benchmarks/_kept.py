@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from braincam.dataset.manifest import class_name, known_name
 from braincam.evaluation.calibration import logits_of
-from braincam.evaluation.crossfit import Decisions, cross_fit, fit_decisions
+from braincam.evaluation.crossfit import Covering, Decisions, cross_fit, fit_decisions
 from braincam.evaluation.metrics import paired_difference, score
 from braincam.pipeline.crossval import localisation
 from braincam.pipeline.prepare import merge_sharing
@@ -43,10 +43,10 @@ class Kept:
         temperature = self.table[["temperature"]].to_numpy() if "temperature" in self.table else 1.0
         return logits_of(self.probabilities(), temperature)
 
-    def decisions(self) -> Decisions:
+    def decisions(self, covering: Covering = "slices") -> Decisions:
         """The calibration and thresholds that these answers ask for."""
         slices, groups = (self.table[name].tolist() for name in ("path", "group"))
-        return fit_decisions(self.logits(), self.table["label"], slices=slices, groups=groups)
+        return fit_decisions(self.logits(), self.table["label"], slices=slices, groups=groups, covering=covering)
 
     def cross_fitted(self) -> Kept:
         """The same answers, each fold calibrated by the others, as `braincam crossval` reports them."""

@@ -40,7 +40,11 @@ def kept(folder: Path, classes: tuple[str, ...], seed: int = 0, sure_of_test: fl
     logits[folds == TEST] *= sure_of_test
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     paths = [f"{classes[label]}/{row}.png" for row, label in enumerate(labels)]
-    truth = {"path": paths, "label": [classes[label] for label in labels], "group": [f"g{row // 4}" for row in labels]}
+    truth = {
+        "path": paths,
+        "label": [classes[label] for label in labels],
+        "group": [f"g{row // 4}" for row in range(len(labels))],
+    }
     pd.DataFrame({**truth, "fold": folds}).to_csv(folder / "split.csv", index=False)
     columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     table = pd.DataFrame({"path": paths, "fold": folds, "seed": 0, "learner": OURS, **columns})

@@ -6,7 +6,7 @@
 A validation part of one training holds a few dozen patients: too few for a temperature and a threshold per class. The
 kept answers of a cross-validation of the same recipe hold hundreds. Those on the test fold take no part, so that it
 stays a test. Its `crossval.json`, beside the answers under the same name, gives the card the recipe's pooled scores. It
-is what `braincam export --crossval` does, for those who have the answers and not the runs.
+is what `braincam export --crossval FOLDER --covering patients` does, for those who have the answers and not the runs.
 
 The references of the outlier score and its threshold are worked out again as well, from the slices that the model was
 trained on, so that a better score needs no training. Weights are not touched.
@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from _kept import name_of, read_kept, read_truth  # noqa: E402
+from braincam.evaluation.crossfit import Covering  # noqa: E402
 from braincam.evaluation.metrics import OURS  # noqa: E402
 from braincam.files import read_json  # noqa: E402
 from braincam.model_file.card import Card  # noqa: E402
@@ -47,6 +48,7 @@ from braincam.pipeline.prepare import Grouped, grouped, set_aside  # noqa: E402
 from braincam.pipeline.train import Material, gather  # noqa: E402
 from braincam.training.config import from_mapping  # noqa: E402
 
+COVERING: Covering = "patients"  # what the packaged model's prediction sets promise to hold the truth of
 MODEL = ROOT / "src" / "braincam" / "models" / "default.onnx"
 
 
@@ -119,8 +121,8 @@ def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
     rows = answers.of_folds(sorted(set(answers.table["fold"]) - {test}))
     if tuple(rows.classes) != card.classes:
         sys.exit(f"{kept}: expected the classes {', '.join(card.classes)}, got {', '.join(rows.classes)}")
-    found = rows.decisions()
-    source = {**source_of(rows.table), "test_apart": True, "covering": "slices"}
+    found = rows.decisions(COVERING)
+    source = {**source_of(rows.table), "test_apart": True, "covering": COVERING}
     return replace(
         card,
         temperature=found.temperature,
@@ -131,7 +133,7 @@ def calibrated(card: Card, kept: Path, split: Path, test: int) -> Card:
 
 def pooled_scores(kept: Path) -> dict[str, Any]:
     """What the cross-validation of the kept answers said of the recipe, from the file beside them."""
-    return recipe_scores(read_json(kept.with_name(name_of(kept) + ".json")))
+    return recipe_scores(read_json(kept.with_name(name_of(kept) + ".json")), COVERING)
 
 
 def write(model: Path, deployed: Deployed, card: Card) -> None:
