@@ -125,7 +125,7 @@ def test_masks_that_mark_nothing_are_told_beside_those_that_do(
     found = mean_masks(tmp_path, ["glioma/0.jpg", "glioma/1.jpg"], ["glioma"] * 2, ["a", "b"])
     assert found.grids.shape[0] == 1
     said = capsys.readouterr().err
-    assert "1 masks mark nothing" in said and "1.png" in said and "nearly white" in said
+    assert "1 of 2 masks mark nothing" in said and "1.png" in said and "nearly white" in said
 
 
 @pytest.mark.parametrize(("shape", "factor"), [((20, 30), 2.0), ((20, 30), 0.5), ((224, 224), 512 / 224)])

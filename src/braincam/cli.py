@@ -765,7 +765,7 @@ def _add_export(verbs: Any) -> None:
     verb.add_argument(
         "--covering",
         choices=["slices", "patients"],
-        help="with --crossval: 95 %% of what has its truth in the sets (default: slices); patients refers more",
+        help="with --crossval: what prediction sets hold the truth of for 95 %% (default: slices)",
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 

@@ -108,8 +108,8 @@ class Localisation:
         slices, masks = self.manifest.slices, self.masks
         if self.unfit:
             say(
-                f"{masks.folder}: {len(self.unfit)} masks have other proportions than their slices, such as that of "
-                f"{self.unfit[0]}, and are passed over; are they turned, or of other pictures?"
+                f"{masks.folder}: of {len(self.unfit)} slices the mask has other proportions, such as that of "
+                f"{self.unfit[0]}, and they are passed over; is it turned, or of another picture?"
             )
         columns = {
             name: _spread([getattr(overlap, attribute) for overlap in self.found.get(OWN, [])], self.rows, len(slices))

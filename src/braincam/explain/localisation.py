@@ -168,8 +168,8 @@ def mean_masks(folder: Path, paths: Sequence[str], labels: Sequence[str], groups
         )
     if blank:
         say(
-            f"{folder}: {len(blank)} masks mark nothing, such as {blank[0]}, and their slices are passed over; "
-            "what a mask marks must be nearly white"
+            f"{folder}: {len(blank)} of {len(blank) + len(rows)} masks mark nothing, such as {blank[0]}, and their "
+            "slices are passed over; what a mask marks must be nearly white"
         )
     return MeanMasks(folder, np.stack(grids), np.asarray(labels, str)[rows], np.asarray(groups, str)[rows])
 
