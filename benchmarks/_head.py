@@ -24,7 +24,7 @@ def strangers(
 ) -> list[float]:
     """Rank correlation of each map with that of the next slice of another patient or group, over its own head.
 
-    What maps show that have nothing in common but that they lie on heads. Without another group: nothing.
+    What maps show that have nothing in common but that they lie on heads. Empty where all are of one group.
     """
     found = []
     for row, (own, pixels) in enumerate(zip(maps, slices, strict=True)):

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from _kept import name_of
 from braincam.evaluation.metrics import OURS
 from braincam.files import read_json, replacing, write_json
 from braincam.pipeline.crossval import KEPT, to_keep
@@ -61,7 +62,7 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def beside(kept: Path) -> Path:
     """Where the recipe of kept answers stands."""
-    return kept.with_name(f"{kept.name.removesuffix('.csv.gz')}.recipe.json")
+    return kept.with_name(f"{name_of(kept)}.recipe.json")
 
 
 def main() -> None:

@@ -282,8 +282,8 @@ def table(chosen: Sequence[Case], found: dict[str, Found], ranks: dict[str, dict
             measured(summary["energy"]),
             measured(summary["iou_otsu"]),
             *(
-                measured(means([[rank] for rank in part[name]], groups[: len(part[name])], shares=False)[0])
-                if name in part
+                measured(means(np.reshape(part[name], (-1, 1)), groups[: len(part[name])], shares=False)[0])
+                if part.get(name)
                 else "–"
                 for part in ranks.values()
             ),

@@ -124,8 +124,8 @@ def own_maps(answers: Answer) -> NDArray[np.float32]:
 
 
 def mean(values: Sequence[float] | NDArray[np.floating], names: Sequence[str]) -> str:
-    """Mean with its interval over groups."""
-    return measured(means(np.asarray(values)[:, None], names, shares=False)[0])
+    """Mean with its interval over groups; undefined without values."""
+    return measured(means(np.asarray(values)[:, None], names[: len(values)], shares=False)[0])
 
 
 def destroyed(predictor: Predictor, slices: list[Pixels], answers: Answer, names: Sequence[str]) -> None:

@@ -114,8 +114,8 @@ def maps_of(run: Path, slices: Sequence[Pixels], classes: NDArray[np.int64]) -> 
 
 
 def agreement(ranks: Sequence[float], groups: Sequence[str]) -> str:
-    """Mean of rank correlations and of their size, with intervals over patients or groups."""
-    both = means(np.stack([ranks, np.abs(ranks)], 1), groups, shares=False)
+    """Mean of rank correlations and of their size, with intervals over patients or groups; undefined without any."""
+    both = means(np.stack([ranks, np.abs(ranks)], 1), groups[: len(ranks)], shares=False)
     return " | ".join(measured(found) for found in both)
 
 

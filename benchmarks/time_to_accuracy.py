@@ -177,7 +177,7 @@ def measure_schedule(options: argparse.Namespace, task: str, epochs: int, seed: 
         value = float(read_json(out / "metrics.json")["accuracy"])
     return Run(
         contender=OURS, task=task, seed=seed, epochs=epochs, seconds=[round(seconds, 1)], accuracy=[round(value, 5)],
-        machine=machine(), threads=options.threads, other=other(options, task),
+        machine=machine(), threads=options.threads, other=other(options, OURS, task),
     )  # fmt: skip
 
 
@@ -208,14 +208,20 @@ def measure_plain(options: argparse.Namespace, name: str, task: str, seed: int) 
         started = time.perf_counter()
     return Run(
         contender=name, task=task, seed=seed, epochs=None, seconds=seconds, accuracy=values,
-        machine=machine(), threads=options.threads, other=other(options, task),
+        machine=machine(), threads=options.threads, other=other(options, name, task),
     )  # fmt: skip
 
 
-def other(options: argparse.Namespace, task: str) -> str:
-    """What is not as it is by default: settings of the recipe, and of the patient-wise split the fold."""
+def other(options: argparse.Namespace, contender: str, task: str) -> str:
+    """What is not as it is by default: settings, which are of our recipe, and of the patient-wise split the fold."""
+    settings = options.set if contender == OURS else []
     fold = [f"fold={options.fold}"] if task == "by patient" and options.fold else []
-    return ", ".join([*options.set, *fold])
+    return ", ".join([*settings, *fold])
+
+
+def alike(options: argparse.Namespace, runs: Iterable[Run]) -> list[Run]:
+    """The runs of what is asked for: others are kept in the same file, and do not count."""
+    return [run for run in runs if run.other == other(options, run.contender, run.task)]
 
 
 def parts(options: argparse.Namespace, task: str) -> tuple[list[str], list[str]]:
@@ -245,7 +251,7 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> None:
     """Whatever is asked for and not kept yet, our schedules first."""
     for task in options.tasks:
         for epochs in options.epochs if OURS in options.only else ():
-            own = [run for run in runs if (run.contender, run.task, run.other) == (OURS, task, other(options, task))]
+            own = [run for run in alike(options, runs) if (run.contender, run.task) == (OURS, task)]
             top = ours(own, max(LEVELS[task]), options.seeds)
             if top and not top.at_least:
                 break
@@ -253,8 +259,7 @@ def measure(options: argparse.Namespace, runs: list[Run]) -> None:
             for seed in tqdm(sorted(set(range(options.seeds)) - done), f"{task}, {epochs} epochs", disable=None):
                 keep(options.kept, runs, measure_schedule(options, task, epochs, seed))
         for name in PLAIN:
-            like = (name, task, other(options, task))
-            done = {run.seed for run in runs if (run.contender, run.task, run.other) == like}
+            done = {run.seed for run in alike(options, runs) if (run.contender, run.task) == (name, task)}
             for seed in sorted(set(range(options.plain_seeds)) - done) if name in options.only else ():
                 keep(options.kept, runs, measure_plain(options, name, task, seed))
 
@@ -284,9 +289,10 @@ def main() -> None:
         sys.exit(f"{options.kept}: was measured on {runs[0].machine}, {runs[0].threads} threads; give another --kept")
     if options.data:
         measure(options, runs)
-    if not runs:
+    asked = alike(options, runs)
+    if not asked:
         sys.exit(f"{options.kept}: nothing is kept there; give DATA to measure")
-    print(table(runs, options.seeds))
+    print(table(asked, options.seeds))
 
 
 if __name__ == "__main__":

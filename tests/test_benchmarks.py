@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -330,6 +331,34 @@ def test_only_what_is_missing_is_measured_and_the_ladder_ends_when_every_level_i
     monkeypatch.setattr(timing, "machine", lambda: "another")
     with pytest.raises(SystemExit, match="was measured on m, 1 threads"):
         timing.main()
+
+
+def test_a_quick_try_is_kept_and_does_not_count_as_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kept.jsonl"
+    runs = [*schedule(4, [0.96, 0.96]), plain_run([0.955])]
+    file.write_text("".join(f"{json.dumps(asdict(run))}\n" for run in runs), encoding="utf-8")
+    tried: list[int] = []
+
+    def instead(options: argparse.Namespace, task: str, epochs: int, seed: int) -> timing.Run:
+        tried.append(seed)
+        apart = timing.other(options, timing.OURS, task)
+        return replace(schedule(epochs, [0.995], task)[0], seed=seed, other=apart)
+
+    monkeypatch.setattr(timing, "measure_schedule", instead)
+    monkeypatch.setattr(timing, "machine", lambda: "m")
+    kept = ["x", "--kept", str(file), "--seeds", "2"]
+    call = [*kept, str(tmp_path), "--epochs", "4", "--only", "braincam", "--threads", "1", "--set", "network=tiny"]
+    monkeypatch.setattr(sys, "argv", call)
+    timing.main()
+    assert tried == [0, 1] and len(timing.read_runs(file)) == 5
+    assert "official | 99% | 0.7 (4 epochs: 0.995" in (shown := capsys.readouterr().out)
+    assert "epoch 1: 0.955" in shown  # the plain loop has none of our settings
+    monkeypatch.setattr(sys, "argv", kept)
+    timing.main()
+    shown = capsys.readouterr().out
+    assert "official | 95% | 0.7 (4 epochs: 0.960" in shown and "official | 99% | more than 0.7" in shown
 
 
 def test_the_plain_loop_sees_the_named_pictures_with_their_labels(scans: Path) -> None:

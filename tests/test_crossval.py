@@ -82,7 +82,7 @@ def test_every_slice_is_judged_once_and_finished_runs_are_kept(
     with pytest.raises(ConfigError, match="for the cross-validation alone"):
         crossval(data, out / "fold0-seed0", split_file=table, overrides=QUICK)
     runs_on_other_folds_are_not_taken_for_finished(data, out, tmp_path / "other.csv")
-    the_recipes_pooled_scores_join_a_card(out, own["accuracy"])
+    the_recipes_pooled_scores_join_a_card(out, own["accuracy"], capsys)
     answers_of_finished_runs_alone_are_kept_as_those_of_all(out, mine, monkeypatch)
 
 
@@ -156,7 +156,7 @@ def runs_on_other_folds_are_not_taken_for_finished(data: Path, out: Path, other:
         crossval(data, out, split_file=other, overrides=QUICK)
 
 
-def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
+def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float, capsys: pytest.CaptureFixture[str]) -> None:
     model = out.parent / "model.onnx"
     export(out / "fold0-seed0", model, crossval=out)
     card = Predictor(model).card
@@ -177,7 +177,7 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
     }
     assert pooled["confidence"]["calibration"] == stored["confidence"]["calibration"]
     the_exported_graph_answers_at_the_pooled_temperature(out, model)
-    sets_that_cover_patients_are_said_to_and_change_no_probability(out, model, stored["confidence"])
+    sets_that_cover_patients_are_said_to_and_change_no_probability(out, model, stored["confidence"], capsys)
     alone = (
         out.parent / "alone.safetensors"
     )  # without its answers beside it no score can be told at the new temperature
@@ -209,10 +209,14 @@ def the_recipes_pooled_scores_join_a_card(out: Path, accuracy: float) -> None:
 
 
 def sets_that_cover_patients_are_said_to_and_change_no_probability(
-    out: Path, model: Path, sure: dict[str, Any]
+    out: Path, model: Path, sure: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = out.parent / "patients.onnx"
+    capsys.readouterr()
     export(out / "fold0-seed0", other, crossval=out, covering="patients")
+    said = capsys.readouterr().err
+    assert "cannot be ruled out, which takes 19 or more patients or groups of a class" in said
+    assert "leave --covering patients out" in said
     by_slice, by_patient = Predictor(model).card, Predictor(other).card
     assert by_patient.temperature == by_slice.temperature
     assert by_patient.extra["calibrated_by"] == {**by_slice.extra["calibrated_by"], "covering": "patients"}

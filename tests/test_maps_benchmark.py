@@ -55,6 +55,9 @@ def test_every_kind_is_measured_and_has_its_row(scans: Path, run: Path) -> None:
         assert ranks["linear layers shuffled"][name] == pytest.approx([1, 1])
     assert all(0 <= value <= 1 for of_kinds in ranks.values() for values in of_kinds.values() for value in values)
     assert set(ranks["of another slice"]) == set(cheap)
+    alone = maps.agreement(model, chosen[:1], {maps.OWN: cheap[maps.OWN]}, found)  # there is no other patient
+    assert alone["of another slice"] == {maps.OWN: []}
+    assert " | – | " in maps.table(chosen[:1], {maps.OWN: maps.measure(model, chosen[:1], cheap)[maps.OWN]}, alone)
     lines = maps.table(chosen, found, ranks).splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [*found, "random", "centre"]
     assert len({line.count(" | ") for line in (lines[0], *lines[2:])}) == 1
